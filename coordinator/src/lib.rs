@@ -1,0 +1,1 @@
+//! Classes, keys, tokens, the stream directory and the web application.

@@ -1,0 +1,1 @@
+//! The API of the coordinator as types and a client; offline token verification.

@@ -1,0 +1,1 @@
+//! The streams of this process: publish, subscribe, GOP cache, drop policy.

@@ -1,0 +1,8 @@
+//! The nouns of the media plane and the bitstreams they come from: FLV, H.264, AAC and Opus.
+#![forbid(unsafe_code)]
+
+pub mod frame;
+pub mod time;
+
+pub use frame::{AudioFrame, Frame, Track, Tracks, VideoConfig, VideoFrame};
+pub use time::MediaTime;

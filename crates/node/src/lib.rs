@@ -1,0 +1,1 @@
+//! The shell of a process: configuration, telemetry, metrics, admin HTTP, drain.

@@ -1,0 +1,1 @@
+//! One RTMP connection, seen from the server, as a machine without sockets or clock.

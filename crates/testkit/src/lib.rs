@@ -1,0 +1,1 @@
+//! Development only: virtual clock, FLV fixtures, publishers and viewers.
