@@ -1,1 +1,19 @@
 //! Packetisers for H.264 and Opus, the RTP header and RTCP.
+//!
+//! A frame is packetised once per stream into [`Packets`]; what differs between viewers (sequence number, timestamp,
+//! SSRC, payload type) is written per viewer in front of the shared payload.
+#![forbid(unsafe_code)]
+
+pub mod h264;
+mod header;
+pub mod opus;
+mod packets;
+pub mod rtcp;
+
+pub use header::{HEADER_LEN, Header, PLAYOUT_DELAY_LEN, PlayoutDelay};
+pub use packets::Packets;
+
+/// Bytes of one RTP payload at most, so that header (12), playout-delay extension (8), original sequence number of a
+/// retransmission (2) and the tag of AES-GCM (16) stay within a UDP payload of 1,200 bytes: the smallest path that
+/// browsers assume (IPv6's minimum MTU less headers, and what libwebrtc itself uses).
+pub const PAYLOAD_MAX: usize = 1160;

@@ -1,0 +1,83 @@
+//! The end of a stream that a publisher holds.
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use media::{Frame, MediaTime, Tracks};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::registry::Changes;
+use crate::stream::{Problem, Stream};
+
+/// Another publisher of the same class has taken over.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("another publisher has taken over the stream")]
+pub struct Superseded;
+
+/// The right to feed one stream. Dropping it begins the grace period, unless somebody else has taken over.
+#[derive(Debug)]
+pub struct Publisher {
+    pub(crate) stream: Arc<Mutex<Stream>>,
+    pub(crate) epoch: u64,
+    pub(crate) origin: Instant,
+    pub(crate) resume_after: MediaTime,
+    pub(crate) superseded: CancellationToken,
+    pub(crate) changes: Arc<Changes>,
+}
+
+impl Publisher {
+    /// The instant at which the stream's media timeline is zero.
+    pub fn origin(&self) -> Instant {
+        self.origin
+    }
+
+    /// The last time on the timeline that the publishers before used: this epoch's frames come after it.
+    pub fn resume_after(&self) -> MediaTime {
+        self.resume_after
+    }
+
+    /// Cancelled when another publisher takes over.
+    pub fn superseded(&self) -> CancellationToken {
+        self.superseded.clone()
+    }
+
+    /// Says which tracks there are. Frames pushed before reach nobody who joins.
+    pub fn set_tracks(&self, tracks: &Tracks) -> Result<(), Superseded> {
+        self.with(|stream| stream.set_tracks(tracks, Instant::now()))?;
+        self.changes.notify();
+        Ok(())
+    }
+
+    /// Gives one frame to every subscriber.
+    pub fn push(&self, frame: Frame) -> Result<(), Superseded> {
+        self.with(|stream| stream.push(frame))
+    }
+
+    /// Puts a problem into the stream's status, or takes it back with `None`.
+    pub fn set_problem(&self, code: &'static str, text: Option<String>) -> Result<(), Superseded> {
+        self.with(|stream| {
+            stream.problems.retain(|problem| problem.code != code);
+            if let Some(text) = text {
+                stream.problems.push(Problem { code, text });
+            }
+        })?;
+        self.changes.notify();
+        Ok(())
+    }
+
+    fn with(&self, act: impl FnOnce(&mut Stream)) -> Result<(), Superseded> {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        if stream.epoch != self.epoch || self.superseded.is_cancelled() {
+            return Err(Superseded);
+        }
+        act(&mut stream);
+        Ok(())
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let _ = self.with(|stream| stream.pause(Instant::now()));
+        self.changes.notify();
+    }
+}

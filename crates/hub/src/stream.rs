@@ -1,0 +1,205 @@
+//! One stream: its state, its subscribers and its GOP cache.
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use media::{Frame, MediaTime, Tracks};
+use tokio_util::sync::CancellationToken;
+
+use crate::gop::Gop;
+use crate::queue::{Queue, Subscription, Update};
+
+/// Where a stream is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// A publisher has been accepted; which tracks it sends is not known yet.
+    Starting,
+    /// Frames flow.
+    Active,
+    /// The publisher is gone; viewers stay until the grace period ends.
+    Grace,
+}
+
+/// Something that the teacher should know about the stream, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// A stable name for programs: `b_frames_dropped`.
+    pub code: &'static str,
+    /// A sentence for people.
+    pub text: String,
+}
+
+/// What a stream says of itself.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The class it belongs to.
+    pub name: String,
+    /// The session that the coordinator opened for the publisher.
+    pub session: String,
+    /// Where it is in its life.
+    pub state: State,
+    /// How long it has been in that state.
+    pub since: Duration,
+    /// What the publisher sends.
+    pub tracks: Tracks,
+    /// Bytes of coded media received in this epoch.
+    pub bytes: u64,
+    /// Coded media over the last full second or so, in bits per second.
+    pub bitrate_bps: u64,
+    /// How many publishers there have been: 1 for the first.
+    pub epoch: u64,
+    /// What is wrong, if anything.
+    pub problems: Vec<Problem>,
+}
+
+/// The state behind the lock of one stream.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) name: String,
+    pub(crate) session: String,
+    pub(crate) epoch: u64,
+    pub(crate) state: State,
+    pub(crate) state_since: Instant,
+    /// The instant at which the media timeline is zero.
+    pub(crate) origin: Instant,
+    /// The latest time on the timeline so far; the next epoch continues after it.
+    pub(crate) latest: MediaTime,
+    pub(crate) problems: Vec<Problem>,
+    /// Cancelled when another publisher takes over or the stream is removed.
+    pub(crate) superseded: CancellationToken,
+    tracks: Tracks,
+    gop: Gop,
+    subscribers: Vec<Arc<Queue>>,
+    bytes: u64,
+    rate: Rate,
+}
+
+impl Stream {
+    pub(crate) fn new(name: &str, now: Instant) -> Self {
+        Self {
+            name: name.to_owned(),
+            session: String::new(),
+            epoch: 0,
+            state: State::Starting,
+            state_since: now,
+            origin: now,
+            latest: MediaTime::ZERO,
+            problems: Vec::new(),
+            superseded: CancellationToken::new(),
+            tracks: Tracks::default(),
+            gop: Gop::default(),
+            subscribers: Vec::new(),
+            bytes: 0,
+            rate: Rate::default(),
+        }
+    }
+
+    /// Opens the next epoch; the publisher before, if one is left, is told to go.
+    pub(crate) fn begin_epoch(&mut self, session: &str, now: Instant) {
+        self.superseded.cancel();
+        self.superseded = CancellationToken::new();
+        self.epoch += 1;
+        session.clone_into(&mut self.session);
+        self.problems.clear();
+        self.gop.clear();
+        self.bytes = 0;
+        self.rate = Rate::default();
+        self.enter(State::Starting, now);
+    }
+
+    pub(crate) fn set_tracks(&mut self, tracks: &Tracks, now: Instant) {
+        if self.state == State::Active && self.tracks == *tracks {
+            return;
+        }
+        self.tracks = tracks.clone();
+        self.enter(State::Active, now);
+        self.tell(&Update::Tracks(tracks.clone()));
+    }
+
+    pub(crate) fn push(&mut self, frame: Frame) {
+        let len = u64::try_from(frame.len()).unwrap_or(u64::MAX);
+        self.bytes = self.bytes.saturating_add(len);
+        self.latest = self.latest.max(frame.time());
+        match &frame {
+            Frame::Video(video) => {
+                self.rate.on_bytes(len, video.arrival);
+                self.gop.push(video);
+            }
+            Frame::Audio(audio) => self.rate.on_bytes(len, audio.arrival),
+        }
+        self.tell(&Update::Frame(frame));
+    }
+
+    pub(crate) fn pause(&mut self, now: Instant) {
+        self.enter(State::Grace, now);
+        self.tell(&Update::Paused);
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.superseded.cancel();
+        for queue in self.subscribers.drain(..) {
+            queue.close();
+        }
+    }
+
+    /// The group of pictures so far, then everything after it, with nothing missing in between.
+    pub(crate) fn subscribe(&mut self) -> Subscription {
+        let queue = Arc::new(Queue::default());
+        if self.state != State::Starting {
+            queue.push(Update::Tracks(self.tracks.clone()));
+        }
+        for frame in self.gop.snapshot() {
+            queue.push(Update::Frame(frame));
+        }
+        if self.state == State::Grace {
+            queue.push(Update::Paused);
+        }
+        self.subscribers.push(Arc::clone(&queue));
+        Subscription { queue }
+    }
+
+    pub(crate) fn status(&self, now: Instant) -> Status {
+        Status {
+            name: self.name.clone(),
+            session: self.session.clone(),
+            state: self.state,
+            since: now.saturating_duration_since(self.state_since),
+            tracks: self.tracks.clone(),
+            bytes: self.bytes,
+            bitrate_bps: self.rate.bps,
+            epoch: self.epoch,
+            problems: self.problems.clone(),
+        }
+    }
+
+    fn enter(&mut self, state: State, now: Instant) {
+        if self.state != state {
+            self.state = state;
+            self.state_since = now;
+        }
+    }
+
+    fn tell(&mut self, update: &Update) {
+        self.subscribers.retain(|queue| queue.push(update.clone()));
+    }
+}
+
+/// Bytes counted over windows of a second.
+#[derive(Debug, Default)]
+struct Rate {
+    window_start: Option<Instant>,
+    window_bytes: u64,
+    bps: u64,
+}
+
+impl Rate {
+    fn on_bytes(&mut self, bytes: u64, now: Instant) {
+        let start = *self.window_start.get_or_insert(now);
+        let elapsed_ms = u64::try_from(now.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX);
+        if elapsed_ms >= 1000 {
+            self.bps = self.window_bytes.saturating_mul(8000) / elapsed_ms;
+            self.window_start = Some(now);
+            self.window_bytes = 0;
+        }
+        self.window_bytes = self.window_bytes.saturating_add(bytes);
+    }
+}
