@@ -1,1 +1,20 @@
 //! WebRTC egress: offer and answer, ICE-lite, DTLS, SRTP, and the shards that send.
+
+mod batch;
+mod counters;
+mod dtls;
+mod engine;
+mod ice;
+mod interfaces;
+mod ring;
+pub mod sdp;
+mod sequence;
+mod shard;
+mod srtp;
+mod tcp;
+mod udp;
+mod viewer;
+
+pub use counters::{Counter, Counters};
+pub use engine::{CloseReason, Config, Engine, EngineHandle, Event, Full, Gone, Seat, StreamId, ViewerId};
+pub use viewer::ViewerStats;

@@ -1,0 +1,144 @@
+//! DTLS 1.2 with one viewer, of which we are the server, and the keys that come out of it.
+use std::time::Instant;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use str0m_proto::crypto::DtlsVersion;
+use str0m_proto::crypto::dtls::{DtlsCert, DtlsInstance, DtlsOutput};
+use thiserror::Error;
+
+use crate::batch::{Batch, Path};
+use crate::sdp::Fingerprint;
+use crate::srtp::{Srtp, SrtpError};
+
+/// Bytes of one DTLS record that we send: a flight is cut to fit the path's smallest MTU.
+const RECORD_MAX: usize = 1200;
+/// Room for anything the machine gives out at once; certificates of peers are the largest.
+const OUTPUT_MAX: usize = 16 << 10;
+
+/// Why the handshake, or the session after it, is over.
+#[derive(Debug, Error)]
+pub(crate) enum DtlsError {
+    #[error("the handshake failed: {0}")]
+    Handshake(String),
+    #[error("the viewer's certificate is not the one its offer announced")]
+    Fingerprint,
+    #[error("the viewer closed the session")]
+    Closed,
+    #[error(transparent)]
+    Keys(#[from] SrtpError),
+}
+
+/// Our certificate, one for the life of the process, and its fingerprint.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    certificate: DtlsCert,
+    pub(crate) fingerprint: Fingerprint,
+}
+
+impl Identity {
+    /// Makes a self-signed ECDSA P-256 certificate.
+    pub(crate) fn generate() -> Option<Self> {
+        let certificate = str0m_aws_lc_rs::default_provider().dtls_provider.generate_certificate()?;
+        let fingerprint = fingerprint_of(&certificate.certificate);
+        Some(Self { certificate, fingerprint })
+    }
+}
+
+/// One session.
+#[derive(Debug)]
+pub(crate) struct Dtls {
+    inner: Box<dyn DtlsInstance>,
+    expected: Fingerprint,
+    is_peer_known: bool,
+    /// Keys appear before the handshake is over, and before the peer's certificate is known to be right.
+    keys: Option<Srtp>,
+    is_connected: bool,
+    pub(crate) deadline: Instant,
+}
+
+impl Dtls {
+    pub(crate) fn new(now: Instant, identity: &Identity, expected: Fingerprint) -> Result<Self, DtlsError> {
+        let provider = str0m_aws_lc_rs::default_provider().dtls_provider;
+        let mut inner = provider
+            .new_dtls(&identity.certificate, now, DtlsVersion::Dtls12, Some(RECORD_MAX))
+            .map_err(|error| DtlsError::Handshake(error.to_string()))?;
+        inner.set_active(false);
+        inner.handle_timeout(now).map_err(|error| DtlsError::Handshake(error.to_string()))?;
+        Ok(Self { inner, expected, is_peer_known: false, keys: None, is_connected: false, deadline: now })
+    }
+
+    /// Feeds one datagram and writes what it leads to. Returns the keys once, when the peer is known and the handshake
+    /// complete.
+    pub(crate) fn on_datagram(
+        &mut self,
+        datagram: &[u8],
+        path: Path,
+        batch: &mut Batch,
+    ) -> Result<Option<Srtp>, DtlsError> {
+        // A single bad datagram must not end a session: anybody can send one from a forged address.
+        let outcome = self.inner.handle_packet(datagram);
+        let keys = self.drain(Some(path), batch)?;
+        match outcome {
+            Err(error) if !self.is_connected && keys.is_none() => {
+                Err(DtlsError::Handshake(error.to_string()))
+            }
+            _ => Ok(keys),
+        }
+    }
+
+    /// Retransmits what is due.
+    pub(crate) fn on_timeout(
+        &mut self,
+        now: Instant,
+        path: Option<Path>,
+        batch: &mut Batch,
+    ) -> Result<Option<Srtp>, DtlsError> {
+        let outcome = self.inner.handle_timeout(now);
+        let keys = self.drain(path, batch)?;
+        outcome.map_err(|error| DtlsError::Handshake(error.to_string()))?;
+        Ok(keys)
+    }
+
+    /// Tells the viewer that the session is over.
+    pub(crate) fn close(&mut self, path: Option<Path>, batch: &mut Batch) {
+        if self.inner.close().is_ok() {
+            let _ = self.drain(path, batch);
+        }
+    }
+
+    fn drain(&mut self, path: Option<Path>, batch: &mut Batch) -> Result<Option<Srtp>, DtlsError> {
+        let mut buffer = vec![0; OUTPUT_MAX];
+        loop {
+            match self.inner.poll_output(&mut buffer) {
+                DtlsOutput::Packet(packet) => {
+                    if let Some(path) = path {
+                        batch.push(packet, path);
+                    }
+                }
+                DtlsOutput::BufferTooSmall { .. } => {
+                    return Err(DtlsError::Handshake("an output larger than any record".to_owned()));
+                }
+                DtlsOutput::PeerCert(certificate) => {
+                    if fingerprint_of(certificate) != self.expected {
+                        return Err(DtlsError::Fingerprint);
+                    }
+                    self.is_peer_known = true;
+                }
+                DtlsOutput::KeyingMaterial(keying, profile) => self.keys = Some(Srtp::new(profile, &keying)?),
+                DtlsOutput::Connected => self.is_connected = true,
+                DtlsOutput::CloseNotify => return Err(DtlsError::Closed),
+                DtlsOutput::Timeout(deadline) => {
+                    self.deadline = deadline;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        Ok(if self.is_connected && self.is_peer_known { self.keys.take() } else { None })
+    }
+}
+
+fn fingerprint_of(certificate: &[u8]) -> Fingerprint {
+    let hash = digest(&SHA256, certificate);
+    Fingerprint::new(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+}

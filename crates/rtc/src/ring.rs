@@ -1,0 +1,77 @@
+//! The recent packets of one stream on one shard: what late viewers start from and lost packets are sent again from.
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use media::MediaTime;
+use rtp::Packets;
+
+/// Video is kept for retransmission at least this long, whatever the distance of keyframes.
+const SPAN_MIN: MediaTime = MediaTime::from_millis(2_000);
+/// Bytes of payload that one ring keeps at most: a 10 s GOP at 12 Mbit/s. The packets are shared with the other shards.
+const BYTES_MAX: usize = 16 << 20;
+/// Frames that one ring keeps at most: 30 s at 60 frames a second.
+const FRAMES_MAX: usize = 1800;
+
+/// Frames of video in the order of their numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Ring {
+    frames: VecDeque<Arc<Packets>>,
+    bytes: usize,
+    /// The number of the newest keyframe, if it is still here.
+    keyframe: Option<u64>,
+    group_bytes: usize,
+}
+
+impl Ring {
+    pub(crate) fn push(&mut self, frame: Arc<Packets>) {
+        if frame.keyframe {
+            self.keyframe = Some(frame.number);
+            self.group_bytes = 0;
+        }
+        self.group_bytes += frame.len_bytes();
+        self.bytes += frame.len_bytes();
+        self.frames.push_back(frame);
+        while self.must_shrink() {
+            let Some(front) = self.frames.pop_front() else { return };
+            self.bytes = self.bytes.saturating_sub(front.len_bytes());
+            if self.keyframe == Some(front.number) {
+                self.keyframe = None;
+            }
+        }
+    }
+
+    fn must_shrink(&self) -> bool {
+        let (Some(oldest), Some(newest)) = (self.frames.front(), self.frames.back()) else { return false };
+        let over = self.bytes > BYTES_MAX || self.frames.len() > FRAMES_MAX;
+        let is_needed = self.keyframe.is_some_and(|keyframe| oldest.number >= keyframe);
+        over || (!is_needed && newest.time - oldest.time > SPAN_MIN)
+    }
+
+    /// The frame with this number.
+    pub(crate) fn frame(&self, number: u64) -> Option<&Arc<Packets>> {
+        let at = self.frames.partition_point(|frame| frame.number < number);
+        self.frames.get(at).filter(|frame| frame.number == number)
+    }
+
+    /// The frame that holds the packet with this index, and the packet's place in it.
+    pub(crate) fn packet(&self, index: u64) -> Option<(&Arc<Packets>, usize)> {
+        let after = self.frames.partition_point(|frame| frame.first <= index);
+        let frame = self.frames.get(after.checked_sub(1)?)?;
+        let place = usize::try_from(index.checked_sub(frame.first)?).ok()?;
+        (place < frame.count()).then_some((frame, place))
+    }
+
+    pub(crate) fn newest(&self) -> Option<&Arc<Packets>> {
+        self.frames.back()
+    }
+
+    /// The number of the newest keyframe.
+    pub(crate) fn keyframe(&self) -> Option<u64> {
+        self.keyframe
+    }
+
+    /// Bytes of payload from the newest keyframe to the live edge.
+    pub(crate) fn group_bytes(&self) -> usize {
+        self.group_bytes
+    }
+}

@@ -1,0 +1,129 @@
+//! Codecs and header extensions of an offer, and which of them carries the stream.
+
+/// Bytes of a codec's parameters that are kept; the answer repeats some of them.
+const FMTP_LEN_MAX: usize = 256;
+/// <http://www.webrtc.org/experiments/rtp-hdrext/playout-delay>
+const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
+
+/// One payload type of a section.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Codec {
+    pub(super) pt: u8,
+    name: String,
+    rate: u32,
+    channels: Option<u32>,
+    fmtp: Option<String>,
+    pub(super) nack: bool,
+    pub(super) pli: bool,
+    pub(super) fir: bool,
+}
+
+impl Codec {
+    pub(super) fn new(format: &str) -> Option<Self> {
+        let pt = format.parse().ok().filter(|pt| *pt < 128)?;
+        Some(Self { pt, ..Self::default() })
+    }
+
+    pub(super) fn is(&self, format: &str) -> bool {
+        format.parse() == Ok(self.pt)
+    }
+
+    pub(super) fn on_attribute(&mut self, name: &str, value: &str) {
+        match (name, value.trim()) {
+            ("rtpmap", value) => {
+                let mut parts = value.split('/');
+                self.name = parts.next().unwrap_or("").to_ascii_lowercase();
+                self.rate = parts.next().and_then(|rate| rate.parse().ok()).unwrap_or(0);
+                self.channels = parts.next().and_then(|channels| channels.parse().ok());
+            }
+            ("fmtp", value) if value.len() <= FMTP_LEN_MAX => self.fmtp = Some(value.to_owned()),
+            ("rtcp-fb", "nack") => self.nack = true,
+            ("rtcp-fb", "nack pli") => self.pli = true,
+            ("rtcp-fb", "ccm fir") => self.fir = true,
+            _ => {}
+        }
+    }
+
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.fmtp.as_deref()?.split(';').find_map(|parameter| {
+            let (key, value) = parameter.split_once('=')?;
+            key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// RFC 7587, section 4.1 fixes rate and channels; GStreamer leaves out the latter.
+    pub(super) fn is_opus(&self) -> bool {
+        self.name == "opus" && self.rate == 48_000 && self.channels.is_none_or(|channels| channels == 2)
+    }
+
+    /// H.264 that may come in fragments; a payload type without any parameter is given the benefit of the doubt.
+    fn is_h264(&self) -> bool {
+        let mode = self.parameter("packetization-mode");
+        self.name == "h264" && self.rate == 90_000 && (mode == Some("1") || self.fmtp.is_none())
+    }
+
+    /// The profile-level-id; RFC 6184, section 8.1 says what its absence means.
+    fn profile(&self) -> [u8; 3] {
+        let text = self.parameter("profile-level-id").filter(|text| text.len() == 6 && text.is_ascii());
+        let value = text.and_then(|text| u32::from_str_radix(text, 16).ok());
+        let [_, profile, constraints, level] = value.unwrap_or(0x0042_000a).to_be_bytes();
+        [profile, constraints, level]
+    }
+
+    /// The payload type of the retransmissions of `pt` (RFC 4588, section 8.1).
+    fn is_rtx_of(&self, pt: u8) -> bool {
+        self.name == "rtx" && self.parameter("apt").and_then(|apt| apt.parse().ok()) == Some(pt)
+    }
+
+    /// The parameters with which an answer takes this H.264. The profile is the one offered, for an answer may not
+    /// change it (RFC 6184, section 8.2.2); the level is the stream's.
+    pub(super) fn h264_answer(&self, level: u8) -> String {
+        let [profile, constraints, offered_level] = self.profile();
+        let level = level.max(offered_level);
+        format!(
+            "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile:02x}{constraints:02x}{level:02x}"
+        )
+    }
+}
+
+/// The H.264 of an offer that a stream of this profile is best sent as.
+///
+/// The same profile where it is offered; else constrained baseline, else baseline: browsers that list neither Main nor
+/// High decode both all the same, as long as there are no B-frames.
+pub(super) fn choose_h264(codecs: &[Codec], stream: [u8; 3]) -> Option<&Codec> {
+    let rank = |codec: &Codec| match (codec.profile(), stream) {
+        ([profile, constraints, _], [wanted, wanted_constraints, _])
+            if profile == wanted && constraints & 0x40 == wanted_constraints & 0x40 =>
+        {
+            0
+        }
+        ([0x42, constraints, _], _) if constraints & 0x40 != 0 => 1,
+        ([0x42, ..], _) => 2,
+        ([profile, ..], [wanted, ..]) if profile == wanted => 3,
+        _ => 4,
+    };
+    codecs.iter().filter(|codec| codec.is_h264()).min_by_key(|codec| rank(codec))
+}
+
+pub(super) fn rtx_of(codecs: &[Codec], pt: u8) -> Option<u8> {
+    codecs.iter().find(|codec| codec.is_rtx_of(pt)).map(|codec| codec.pt)
+}
+
+/// One `a=extmap` line (RFC 8285, section 5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Extension {
+    pub(super) id: u8,
+    pub(super) is_playout_delay: bool,
+}
+
+impl Extension {
+    pub(super) fn parse(value: &str) -> Option<Self> {
+        let (id, uri) = value.split_once(' ')?;
+        let id = id.split('/').next()?.parse().ok().filter(|id| (1..=14).contains(id))?;
+        Some(Self { id, is_playout_delay: uri.split_whitespace().next() == Some(PLAYOUT_DELAY) })
+    }
+
+    pub(super) fn write_playout_delay(id: u8) -> String {
+        format!("a=extmap:{id} {PLAYOUT_DELAY}")
+    }
+}

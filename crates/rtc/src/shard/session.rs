@@ -1,0 +1,241 @@
+//! One viewer: its agent, its handshake, its keys and its media.
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use media::MediaTime;
+use rtp::rtcp::{self, Feedback};
+use str0m_proto::crypto::dtls::SrtpProfile;
+
+use crate::batch::{Batch, Path};
+use crate::counters::Counters;
+use crate::dtls::{Dtls, DtlsError, Identity};
+use crate::engine::{Claim, CloseReason, NewViewer, StreamId, ViewerId};
+use crate::ice::{Agent, Answer};
+use crate::ring::Ring;
+use crate::srtp::Srtp;
+use crate::viewer::{Out, Viewer, ViewerStats};
+
+/// RFC 7675, section 5.1: media ends when nothing authentic has come for this long.
+const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A viewer that got an answer must be connected within this time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The name under which a viewer's two sources belong together. One for all: every viewer has its own session.
+pub(crate) const CNAME: &str = "lectern";
+
+/// This moment on the clocks that reports need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    pub(crate) now: Instant,
+    pub(crate) ntp: u64,
+}
+
+/// What an input led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Stay,
+    Connected,
+    Close(CloseReason),
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: ViewerId,
+    pub(crate) stream: StreamId,
+    pub(crate) created: Instant,
+    pub(crate) agent: Agent,
+    dtls: Dtls,
+    srtp: Option<Srtp>,
+    viewer: Viewer,
+    heard: Instant,
+    /// When the next pass of video may be.
+    next_pass: Option<Instant>,
+    counted: ViewerStats,
+    _claim: Claim,
+}
+
+impl Session {
+    pub(crate) fn new(now: Instant, new: NewViewer, identity: &Identity) -> Result<Self, DtlsError> {
+        Ok(Self {
+            id: new.id,
+            stream: new.stream,
+            created: now,
+            agent: Agent::new(new.local),
+            dtls: Dtls::new(now, identity, new.terms.remote_fingerprint)?,
+            srtp: None,
+            viewer: Viewer::new(now, &new.terms),
+            heard: now,
+            next_pass: None,
+            counted: ViewerStats::default(),
+            _claim: new.claim,
+        })
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.srtp.is_some()
+    }
+
+    pub(crate) fn profile(&self) -> &'static str {
+        match self.srtp.as_ref().map(Srtp::profile) {
+            Some(SrtpProfile::AEAD_AES_128_GCM) => "AEAD_AES_128_GCM",
+            Some(SrtpProfile::AEAD_AES_256_GCM) => "AEAD_AES_256_GCM",
+            Some(SrtpProfile::AES128_CM_SHA1_80) => "AES128_CM_SHA1_80",
+            _ => "none",
+        }
+    }
+
+    pub(crate) fn paths(&self) -> &[Path] {
+        self.agent.paths()
+    }
+
+    pub(crate) fn no_stats() -> ViewerStats {
+        ViewerStats::default()
+    }
+
+    /// When this session wants to be driven at the latest.
+    pub(crate) fn next_wake(&self) -> Instant {
+        let mut wake = self.heard + CONSENT_TIMEOUT;
+        if self.is_connected() {
+            wake = wake.min(self.viewer.next_report());
+        } else {
+            wake = wake.min(self.created + CONNECT_TIMEOUT).min(self.dtls.deadline.max(self.created));
+        }
+        self.next_pass.map_or(wake, |pass| wake.min(pass))
+    }
+
+    /// A connectivity check; answered when it knows the password.
+    pub(crate) fn on_check(
+        &mut self,
+        now: Instant,
+        path: Path,
+        from: SocketAddr,
+        bytes: &[u8],
+        batch: &mut Batch,
+    ) -> Option<Answer> {
+        let answer = self.agent.on_request(path, from, bytes)?;
+        self.heard = now;
+        batch.push(&answer.response, path);
+        Some(answer)
+    }
+
+    pub(crate) fn on_dtls(&mut self, now: Instant, bytes: &[u8], path: Path, batch: &mut Batch) -> Verdict {
+        let outcome = self.dtls.on_datagram(bytes, path, batch);
+        self.on_dtls_outcome(now, outcome)
+    }
+
+    fn on_dtls_outcome(&mut self, now: Instant, outcome: Result<Option<Srtp>, DtlsError>) -> Verdict {
+        match outcome {
+            Ok(Some(srtp)) => {
+                self.srtp = Some(srtp);
+                self.heard = now;
+                Verdict::Connected
+            }
+            Ok(None) => Verdict::Stay,
+            Err(DtlsError::Closed) => Verdict::Close(CloseReason::Left),
+            Err(error) if self.is_connected() => {
+                tracing::debug!(%error, "DTLS after the handshake");
+                Verdict::Stay
+            }
+            Err(error) => {
+                tracing::debug!(%error, "DTLS handshake");
+                Verdict::Close(CloseReason::NeverConnected)
+            }
+        }
+    }
+
+    /// RTCP from the viewer.
+    pub(crate) fn on_feedback(
+        &mut self,
+        now: Instant,
+        bytes: &mut [u8],
+        ring: &Ring,
+        batch: &mut Batch,
+    ) -> Verdict {
+        let (Some(srtp), Some(path)) = (&mut self.srtp, self.agent.selected()) else { return Verdict::Stay };
+        let Some(plain) = srtp.unprotect_rtcp(bytes) else { return Verdict::Stay };
+        self.heard = now;
+        let mut verdict = Verdict::Stay;
+        let mut wants_video = false;
+        let mut out = Out { srtp, path, batch };
+        let viewer = &mut self.viewer;
+        rtcp::parse(plain, |feedback| match feedback {
+            Feedback::Report(block) => viewer.on_report(block.ssrc, block.lost),
+            Feedback::Nack { ssrc, lost } => viewer.on_nack(now, ssrc, lost, ring, &mut out),
+            Feedback::KeyframeRequest { .. } => wants_video |= viewer.on_keyframe_request(now, ring),
+            Feedback::Estimate { .. } => {}
+            // A browser says goodbye for a source it stops; the session ends with DTLS or DELETE.
+            Feedback::Goodbye => {}
+        });
+        if wants_video {
+            self.send_video(now, ring, batch);
+            verdict = Verdict::Stay;
+        }
+        verdict
+    }
+
+    /// Whatever is due: the handshake's retransmission, a report, a pass of video, the end of consent.
+    pub(crate) fn on_timer(
+        &mut self,
+        clock: Clock,
+        time: MediaTime,
+        ring: &Ring,
+        batch: &mut Batch,
+    ) -> Verdict {
+        let now = clock.now;
+        if now >= self.heard + CONSENT_TIMEOUT {
+            return Verdict::Close(if self.is_connected() {
+                CloseReason::Lost
+            } else {
+                CloseReason::NeverConnected
+            });
+        }
+        if !self.is_connected() {
+            if now >= self.created + CONNECT_TIMEOUT {
+                return Verdict::Close(CloseReason::NeverConnected);
+            }
+            if now >= self.dtls.deadline {
+                let outcome = self.dtls.on_timeout(now, self.agent.selected(), batch);
+                return self.on_dtls_outcome(now, outcome);
+            }
+            return Verdict::Stay;
+        }
+        if now >= self.viewer.next_report() {
+            self.with_media(batch, |viewer, out| viewer.send_reports(now, time, clock.ntp, CNAME, out));
+        }
+        if self.next_pass.is_some_and(|pass| now >= pass) {
+            self.send_video(now, ring, batch);
+        }
+        Verdict::Stay
+    }
+
+    pub(crate) fn send_video(&mut self, now: Instant, ring: &Ring, batch: &mut Batch) {
+        let next = self.with_media(batch, |viewer, out| viewer.send_video(now, ring, out));
+        self.next_pass = next.flatten();
+    }
+
+    /// Runs `act` if the viewer can be sent media.
+    pub(crate) fn with_media<T>(
+        &mut self,
+        batch: &mut Batch,
+        act: impl FnOnce(&mut Viewer, &mut Out<'_>) -> T,
+    ) -> Option<T> {
+        let srtp = self.srtp.as_mut()?;
+        let path = self.agent.selected()?;
+        Some(act(&mut self.viewer, &mut Out { srtp, path, batch }))
+    }
+
+    pub(crate) fn say_goodbye(&mut self, batch: &mut Batch) {
+        self.dtls.close(self.agent.selected(), batch);
+    }
+
+    /// Adds what happened since the last call to the counters of the process.
+    pub(crate) fn account(&mut self, counters: &Counters) -> ViewerStats {
+        let (stats, before) = (self.viewer.stats, self.counted);
+        counters.packets.add(stats.packets - before.packets);
+        counters.bytes.add(stats.bytes - before.bytes);
+        counters.resent.add(stats.resent - before.resent);
+        counters.keyframe_requests.add(stats.keyframe_requests - before.keyframe_requests);
+        counters.skips.add(stats.skips - before.skips);
+        self.counted = stats;
+        stats
+    }
+}

@@ -1,0 +1,161 @@
+//! The sessions of one shard: found by user name fragment, by path and by number, and woken in time.
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::session::Session;
+use crate::batch::{Batch, Path};
+use crate::engine::ViewerId;
+use crate::sdp::Credentials;
+
+/// The maps are bounded by the sessions, of which each has at most two user name fragments and a fixed number of paths.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    sessions: Vec<Option<Entry>>,
+    free: Vec<usize>,
+    by_viewer: HashMap<ViewerId, usize>,
+    by_ufrag: HashMap<String, usize>,
+    by_path: HashMap<Path, usize>,
+    /// One entry for each session is true; others are left behind when a session is driven early, and skipped.
+    wakes: BinaryHeap<Reverse<(Instant, usize)>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    session: Session,
+    wake: Option<Instant>,
+}
+
+impl Table {
+    pub(crate) fn insert(&mut self, session: Session) -> usize {
+        let slot = self.free.pop().unwrap_or(self.sessions.len());
+        if slot == self.sessions.len() {
+            self.sessions.push(None);
+        }
+        self.by_viewer.insert(session.id, slot);
+        for ufrag in session.agent.ufrags() {
+            self.by_ufrag.insert(ufrag.to_owned(), slot);
+        }
+        if let Some(place) = self.sessions.get_mut(slot) {
+            *place = Some(Entry { session, wake: None });
+        }
+        self.schedule(slot);
+        slot
+    }
+
+    pub(crate) fn remove(&mut self, slot: usize) -> Option<Session> {
+        let Entry { session, .. } = self.sessions.get_mut(slot)?.take()?;
+        self.by_viewer.remove(&session.id);
+        for ufrag in session.agent.ufrags() {
+            self.by_ufrag.remove(ufrag);
+        }
+        for path in session.agent.paths() {
+            self.by_path.remove(path);
+        }
+        self.free.push(slot);
+        Some(session)
+    }
+
+    pub(crate) fn slots(&self) -> Vec<usize> {
+        self.by_viewer.values().copied().collect()
+    }
+
+    pub(crate) fn slot_of(&self, viewer: ViewerId) -> Option<usize> {
+        self.by_viewer.get(&viewer).copied()
+    }
+
+    pub(crate) fn slot_with(&self, ufrag: &str) -> Option<usize> {
+        self.by_ufrag.get(ufrag).copied()
+    }
+
+    pub(crate) fn slot_at(&self, path: Path) -> Option<usize> {
+        self.by_path.get(&path).copied()
+    }
+
+    pub(crate) fn session_mut(&mut self, slot: usize) -> Option<&mut Session> {
+        self.sessions.get_mut(slot)?.as_mut().map(|entry| &mut entry.session)
+    }
+
+    /// Lets `act` work on a session and sees to it that the session is woken when it wants to be.
+    pub(crate) fn drive(&mut self, slot: usize, act: impl FnOnce(&mut Session)) {
+        if let Some(session) = self.session_mut(slot) {
+            act(session);
+            self.schedule(slot);
+        }
+    }
+
+    /// A connectivity check for `slot`. Returns whether it was authentic.
+    pub(crate) fn on_check(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        path: Path,
+        from: SocketAddr,
+        bytes: &[u8],
+        batch: &mut Batch,
+    ) -> bool {
+        let Some(session) = self.session_mut(slot) else { return false };
+        let ufrags_before = session.agent.ufrags().count();
+        let Some(answer) = session.on_check(now, path, from, bytes, batch) else { return false };
+        if session.agent.ufrags().count() < ufrags_before {
+            let current: Vec<String> = session.agent.ufrags().map(str::to_owned).collect();
+            self.by_ufrag.retain(|ufrag, owner| *owner != slot || current.contains(ufrag));
+        }
+        if let Some(forgotten) = answer.forgotten {
+            self.by_path.remove(&forgotten);
+        }
+        if answer.is_new_path {
+            self.by_path.insert(path, slot);
+        }
+        true
+    }
+
+    pub(crate) fn restart(&mut self, viewer: ViewerId, local: Credentials) {
+        let Some(slot) = self.slot_of(viewer) else { return };
+        let ufrag = local.ufrag.clone();
+        let Some(session) = self.session_mut(slot) else { return };
+        session.agent.restart(local);
+        let current: Vec<String> = session.agent.ufrags().map(str::to_owned).collect();
+        self.by_ufrag.retain(|known, owner| *owner != slot || current.contains(known));
+        self.by_ufrag.insert(ufrag, slot);
+    }
+
+    pub(crate) fn forget_path(&mut self, path: Path) {
+        if let Some(slot) = self.by_path.remove(&path)
+            && let Some(session) = self.session_mut(slot)
+        {
+            session.agent.forget(path);
+        }
+    }
+
+    /// When the next session wants to be driven. May be early, never late.
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        self.wakes.peek().map(|Reverse((wake, _))| *wake)
+    }
+
+    /// Takes the next session that is due.
+    pub(crate) fn next_due(&mut self, now: Instant) -> Option<usize> {
+        while let Some(Reverse((wake, slot))) = self.wakes.peek().copied() {
+            if wake > now {
+                return None;
+            }
+            self.wakes.pop();
+            let entry = self.sessions.get_mut(slot).and_then(Option::as_mut);
+            if let Some(entry) = entry.filter(|entry| entry.wake == Some(wake)) {
+                entry.wake = None;
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    fn schedule(&mut self, slot: usize) {
+        let Some(entry) = self.sessions.get_mut(slot).and_then(Option::as_mut) else { return };
+        let wake = entry.session.next_wake();
+        if entry.wake.is_none_or(|scheduled| wake < scheduled) {
+            entry.wake = Some(wake);
+            self.wakes.push(Reverse((wake, slot)));
+        }
+    }
+}
