@@ -1,7 +1,12 @@
 //! The nouns of the media plane and the bitstreams they come from: FLV, H.264, AAC and Opus.
 #![forbid(unsafe_code)]
+#![warn(clippy::indexing_slicing)]
 
+pub mod aac;
+pub mod flv;
 pub mod frame;
+pub mod h264;
+pub mod opus;
 pub mod time;
 
 pub use frame::{AudioFrame, Frame, Track, Tracks, VideoConfig, VideoFrame};
