@@ -39,6 +39,8 @@ pub struct Status {
     pub state: State,
     /// How long it has been in that state.
     pub since: Duration,
+    /// The instant at which the media timeline is zero.
+    pub origin: Instant,
     /// What the publisher sends.
     pub tracks: Tracks,
     /// Bytes of coded media received in this epoch.
@@ -163,6 +165,7 @@ impl Stream {
             session: self.session.clone(),
             state: self.state,
             since: now.saturating_duration_since(self.state_since),
+            origin: self.origin,
             tracks: self.tracks.clone(),
             bytes: self.bytes,
             bitrate_bps: self.rate.bps,

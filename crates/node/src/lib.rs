@@ -1,1 +1,4 @@
-//! The shell of a process: configuration, telemetry, metrics, admin HTTP, drain.
+//! The shell of a process: what every role needs to run and to be run.
+#![forbid(unsafe_code)]
+
+pub mod telemetry;

@@ -1,0 +1,141 @@
+//! What nodes and the coordinator say to each other.
+use serde::{Deserialize, Serialize};
+
+/// `POST /internal/v1/publish/authorize`: somebody wants to publish.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct PublishRequest {
+    /// The node that asks.
+    pub node: String,
+    /// The class that the publisher named, if it did.
+    pub name: Option<String>,
+    /// The stream key.
+    pub key: String,
+    /// Where the publisher comes from.
+    pub peer_ip: String,
+    /// What its encoder calls itself.
+    pub encoder: String,
+}
+
+/// The answer: what it may publish.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct PublishGrant {
+    /// The class's name in addresses.
+    pub class: String,
+    /// The session that was opened for it in `stream_sessions`.
+    pub session: String,
+}
+
+/// Where a stream is in its life.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamState {
+    /// A publisher is there, its tracks are not known.
+    Starting,
+    /// Frames flow.
+    Active,
+    /// The publisher is gone; the stream waits for it.
+    Grace,
+}
+
+/// Something that the teacher should know.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct StreamProblem {
+    /// A name for programs.
+    pub code: String,
+    /// A sentence for people.
+    pub text: String,
+}
+
+/// One stream of a node.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct StreamReport {
+    /// The class.
+    pub class: String,
+    /// The session of its publisher.
+    pub session: String,
+    /// Where it is in its life.
+    pub state: StreamState,
+    /// Viewers on this node.
+    pub viewers: u32,
+    /// Whether it has a picture.
+    pub has_video: bool,
+    /// Whether it has sound.
+    pub has_audio: bool,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Coded media, bits a second.
+    pub bitrate_bps: u64,
+    /// What is wrong.
+    pub problems: Vec<StreamProblem>,
+}
+
+/// `POST /internal/v1/heartbeat`: once a second, and when a stream changes.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The node's name.
+    pub node: String,
+    /// When its process began, in milliseconds since 1970: another value is another life.
+    pub started_at_ms: u64,
+    /// Where browsers reach its WHEP server, if that cannot be derived from the address they already use.
+    pub public_url: Option<String>,
+    /// The port of its WHEP server.
+    pub whep_port: u16,
+    /// Its streams.
+    pub streams: Vec<StreamReport>,
+}
+
+/// `POST /internal/v1/sessions`: what happened to viewers and streams.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum SessionEvent {
+    /// A viewer was answered.
+    ViewerJoined {
+        /// The viewer session.
+        id: String,
+        /// The node.
+        node: String,
+        /// The session of the stream it watches.
+        stream_session: String,
+        /// Who.
+        user_id: String,
+        /// As what.
+        user_type: String,
+        /// Its browser.
+        user_agent: String,
+        /// Where it comes from.
+        ip_address: String,
+        /// Milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// Its media flows.
+    ViewerConnected {
+        /// The viewer session.
+        id: String,
+        /// Milliseconds since 1970.
+        at_ms: u64,
+    },
+    /// It is gone.
+    ViewerLeft {
+        /// The viewer session.
+        id: String,
+        /// Milliseconds since 1970.
+        at_ms: u64,
+        /// Why, in a word.
+        reason: String,
+        /// RTP payload it was sent.
+        bytes: u64,
+        /// RTP packets it was sent.
+        packets: u64,
+        /// RTP packets it missed.
+        lost: u64,
+    },
+    /// A stream's grace period is over.
+    StreamEnded {
+        /// The stream session.
+        session: String,
+        /// Milliseconds since 1970.
+        at_ms: u64,
+    },
+}

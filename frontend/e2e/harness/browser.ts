@@ -1,0 +1,127 @@
+import { createServer, type Server as HttpServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
+import { build } from 'vite';
+import type { JoinTimes, Picture, Tone } from '../page/probe';
+import type { Server } from './server';
+import { type Playback, playback, type Security, security, type Stat } from './stats';
+import { until } from './until';
+
+const CHROMIUM_FLAGS = [
+  '--no-sandbox',
+  '--autoplay-policy=no-user-gesture-required',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  '--no-first-run',
+];
+
+/** Debian's Chromium, or the one that `CHROMIUM` names. */
+export function launch(): Promise<Browser> {
+  return chromium.launch({ executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium', args: CHROMIUM_FLAGS });
+}
+
+/** The bare page with the tests' own viewer, and how a test drives it. */
+export class Probe {
+  static async open(browser: Browser): Promise<Probe> {
+    const site = await serve(await script());
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    const { port } = site.address() as AddressInfo;
+    await page.goto(`http://127.0.0.1:${port}/`);
+    return new Probe(page, context, site);
+  }
+
+  private constructor(
+    readonly page: Page,
+    private readonly context: BrowserContext,
+    private readonly site: HttpServer,
+  ) {}
+
+  /** Joins once, and answers with the HTTP status of the WHEP POST. */
+  async tryJoin(server: Server, options: { readClock?: boolean } = {}): Promise<number> {
+    const { webrtc_url: endpoint, token } = await server.token();
+    return this.page.evaluate(([endpoint, token, options]) => window.probe.join(endpoint, token, options), [
+      endpoint,
+      token,
+      options,
+    ] as const);
+  }
+
+  /** Joins, as often as it takes for the lesson to be live, and waits until media flows. */
+  async join(server: Server, options: { readClock?: boolean } = {}): Promise<void> {
+    await until('a WHEP session (201)', async () => ((await this.tryJoin(server, options)) === 201 ? true : undefined));
+    await until('media', async () => {
+      const { framesDecoded, samplesReceived } = await this.playback();
+      return framesDecoded > 0 || samplesReceived > 0 ? true : undefined;
+    });
+  }
+
+  times(): Promise<Partial<JoinTimes>> {
+    return this.page.evaluate(() => window.probe.viewer.times);
+  }
+
+  states(): Promise<string[]> {
+    return this.page.evaluate(() => window.probe.viewer.states);
+  }
+
+  picture(): Promise<Picture> {
+    return this.page.evaluate(() => window.probe.viewer.picture());
+  }
+
+  tone(): Promise<Tone> {
+    return this.page.evaluate(() => window.probe.tone());
+  }
+
+  async stats(): Promise<Stat[]> {
+    return this.page.evaluate(() => window.probe.viewer.stats());
+  }
+
+  async playback(): Promise<Playback> {
+    return playback(await this.stats());
+  }
+
+  async security(): Promise<Security> {
+    return security(await this.stats());
+  }
+
+  /** Watches for at least `seconds` of the page's time, and answers with the counters before and after. */
+  async watch(seconds: number): Promise<{ earlier: Playback; later: Playback; seconds: number }> {
+    const [earlier, began] = [await this.playback(), performance.now()];
+    const elapsed = () => (performance.now() - began) / 1_000;
+    await until(`${seconds} s of watching`, () => (elapsed() >= seconds ? true : undefined), seconds * 2_000);
+    const took = elapsed();
+    return { earlier, later: await this.playback(), seconds: took };
+  }
+
+  async dispose(): Promise<void> {
+    await this.context.close();
+    this.site.closeAllConnections();
+    await new Promise((resolve) => this.site.close(resolve));
+  }
+}
+
+/** Bundles `page/probe.ts` into one classic script. */
+async function script(): Promise<string> {
+  const entry = join(import.meta.dirname, '..', 'page', 'probe.ts');
+  const output = await build({
+    configFile: false,
+    logLevel: 'error',
+    build: { write: false, minify: false, lib: { entry, formats: ['iife'], name: 'probe_module' } },
+  });
+  const chunk = [output].flat().flatMap((bundle) => ('output' in bundle ? bundle.output : []))[0];
+  if (chunk?.type !== 'chunk') throw new Error('vite built no script');
+  return chunk.code;
+}
+
+/** Serves the bare page from a port of its own, so that it is a foreign origin to the server as many players are. */
+function serve(code: string): Promise<HttpServer> {
+  const html = '<!doctype html><title>probe</title><video autoplay playsinline></video><script src="/probe.js"></script>';
+  const site = createServer((request, response) => {
+    const wantsCode = request.url === '/probe.js';
+    response.setHeader('content-type', wantsCode ? 'text/javascript' : 'text/html');
+    response.end(wantsCode ? code : html);
+  });
+  return new Promise((resolve) => site.listen(0, '127.0.0.1', () => resolve(site)));
+}

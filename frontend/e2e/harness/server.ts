@@ -1,0 +1,159 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, watch } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Child } from './child';
+
+/** How long `lectern up` may take to open its ports, its first start with an empty database included. */
+const READY_MS = 15_000;
+
+/** The file that `--ready-file` names: where the server is and how to use it. */
+interface Ready {
+  http: string;
+  rtmp: string;
+  whep: string;
+  media: string;
+  admin: string;
+  class: string;
+  key: string;
+  rtmp_url: string;
+  watch_url: string;
+}
+
+/** The answer of `POST /api/token`. */
+export interface Token {
+  token: string;
+  webrtc_url: string;
+  expires_in: number;
+  user_type: string;
+  user_id: string;
+  mode: string;
+}
+
+/** A stream as `GET /api/v1/streams` describes it. */
+export interface StreamStatus {
+  class: string;
+  state: string;
+  viewers: number;
+  problems: { code: string; text: string }[];
+}
+
+/** `lectern up --open` in a data directory of its own, on ports the kernel chose. */
+export class Server {
+  readonly #home = mkdtempSync(join(tmpdir(), 'lectern-e2e-'));
+  #process: Child | undefined;
+  #ready: Ready | undefined;
+
+  static async start(): Promise<Server> {
+    const server = new Server();
+    await server.#start();
+    return server;
+  }
+
+  /** The directory with the database and the keys. */
+  get dataDirectory(): string {
+    return join(this.#home, 'data');
+  }
+
+  get process(): Child {
+    if (this.#process === undefined) throw new Error('the server was never started');
+    return this.#process;
+  }
+
+  get ready(): Ready {
+    if (this.#ready === undefined) throw new Error('the server was never ready');
+    return this.#ready;
+  }
+
+  /** Where the teacher's app publishes: the class in the path, the secret in the query. */
+  get publishUrl(): string {
+    return `${this.ready.rtmp_url}/${this.ready.class}?k=${this.ready.key}`;
+  }
+
+  /** The same for apps that know only "URL" and "key". */
+  get bareKeyUrl(): string {
+    return `${this.ready.rtmp_url}/${this.ready.key}`;
+  }
+
+  async token(userId = 'e2e'): Promise<Token> {
+    const query = new URLSearchParams({
+      user_type: 'student',
+      user_id: userId,
+      class_id: this.ready.class,
+      wait: '1',
+    });
+    const answer = await fetch(`http://${this.ready.http}/api/token?${query}`, { method: 'POST' });
+    if (!answer.ok) throw new Error(`POST /api/token: ${answer.status} ${await answer.text()}`);
+    return (await answer.json()) as Token;
+  }
+
+  /** The stream of the class, or `undefined` while nobody has published. */
+  async stream(): Promise<StreamStatus | undefined> {
+    const answer = await fetch(`http://${this.ready.http}/api/v1/streams`);
+    if (!answer.ok) throw new Error(`GET /api/v1/streams: ${answer.status} ${await answer.text()}`);
+    const { streams } = (await answer.json()) as { streams: StreamStatus[] };
+    return streams.find((stream) => stream.class === this.ready.class);
+  }
+
+  async classes(): Promise<unknown> {
+    const answer = await fetch(`http://${this.ready.http}/api/v1/classes`);
+    if (!answer.ok) throw new Error(`GET /api/v1/classes: ${answer.status} ${await answer.text()}`);
+    return answer.json();
+  }
+
+  /** Kills the process without warning and starts it again on the same data directory and the same ports. */
+  async crashAndRestart(): Promise<void> {
+    await this.process.kill();
+    await this.#start();
+  }
+
+  /** Ends the server for good and removes its data. */
+  async dispose(): Promise<void> {
+    await this.#process?.kill();
+    rmSync(this.#home, { recursive: true, force: true });
+  }
+
+  async #start(): Promise<void> {
+    const file = join(this.#home, 'ready.json');
+    rmSync(file, { force: true });
+    const ports = (['http', 'rtmp', 'whep', 'media', 'admin'] as const).flatMap((name) => [
+      `--${name}-port`,
+      this.#ready?.[name].split(':').at(-1) ?? '0',
+    ]);
+    const place = ['--data-dir', this.dataDirectory, '--bind', '127.0.0.1', '--ready-file', file];
+    const written = appearance(file, READY_MS);
+    this.#process = new Child(binary(), ['up', '--open', ...place, ...ports]);
+    const failed = this.#process.exited.then((how) => {
+      throw new Error(`no ready file: ${how}`);
+    });
+    try {
+      await Promise.race([written.promise, failed]);
+    } finally {
+      written.close();
+      // The process leaves one day, and then nobody listens any more.
+      failed.catch(() => undefined);
+    }
+    this.#ready = JSON.parse(readFileSync(file, 'utf8')) as Ready;
+  }
+}
+
+/** The binary under test: `LECTERN_BIN`, or the workspace's debug build. */
+function binary(): string {
+  const path = process.env['LECTERN_BIN'] ?? join(import.meta.dirname, '..', '..', '..', 'target', 'debug', 'lectern');
+  if (!existsSync(path)) throw new Error(`no binary at ${path}: build it with cargo, or set LECTERN_BIN`);
+  return path;
+}
+
+/** Settles when `file` is moved into its directory. The server writes it whole and renames it, so it is never half. */
+function appearance(file: string, deadlineMs: number): { promise: Promise<void>; close: () => void } {
+  const watcher = watch(join(file, '..'));
+  const close = () => watcher.close();
+  const promise = new Promise<void>((resolve, reject) => {
+    const deadline = setTimeout(() => reject(new Error(`no ready file within ${deadlineMs} ms`)), deadlineMs);
+    watcher.on('close', () => clearTimeout(deadline));
+    watcher.on('error', reject);
+    watcher.on('change', () => {
+      if (existsSync(file)) resolve();
+    });
+  });
+  return { promise, close };
+}

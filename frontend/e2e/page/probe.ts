@@ -1,0 +1,210 @@
+/**
+ * The tests' own viewer: the least WHEP client that plays, built into a bare page.
+ *
+ * It shares no code with the product's player, so that the server is judged by a second opinion and times can be taken
+ * at the exact moments that are claimed. Tests reach it as `window.probe`.
+ */
+import { ageMs, readStamp, STRIP_CELLS, STRIP_HEIGHT } from '../harness/gray';
+import type { Stat } from '../harness/stats';
+
+/** When things happened, in milliseconds since the WHEP POST was sent. */
+export interface JoinTimes {
+  answered: number;
+  connected: number;
+  /** The decoder handed out the first picture. */
+  decoded: number;
+  /** The first picture went to the compositor. */
+  shown: number;
+}
+
+/** The age of one frame when it was due on the screen. */
+export interface ClockReading {
+  /** Milliseconds since the POST. */
+  at: number;
+  latency: number;
+}
+
+/** A decoded picture, reduced to what proves that it is a picture. */
+export interface Picture {
+  width: number;
+  height: number;
+  /** Different colours among 16 x 9 samples: 1 would be a blank screen. */
+  colours: number;
+  checksum: number;
+}
+
+/** The loudest pitch in the decoded sound. */
+export interface Tone {
+  hertz: number;
+  decibels: number;
+}
+
+/** Readings kept per viewer: over an hour at 30 frames a second. */
+const READINGS_MAX = 120_000;
+
+class Viewer {
+  readonly connection = new RTCPeerConnection({
+    iceServers: [],
+    bundlePolicy: 'max-bundle',
+    rtcpMuxPolicy: 'require',
+  });
+  readonly states: string[] = [];
+  readonly readings: ClockReading[] = [];
+  readonly #video: HTMLVideoElement;
+  readonly #stream = new MediaStream();
+  readonly #canvas = new OffscreenCanvas(STRIP_CELLS, 1);
+  #session: string | undefined;
+  #posted = 0;
+  #times: Partial<JoinTimes> = {};
+  #readsClock = false;
+  #closed = false;
+
+  constructor(video: HTMLVideoElement) {
+    this.#video = video;
+    this.connection.addEventListener('track', ({ track }) => {
+      this.#stream.addTrack(track);
+      this.#video.srcObject = this.#stream;
+    });
+    this.connection.addEventListener('connectionstatechange', () => {
+      const state = this.connection.connectionState;
+      this.states.push(state);
+      if (state === 'connected') this.#times.connected ??= this.#sincePost();
+    });
+  }
+
+  get times(): Partial<JoinTimes> {
+    return this.#times;
+  }
+
+  get stream(): MediaStream {
+    return this.#stream;
+  }
+
+  /** Posts the offer and applies the answer. Resolves to the HTTP status: 201 means that media may come. */
+  async join(endpoint: string, token: string): Promise<number> {
+    this.connection.addTransceiver('video', { direction: 'recvonly' });
+    this.connection.addTransceiver('audio', { direction: 'recvonly' });
+    await this.connection.setLocalDescription();
+    this.#watchFrames();
+    this.#posted = performance.now();
+    const answer = await fetch(endpoint, {
+      method: 'POST',
+      headers: { 'content-type': 'application/sdp', authorization: `Bearer ${token}` },
+      body: this.connection.localDescription?.sdp ?? '',
+    });
+    if (answer.status !== 201) return answer.status;
+    this.#session = new URL(answer.headers.get('location') ?? '', answer.url).href;
+    const sdp = await answer.text();
+    this.#times.answered = this.#sincePost();
+    await this.connection.setRemoteDescription({ type: 'answer', sdp });
+    return answer.status;
+  }
+
+  /** Begins to read the Gray clock from every frame that is shown. */
+  readClock(): void {
+    this.#readsClock = true;
+  }
+
+  async stats(): Promise<Stat[]> {
+    const found = await this.connection.getStats();
+    return [...found.values()] as Stat[];
+  }
+
+  picture(): Picture {
+    const [columns, rows] = [16, 9];
+    const context = new OffscreenCanvas(columns, rows).getContext('2d');
+    if (context === null) throw new Error('no canvas');
+    context.drawImage(this.#video, 0, 0, columns, rows);
+    const pixels = new Uint32Array(context.getImageData(0, 0, columns, rows).data.buffer);
+    const checksum = pixels.reduce((sum, pixel) => (Math.imul(sum, 31) + pixel) | 0, 0);
+    const { videoWidth: width, videoHeight: height } = this.#video;
+    return { width, height, colours: new Set(pixels).size, checksum };
+  }
+
+  /** DELETEs the session and closes the connection. */
+  async leave(): Promise<void> {
+    this.#closed = true;
+    this.connection.close();
+    this.#video.srcObject = null;
+    if (this.#session !== undefined) await fetch(this.#session, { method: 'DELETE' });
+  }
+
+  #sincePost(): number {
+    return performance.now() - this.#posted;
+  }
+
+  #watchFrames(): void {
+    const onFrame = (_now: number, frame: VideoFrameCallbackMetadata) => {
+      if (this.#closed) return;
+      this.#video.requestVideoFrameCallback(onFrame);
+      if (this.#times.shown === undefined) {
+        this.#times.shown = frame.presentationTime - this.#posted;
+        // When the last packet came in, plus what the decoder took. Absent, presentation has to stand for it.
+        const decoded = (frame.receiveTime ?? Number.NaN) + (frame.processingDuration ?? Number.NaN) * 1_000;
+        this.#times.decoded = Number.isNaN(decoded) ? this.#times.shown : decoded - this.#posted;
+      }
+      if (this.#readsClock) this.#readFrame(frame);
+    };
+    this.#video.requestVideoFrameCallback(onFrame);
+  }
+
+  #readFrame(frame: VideoFrameCallbackMetadata): void {
+    const context = this.#canvas.getContext('2d', { willReadFrequently: true });
+    if (context === null || this.readings.length >= READINGS_MAX) return;
+    // Nearest-neighbour sampling takes the middle of each cell, and one row takes the middle of the strip.
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.#video, 0, STRIP_HEIGHT / 2, frame.width, 1, 0, 0, STRIP_CELLS, 1);
+    const pixels = context.getImageData(0, 0, STRIP_CELLS, 1).data;
+    const stamp = readStamp(pixels.filter((_, i) => i % 4 === 1));
+    if (stamp === undefined) return;
+    const due = performance.timeOrigin + frame.expectedDisplayTime;
+    this.readings.push({ at: frame.expectedDisplayTime - this.#posted, latency: ageMs(stamp, due) });
+  }
+}
+
+/** What tests may do with the bare page. One viewer at a time. */
+class Probe {
+  #viewer: Viewer | undefined;
+
+  get viewer(): Viewer {
+    if (this.#viewer === undefined) throw new Error('nobody has joined');
+    return this.#viewer;
+  }
+
+  async join(endpoint: string, token: string, options: { readClock?: boolean } = {}): Promise<number> {
+    const video = document.querySelector('video');
+    if (video === null) throw new Error('the page has no video');
+    await this.#viewer?.leave();
+    this.#viewer = new Viewer(video);
+    if (options.readClock) this.#viewer.readClock();
+    return this.#viewer.join(endpoint, token);
+  }
+
+  /** Listens to the decoded sound for as long as one spectrum takes. */
+  async tone(): Promise<Tone> {
+    const context = new AudioContext({ sampleRate: 48_000 });
+    try {
+      const analyser = new AnalyserNode(context, { fftSize: 16_384, smoothingTimeConstant: 0 });
+      context.createMediaStreamSource(this.viewer.stream).connect(analyser);
+      await context.resume();
+      // The analyser's window has to fill once with sound before its spectrum means anything.
+      const full = context.currentTime + (2 * analyser.fftSize) / context.sampleRate;
+      while (context.currentTime < full) await new Promise(requestAnimationFrame);
+      const spectrum = new Float32Array(analyser.frequencyBinCount);
+      analyser.getFloatFrequencyData(spectrum);
+      const loudest = spectrum.reduce((best, level, bin) => (level > (spectrum[best] ?? -Infinity) ? bin : best), 0);
+      const hertz = (loudest * context.sampleRate) / analyser.fftSize;
+      return { hertz, decibels: spectrum[loudest] ?? -Infinity };
+    } finally {
+      await context.close();
+    }
+  }
+}
+
+declare global {
+  interface Window {
+    probe: Probe;
+  }
+}
+
+window.probe = new Probe();

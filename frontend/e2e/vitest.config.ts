@@ -1,0 +1,20 @@
+import { defineConfig } from 'vitest/config';
+
+/**
+ * The end-to-end suite: the real binary, real publishers and Debian's Chromium.
+ * `vitest run` takes the tests, `vitest run --mode bench` the measurements.
+ */
+export default defineConfig(({ mode }) => ({
+  test: {
+    root: import.meta.dirname,
+    include: [mode === 'bench' ? 'bench/**/*.bench.ts' : 'tests/**/*.test.ts'],
+    environment: 'node',
+    // One server, one encoder and one browser at a time: what is measured must not be starved by a neighbour.
+    fileParallelism: false,
+    maxConcurrency: 1,
+    testTimeout: mode === 'bench' ? 900_000 : 60_000,
+    hookTimeout: 30_000,
+    teardownTimeout: 10_000,
+    disableConsoleIntercept: true,
+  },
+}));

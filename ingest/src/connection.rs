@@ -1,0 +1,205 @@
+//! One RTMP connection: read, feed, drain, write.
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use control::api::PublishRequest as Authorization;
+use control::{Client, ClientError};
+use hub::Hub;
+use rtmp::{Event, Output, PublishRequest, Rejection, Session, StreamAddress};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::metrics::Metrics;
+use crate::publish::{Publication, PublishError};
+
+/// Bytes taken from the socket at once.
+const READ_BYTES: usize = 32 << 10;
+/// How long a peer may take to accept the answers that are written to it.
+const WRITE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What every connection shares.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) hub: Hub,
+    pub(crate) control: Client,
+    pub(crate) node: String,
+    pub(crate) limits: rtmp::Limits,
+    pub(crate) metrics: Metrics,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the peer closed the connection")]
+    Closed,
+    #[error("the stream was ended")]
+    Finished,
+    #[error("another connection took over the stream")]
+    Superseded,
+    #[error("{0}")]
+    Protocol(#[from] rtmp::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("the node is shutting down")]
+    Draining,
+}
+
+struct Connection {
+    context: Arc<Context>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    session: Session,
+    publication: Option<Publication>,
+    superseded: CancellationToken,
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(
+    context: Arc<Context>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    drain: CancellationToken,
+) {
+    context.metrics.connections.inc();
+    let _ = socket.set_nodelay(true);
+    let mut connection = Connection {
+        session: Session::new(Instant::now(), context.limits),
+        context: Arc::clone(&context),
+        socket,
+        peer,
+        publication: None,
+        superseded: CancellationToken::new(),
+    };
+    let span = tracing::info_span!("rtmp", class = tracing::field::Empty);
+    let end = connection.run(drain).instrument(span.clone()).await;
+    let was_publishing = connection.publication.is_some();
+    drop(connection);
+    let _entered = span.enter();
+    match end {
+        Ok(never) => match never {},
+        Err(end @ End::Protocol(_)) => {
+            context.metrics.protocol_errors.inc();
+            tracing::debug!(%peer, reason = %end, "connection refused");
+        }
+        Err(end) => tracing::debug!(%peer, reason = %end, "connection ended"),
+    }
+    if was_publishing {
+        tracing::info!("publisher gone");
+    }
+    context.metrics.connections.dec();
+}
+
+impl Connection {
+    async fn run(&mut self, drain: CancellationToken) -> Result<std::convert::Infallible, End> {
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let deadline = self.drain_outputs().await?;
+            let read = tokio::select! {
+                read = self.socket.read(&mut buffer) => Some(read?),
+                () = tokio::time::sleep_until(deadline.into()) => None,
+                () = self.superseded.cancelled() => return Err(End::Superseded),
+                () = drain.cancelled() => return Err(End::Draining),
+            };
+            let now = Instant::now();
+            match read {
+                Some(0) => return Err(End::Closed),
+                Some(count) => {
+                    self.context.metrics.bytes.inc_by(count as u64);
+                    let outcome = self.session.handle_input(now, buffer.get(..count).unwrap_or(&[]));
+                    if outcome.is_err() {
+                        // What was understood before the error still counts, and answers explain it.
+                        let _ = self.drain_outputs().await;
+                    }
+                    outcome?;
+                }
+                None => self.session.handle_timeout(now)?,
+            }
+        }
+    }
+
+    /// Does what the session says until it waits. Returns until when.
+    async fn drain_outputs(&mut self) -> Result<Instant, End> {
+        loop {
+            match self.session.poll_output() {
+                Output::Send(bytes) => {
+                    let write = tokio::time::timeout(WRITE_TIMEOUT, self.socket.write_all(&bytes));
+                    write.await.map_err(|_| End::Closed)??;
+                }
+                Output::Event(event) => self.on_event(event).await?,
+                Output::Close => {
+                    let _ = self.socket.shutdown().await;
+                    return Err(End::Finished);
+                }
+                Output::Timeout(deadline) => return Ok(deadline),
+            }
+        }
+    }
+
+    async fn on_event(&mut self, event: Event) -> Result<(), End> {
+        match event {
+            Event::PublishRequested(request) => match self.authorize(&request).await {
+                Ok(()) => self.session.accept_publish(Instant::now()),
+                Err(rejection) => {
+                    self.context.metrics.publishers_refused.inc();
+                    tracing::info!(?rejection, "publisher refused");
+                    self.session.reject_publish(&rejection);
+                }
+            },
+            Event::Media { kind, timestamp_ms, body } => {
+                let Some(publication) = &mut self.publication else { return Ok(()) };
+                match publication.on_media(Instant::now(), kind, timestamp_ms, body) {
+                    Ok(()) => {}
+                    Err(PublishError::Superseded(_)) => return Err(End::Superseded),
+                    Err(PublishError::Unusable(text)) => {
+                        self.context.metrics.publishers_refused.inc();
+                        tracing::info!(reason = text, "publisher refused");
+                        self.session.reject_publish(&Rejection::Failed(text));
+                        self.publication = None;
+                    }
+                }
+            }
+            Event::Metadata(properties) => tracing::debug!(?properties, "metadata"),
+            Event::PublishEnded => {
+                tracing::info!("the publisher ended its stream");
+                self.publication = None;
+            }
+        }
+        Ok(())
+    }
+
+    async fn authorize(&mut self, request: &PublishRequest) -> Result<(), Rejection> {
+        let address = StreamAddress::parse(&request.app, &request.stream_key);
+        let Some(key) = address.key else {
+            return Err(Rejection::BadName("The address has no stream key.".to_owned()));
+        };
+        let authorization = Authorization {
+            node: self.context.node.clone(),
+            name: address.name,
+            key,
+            peer_ip: self.peer.ip().to_canonical().to_string(),
+            encoder: request.encoder.clone(),
+        };
+        let grant =
+            self.context.control.authorize_publish(&authorization).await.map_err(|error| match error {
+                ClientError::Refused(problem) => Rejection::BadName(problem.detail),
+                ClientError::Unreachable(error) => {
+                    tracing::warn!(%error, "the coordinator cannot be asked about a publisher");
+                    Rejection::Failed("The server cannot check the stream key now; try again.".to_owned())
+                }
+            })?;
+        let publisher = self
+            .context
+            .hub
+            .publish(&grant.class, &grant.session)
+            .map_err(|full| Rejection::Failed(full.to_string()))?;
+        tracing::Span::current().record("class", &grant.class);
+        tracing::info!(encoder = request.encoder, "publisher accepted");
+        self.context.metrics.publishers.inc();
+        self.superseded = publisher.superseded();
+        self.publication = Some(Publication::new(publisher, self.context.metrics.clone()));
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! What the RTMP side counts.
+use prometheus::{IntCounter, IntGauge, Registry};
+
+/// Counters of all publishers together; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Connections open now.
+    pub connections: IntGauge,
+    /// Connections refused because there were too many.
+    pub connections_refused: IntCounter,
+    /// Publishers accepted.
+    pub publishers: IntCounter,
+    /// Publishers refused: wrong key, unusable codec.
+    pub publishers_refused: IntCounter,
+    /// Connections ended because they broke the protocol or a bound.
+    pub protocol_errors: IntCounter,
+    /// Bytes received.
+    pub bytes: IntCounter,
+    /// Pictures passed on.
+    pub frames: IntCounter,
+    /// Pictures left out because of B-frames.
+    pub reordered: IntCounter,
+    /// Media messages that could not be read.
+    pub damaged: IntCounter,
+    /// AAC frames that the transcoder was too busy for.
+    pub sound_dropped: IntCounter,
+}
+
+impl Metrics {
+    /// Registered with `registry`.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(format!("lectern_ingest_{name}"), help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let connections = IntGauge::new("lectern_ingest_connections", "RTMP connections open now")?;
+        registry.register(Box::new(connections.clone()))?;
+        Ok(Self {
+            connections,
+            connections_refused: counter("connections_refused_total", "RTMP connections over the limit")?,
+            publishers: counter("publishers_total", "Publishers accepted")?,
+            publishers_refused: counter("publishers_refused_total", "Publishers refused")?,
+            protocol_errors: counter(
+                "protocol_errors_total",
+                "Connections that broke the protocol or a bound",
+            )?,
+            bytes: counter("received_bytes_total", "Bytes received over RTMP")?,
+            frames: counter("video_frames_total", "Pictures passed on")?,
+            reordered: counter("video_frames_reordered_total", "Pictures left out because of B-frames")?,
+            damaged: counter("damaged_messages_total", "Media messages that could not be read")?,
+            sound_dropped: counter(
+                "audio_frames_dropped_total",
+                "AAC frames that found the transcoder busy",
+            )?,
+        })
+    }
+}

@@ -1,0 +1,256 @@
+//! AAC into Opus: what browsers play over WebRTC.
+//!
+//! Decode (symphonia), resample to 48 kHz (rubato), encode packets of 20 ms (libopus). The packets' times are counted in
+//! samples and never taken from the publisher's timestamps, whose rounding to milliseconds players hear as gaps;
+//! [`clock`] keeps the count and the timestamps together.
+pub mod clock;
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use media::MediaTime;
+use media::aac::{AacError, AudioSpecificConfig};
+use opus::{Application, Bitrate, Channels, Encoder};
+use rubato::audioadapter_buffers::direct::InterleavedSlice;
+use rubato::{
+    Adjustable, Async, FixedAsync, Resampler, SincInterpolationParameters, SincInterpolationType,
+    WindowFunction,
+};
+use symphonia::core::codecs::audio::well_known::CODEC_ID_AAC;
+use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
+use symphonia::core::packet::PacketRef;
+use symphonia::core::units::{Duration as SymphoniaDuration, Timestamp};
+use symphonia::default::codecs::AacDecoder;
+use thiserror::Error;
+
+use self::clock::{AudioClock, Correction, PACKET_SAMPLES, RATE_HZ};
+
+/// Samples that the resampler takes at once. An AAC frame has eight times as many.
+const CHUNK_FRAMES: usize = 128;
+/// How far the resampler's ratio may be trimmed: 0.1 %, which nobody hears.
+const TRIM_MAX: f64 = 1.001;
+/// Taps of the resampler's filter: 1.5 ms to either side at 44.1 kHz.
+const FILTER_TAPS: usize = 128;
+/// Bytes of one Opus packet at most (RFC 6716, section 3.4 allows 1275).
+const PACKET_BYTES_MAX: usize = 1275;
+/// libopus's effort: 4 to 5 ms of a core for a second of sound.
+const COMPLEXITY: i32 = 5;
+/// Bits a second for one and for two channels.
+const BITRATE_MONO_BPS: i32 = 64_000;
+const BITRATE_STEREO_BPS: i32 = 96_000;
+
+/// One packet of sound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpusPacket {
+    /// When its first sample is due.
+    pub time: MediaTime,
+    /// The packet.
+    pub packet: Bytes,
+}
+
+/// Why sound cannot be made.
+#[derive(Debug, Error)]
+pub enum TranscodeError {
+    /// The configuration is not of a kind that is decoded.
+    #[error(transparent)]
+    Config(#[from] AacError),
+    /// More channels than the decoder takes.
+    #[error("the app sends sound with {0} channels; choose mono or stereo in its settings")]
+    Channels(u8),
+    /// A codec library refuses.
+    #[error("the {part} refuses: {reason}")]
+    Library {
+        /// Which.
+        part: &'static str,
+        /// What it says.
+        reason: String,
+    },
+}
+
+/// The sound of one publisher. Runs for milliseconds at a time: keep it off the threads that wait for sockets.
+pub struct Transcoder {
+    config: AudioSpecificConfig,
+    decoder: AacDecoder,
+    stage: Option<Stage>,
+    clock: AudioClock,
+    pcm: Vec<f32>,
+    /// AAC frames that could not be decoded; silence took their place.
+    pub damaged_frames: u64,
+}
+
+/// What depends on the rate and the channels that the decoder really gives.
+struct Stage {
+    rate_hz: u32,
+    channels: usize,
+    resampler: Async<f32>,
+    encoder: Encoder,
+    input: VecDeque<f32>,
+    output: VecDeque<f32>,
+    resampled: Vec<f32>,
+}
+
+impl Transcoder {
+    /// For a stream with this configuration.
+    pub fn new(config: AudioSpecificConfig) -> Result<Self, TranscodeError> {
+        if config.channels > 2 {
+            return Err(TranscodeError::Channels(config.channels));
+        }
+        Ok(Self {
+            config,
+            decoder: decoder(config)?,
+            stage: None,
+            clock: AudioClock::default(),
+            pcm: Vec::new(),
+            damaged_frames: 0,
+        })
+    }
+
+    /// Takes one AAC frame, due at `time`, and gives the packets that are complete.
+    pub fn push(
+        &mut self,
+        time: MediaTime,
+        frame: &[u8],
+        mut give: impl FnMut(OpusPacket),
+    ) -> Result<(), TranscodeError> {
+        let (rate_hz, channels) = self.decode(frame)?;
+        let is_same =
+            self.stage.as_ref().is_some_and(|stage| stage.rate_hz == rate_hz && stage.channels == channels);
+        if !is_same {
+            // Rate or channels change: a new encoder, whose packets go on where the old one's ended.
+            self.stage = Some(Stage::new(rate_hz, channels)?);
+            self.clock.restart_pending();
+        }
+        let Some(stage) = &mut self.stage else { return Ok(()) };
+        match self.clock.on_input(time, stage.pending_samples(), stage.delay_samples()) {
+            Correction::Drop => return Ok(()),
+            Correction::Trim(ratio) => {
+                let ratio = ratio.clamp(1.0 / TRIM_MAX, TRIM_MAX);
+                stage.resampler.set_resample_ratio_relative(ratio, true).map_err(library("resampler"))?;
+            }
+        }
+        stage.input.extend(&self.pcm);
+        stage.resample()?;
+        while let Some(packet) = stage.encode()? {
+            give(OpusPacket { time: self.clock.next_packet(), packet });
+        }
+        Ok(())
+    }
+
+    /// Decodes into `pcm`. A frame that cannot be decoded becomes silence of its length.
+    fn decode(&mut self, frame: &[u8]) -> Result<(u32, usize), TranscodeError> {
+        let frame = media::aac::strip_adts(frame).map_or(frame, |(_, rest)| rest);
+        let packet = PacketRef::new(0, Timestamp::from(0_u32), SymphoniaDuration::from(1024_u32), frame);
+        // A panic of the decoder on damaged input costs this frame, not the lesson.
+        let decoded = catch_unwind(AssertUnwindSafe(|| match self.decoder.decode_ref(&packet) {
+            Ok(buffer) if buffer.frames() > 0 => {
+                buffer.copy_to_vec_interleaved(&mut self.pcm);
+                Some((buffer.spec().rate(), buffer.num_planes()))
+            }
+            _ => None,
+        }));
+        match decoded {
+            Ok(Some((rate_hz, channels))) => Ok((rate_hz, channels)),
+            outcome => {
+                if outcome.is_err() {
+                    self.decoder = decoder(self.config)?;
+                }
+                self.damaged_frames += 1;
+                let channels = usize::from(self.config.channels);
+                self.pcm.clear();
+                self.pcm.resize(1024 * channels, 0.0);
+                Ok((self.config.rate_hz, channels))
+            }
+        }
+    }
+}
+
+impl Stage {
+    fn new(rate_hz: u32, channels: usize) -> Result<Self, TranscodeError> {
+        let parameters = SincInterpolationParameters {
+            sinc_len: FILTER_TAPS,
+            f_cutoff: None,
+            oversampling_factor: 128,
+            interpolation: SincInterpolationType::Linear,
+            window: WindowFunction::BlackmanHarris2,
+        };
+        let ratio = f64::from(RATE_HZ) / f64::from(rate_hz);
+        let resampler = Async::new_sinc(ratio, 1.01, &parameters, CHUNK_FRAMES, channels, FixedAsync::Input)
+            .map_err(library("resampler"))?;
+        let (layout, bitrate) = if channels == 1 {
+            (Channels::Mono, BITRATE_MONO_BPS)
+        } else {
+            (Channels::Stereo, BITRATE_STEREO_BPS)
+        };
+        let mut encoder =
+            Encoder::new(RATE_HZ, layout, Application::Audio).map_err(library("Opus encoder"))?;
+        encoder.set_bitrate(Bitrate::Bits(bitrate)).map_err(library("Opus encoder"))?;
+        encoder.set_complexity(COMPLEXITY).map_err(library("Opus encoder"))?;
+        let resampled = vec![0.0; resampler.output_frames_max() * channels];
+        Ok(Self {
+            rate_hz,
+            channels,
+            resampler,
+            encoder,
+            input: VecDeque::new(),
+            output: VecDeque::new(),
+            resampled,
+        })
+    }
+
+    fn resample(&mut self) -> Result<(), TranscodeError> {
+        let chunk = CHUNK_FRAMES * self.channels;
+        while self.input.len() >= chunk {
+            let input: Vec<f32> = self.input.drain(..chunk).collect();
+            let input =
+                InterleavedSlice::new(&input, self.channels, CHUNK_FRAMES).map_err(library("resampler"))?;
+            let frames = self.resampled.len() / self.channels;
+            let mut output = InterleavedSlice::new_mut(&mut self.resampled, self.channels, frames)
+                .map_err(library("resampler"))?;
+            let (_, written) = self
+                .resampler
+                .process_into_buffer(&input, &mut output, None)
+                .map_err(library("resampler"))?;
+            self.output.extend(self.resampled.iter().take(written * self.channels));
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self) -> Result<Option<Bytes>, TranscodeError> {
+        let len = PACKET_SAMPLES * self.channels;
+        if self.output.len() < len {
+            return Ok(None);
+        }
+        let samples: Vec<f32> = self.output.drain(..len).collect();
+        let packet =
+            self.encoder.encode_vec_float(&samples, PACKET_BYTES_MAX).map_err(library("Opus encoder"))?;
+        Ok(Some(packet.into()))
+    }
+
+    /// Samples at 48 kHz that have come in and not gone out.
+    fn pending_samples(&self) -> f64 {
+        let ratio = f64::from(RATE_HZ) / f64::from(self.rate_hz);
+        let frames =
+            |queue: &VecDeque<f32>| f64::from(u32::try_from(queue.len() / self.channels).unwrap_or(u32::MAX));
+        frames(&self.input) * ratio + frames(&self.output)
+    }
+
+    /// Samples at 48 kHz by which resampler and encoder delay the sound.
+    fn delay_samples(&mut self) -> f64 {
+        let lookahead = self.encoder.get_lookahead().unwrap_or(312);
+        f64::from(u32::try_from(self.resampler.output_delay()).unwrap_or(0)) + f64::from(lookahead)
+    }
+}
+
+fn decoder(config: AudioSpecificConfig) -> Result<AacDecoder, TranscodeError> {
+    let mut parameters = AudioCodecParameters::new();
+    parameters
+        .for_codec(CODEC_ID_AAC)
+        .with_sample_rate(config.rate_hz)
+        .with_extra_data(config.to_bytes().to_vec().into_boxed_slice());
+    AacDecoder::try_new(&parameters, &AudioDecoderOptions::default()).map_err(library("AAC decoder"))
+}
+
+fn library<E: std::fmt::Display>(part: &'static str) -> impl FnOnce(E) -> TranscodeError {
+    move |error| TranscodeError::Library { part, reason: error.to_string() }
+}

@@ -1,0 +1,135 @@
+//! The WHEP port and the media port of a node.
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use control::{Client, TokenVerifier};
+use hub::Hub;
+use prometheus::Registry;
+use rtc::{Engine, EngineHandle, Event};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::{self, App, IceServer};
+use crate::metrics::Metrics;
+use crate::sessions::Sessions;
+use crate::stream::Streams;
+use crate::viewer::{self, Journal};
+
+/// How the WHEP side is set up.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where players POST their offers.
+    pub listen: SocketAddr,
+    /// Where media comes from, UDP and TCP.
+    pub media_listen: SocketAddr,
+    /// The addresses that players are told for media. Empty: those of this machine.
+    pub announce: Vec<IpAddr>,
+    /// Threads that send. 0: one for each core.
+    pub shards: usize,
+    /// Viewers at once.
+    pub viewers_max: usize,
+    /// Servers that players may use to reach us. None by default: the node has its own addresses.
+    pub ice_servers: Vec<IceServer>,
+    /// The class that `/live/stream/whep` means.
+    pub default_class: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: ([0, 0, 0, 0], 8889).into(),
+            media_listen: ([0, 0, 0, 0], 8189).into(),
+            announce: Vec::new(),
+            shards: 0,
+            viewers_max: 20_000,
+            ice_servers: Vec::new(),
+            default_class: "lesson".to_owned(),
+        }
+    }
+}
+
+/// The WHEP side with its ports held and nothing running.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    engine: Engine,
+    events: UnboundedReceiver<Event>,
+    config: Config,
+    metrics: Metrics,
+}
+
+/// Takes the ports.
+pub async fn bind(config: Config, registry: &Registry) -> io::Result<Bound> {
+    let listener = TcpListener::bind(config.listen).await?;
+    let address = listener.local_addr()?;
+    let (engine, events) = Engine::bind(&rtc::Config {
+        listen: config.media_listen,
+        announce: config.announce.clone(),
+        shards: config.shards,
+        viewers_max: config.viewers_max,
+    })?;
+    let metrics = Metrics::new(registry, engine.handle()).map_err(io::Error::other)?;
+    Ok(Bound { listener, address, engine, events, config, metrics })
+}
+
+impl Bound {
+    /// Where players POST their offers.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The media port.
+    pub fn media_addr(&self) -> SocketAddr {
+        self.engine.local_addr()
+    }
+
+    /// The engine, to ask it how many viewers there are.
+    pub fn engine(&self) -> EngineHandle {
+        self.engine.handle()
+    }
+
+    /// Serves viewers until drained, then says goodbye to each.
+    pub async fn run(
+        self,
+        hub: Hub,
+        control: Client,
+        verifier: TokenVerifier,
+        node: String,
+        drain: CancellationToken,
+    ) -> io::Result<()> {
+        let engine = self.engine.handle();
+        let sessions = Sessions::default();
+        let (journal, waiting) = Journal::new(self.metrics.clone());
+        let app = App {
+            streams: Streams::new(hub, engine.clone()),
+            engine: engine.clone(),
+            sessions: sessions.clone(),
+            verifier,
+            journal: journal.clone(),
+            metrics: self.metrics,
+            node,
+            config: self.config,
+            limiter: http::Limiter::default(),
+        };
+        let deliver = tokio::spawn(viewer::deliver(waiting, control));
+        let follow = tokio::spawn(viewer::follow(self.events, sessions, journal));
+        let shards = tokio::spawn(self.engine.run());
+        let service = http::router(app).into_make_service_with_connect_info::<SocketAddr>();
+        // Requests that are being served when the drain begins are finished; the rest is not waited for.
+        let serve = axum::serve(self.listener, service);
+        tokio::select! {
+            outcome = serve => outcome?,
+            () = drain.cancelled() => {}
+        }
+        engine.drain();
+        shards.await.map_err(io::Error::other)??;
+        drop(engine);
+        let grace = std::time::Duration::from_millis(500);
+        let _ = tokio::time::timeout(grace, async { (follow.await, deliver.await) }).await;
+        Ok(())
+    }
+}
