@@ -1,5 +1,4 @@
 //! The WHEP server: draft-ietf-wish-whep, with what RFC 9725 says of sessions.
-mod limiter;
 mod reply;
 mod session;
 
@@ -17,11 +16,11 @@ use axum::routing::any;
 use control::api::SessionEvent;
 use control::{Claims, Right, Role, TokenError, TokenVerifier};
 use media::Tracks;
+use node::limiter::Limiter;
 use rtc::EngineHandle;
 use rtc::sdp::{Local, Offer, SDP_BYTES_MAX};
 use serde::Deserialize;
 
-pub(crate) use self::limiter::Limiter;
 use self::reply::{Failure, SDP};
 use crate::metrics::Metrics;
 use crate::server::Config;
@@ -96,7 +95,8 @@ async fn around(
     next: Next,
 ) -> Response {
     let method = request.method().clone();
-    let may_pass = app.limiter.allows(peer.ip(), &method);
+    let is_costly = matches!(method, Method::POST | Method::PATCH | Method::DELETE);
+    let may_pass = !is_costly || app.limiter.take(peer.ip(), std::time::Instant::now());
     let mut response =
         if may_pass { next.run(request).await } else { Failure::too_many_requests().into_response() };
     reply::allow_other_origins(&mut response);

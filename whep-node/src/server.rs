@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use control::{Client, TokenVerifier};
 use hub::Hub;
+use node::limiter::Limiter;
 use prometheus::Registry;
 use rtc::{Engine, EngineHandle, Event};
 use serde::Deserialize;
@@ -16,6 +17,11 @@ use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::stream::Streams;
 use crate::viewer::{self, Journal};
+
+/// Requests of one address at once: a school's computers are one address and open the lesson together.
+const REQUESTS_AT_ONCE: u32 = 600;
+/// Requests of one address a second after that.
+const REQUESTS_PER_SECOND: u32 = 60;
 
 /// How the WHEP side is set up.
 #[derive(Clone, Debug, Deserialize)]
@@ -113,7 +119,7 @@ impl Bound {
             metrics: self.metrics,
             node,
             config: self.config,
-            limiter: http::Limiter::default(),
+            limiter: Limiter::new(REQUESTS_AT_ONCE, REQUESTS_PER_SECOND),
         };
         let deliver = tokio::spawn(viewer::deliver(waiting, control));
         let follow = tokio::spawn(viewer::follow(self.events, sessions, journal));

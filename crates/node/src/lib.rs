@@ -1,4 +1,5 @@
 //! The shell of a process: what every role needs to run and to be run.
 #![forbid(unsafe_code)]
 
+pub mod limiter;
 pub mod telemetry;

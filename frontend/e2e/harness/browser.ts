@@ -3,9 +3,9 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
 import { build } from 'vite';
-import type { JoinTimes, Picture, Tone } from '../page/probe';
+import type { ClockReading, JoinTimes, Picture, Tone } from '../page/probe';
 import type { Server } from './server';
-import { type Playback, playback, type Security, security, type Stat } from './stats';
+import { type Playback, playback, type Security, security, type Stat, type Transport, transport } from './stats';
 import { until } from './until';
 
 const CHROMIUM_FLAGS = [
@@ -20,6 +20,13 @@ const CHROMIUM_FLAGS = [
 /** Debian's Chromium, or the one that `CHROMIUM` names. */
 export function launch(): Promise<Browser> {
   return chromium.launch({ executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium', args: CHROMIUM_FLAGS });
+}
+
+/** The counters at both ends of a stretch of watching, and how long it was. */
+export interface Watched {
+  earlier: Playback;
+  later: Playback;
+  seconds: number;
 }
 
 /** The bare page with the tests' own viewer, and how a test drives it. */
@@ -39,8 +46,8 @@ export class Probe {
     private readonly site: HttpServer,
   ) {}
 
-  /** Joins once, and answers with the HTTP status of the WHEP POST. */
-  async tryJoin(server: Server, options: { readClock?: boolean } = {}): Promise<number> {
+  /** Posts an offer, and answers with the HTTP status. */
+  async post(server: Server, options: { readClock?: boolean } = {}): Promise<number> {
     const { webrtc_url: endpoint, token } = await server.token();
     return this.page.evaluate(([endpoint, token, options]) => window.probe.join(endpoint, token, options), [
       endpoint,
@@ -49,9 +56,10 @@ export class Probe {
     ] as const);
   }
 
-  /** Joins, as often as it takes for the lesson to be live, and waits until media flows. */
+  /** Joins a lesson that is live, and waits until media flows. */
   async join(server: Server, options: { readClock?: boolean } = {}): Promise<void> {
-    await until('a WHEP session (201)', async () => ((await this.tryJoin(server, options)) === 201 ? true : undefined));
+    const status = await this.post(server, options);
+    if (status !== 201) throw new Error(`the WHEP POST was answered ${status}`);
     await until('media', async () => {
       const { framesDecoded, samplesReceived } = await this.playback();
       return framesDecoded > 0 || samplesReceived > 0 ? true : undefined;
@@ -60,6 +68,11 @@ export class Probe {
 
   times(): Promise<Partial<JoinTimes>> {
     return this.page.evaluate(() => window.probe.viewer.times);
+  }
+
+  /** What the Gray clock said so far, frame by frame. */
+  readings(): Promise<ClockReading[]> {
+    return this.page.evaluate(() => window.probe.viewer.readings);
   }
 
   states(): Promise<string[]> {
@@ -86,8 +99,13 @@ export class Probe {
     return security(await this.stats());
   }
 
+  /** What changes when a connection is made anew: its ICE and DTLS identities and the stream that it carries. */
+  async transport(): Promise<Transport> {
+    return transport(await this.stats());
+  }
+
   /** Watches for at least `seconds` of the page's time, and answers with the counters before and after. */
-  async watch(seconds: number): Promise<{ earlier: Playback; later: Playback; seconds: number }> {
+  async watch(seconds: number): Promise<Watched> {
     const [earlier, began] = [await this.playback(), performance.now()];
     const elapsed = () => (performance.now() - began) / 1_000;
     await until(`${seconds} s of watching`, () => (elapsed() >= seconds ? true : undefined), seconds * 2_000);

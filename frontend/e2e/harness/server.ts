@@ -2,6 +2,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, watch } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Child } from './child';
+import { until } from './until';
 
 /** How long `lectern up` may take to open its ports, its first start with an empty database included. */
 const READY_MS = 15_000;
@@ -92,6 +93,14 @@ export class Server {
     if (!answer.ok) throw new Error(`GET /api/v1/streams: ${answer.status} ${await answer.text()}`);
     const { streams } = (await answer.json()) as { streams: StreamStatus[] };
     return streams.find((stream) => stream.class === this.ready.class);
+  }
+
+  /** Waits until the class is live. */
+  untilLive(): Promise<StreamStatus> {
+    return until('a live stream', async () => {
+      const stream = await this.stream();
+      return stream?.state === 'active' ? stream : undefined;
+    });
   }
 
   async classes(): Promise<unknown> {

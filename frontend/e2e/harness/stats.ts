@@ -25,6 +25,14 @@ export interface Security {
   dtlsCipher: string;
 }
 
+/** What changes when a connection is made anew. */
+export interface Transport {
+  iceUfrag: string;
+  certificates: string[];
+  pairChanges: number;
+  ssrcs: number[];
+}
+
 /** Reads the inbound streams. A medium that is absent counts as zero throughout. */
 export function playback(stats: readonly Stat[]): Playback {
   const inbound = (kind: string) => stats.find((stat) => stat.type === 'inbound-rtp' && stat['kind'] === kind);
@@ -58,15 +66,32 @@ export function concealedShare(played: Playback): number {
   return played.concealedSamples / Math.max(played.samplesReceived, 1);
 }
 
-/** Reads the one transport of a bundled connection. */
+/** How the connection's one transport is secured. */
 export function security(stats: readonly Stat[]): Security {
-  const transports = stats.filter((stat) => stat.type === 'transport');
-  if (transports.length !== 1) throw new Error(`one transport expected, ${transports.length} found`);
+  const found = onlyTransport(stats);
   return {
-    dtlsState: String(transports[0]?.['dtlsState']),
-    srtpCipher: String(transports[0]?.['srtpCipher']),
-    dtlsCipher: String(transports[0]?.['dtlsCipher']),
+    dtlsState: String(found['dtlsState']),
+    srtpCipher: String(found['srtpCipher']),
+    dtlsCipher: String(found['dtlsCipher']),
   };
+}
+
+/** The identity of the connection's one transport. */
+export function transport(stats: readonly Stat[]): Transport {
+  const found = onlyTransport(stats);
+  const inbound = stats.filter((stat) => stat.type === 'inbound-rtp');
+  return {
+    iceUfrag: String(found['iceLocalUsernameFragment']),
+    certificates: [String(found['localCertificateId']), String(found['remoteCertificateId'])],
+    pairChanges: number(found, 'selectedCandidatePairChanges'),
+    ssrcs: inbound.map((stat) => number(stat, 'ssrc')).sort((a, b) => a - b),
+  };
+}
+
+function onlyTransport(stats: readonly Stat[]): Stat {
+  const [found, ...others] = stats.filter((stat) => stat.type === 'transport');
+  if (found === undefined || others.length > 0) throw new Error(`one transport expected, not ${others.length + 1}`);
+  return found;
 }
 
 function number(stat: Stat | undefined, name: string): number {

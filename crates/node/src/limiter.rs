@@ -4,18 +4,16 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use axum::http::Method;
-
-/// Requests at once: a school's computers are one address and open the lesson together.
-const BURST: f64 = 600.0;
-/// Requests a second after that.
-const PER_SECOND: f64 = 60.0;
 /// Addresses that are remembered.
 const ADDRESSES_MAX: usize = 16_384;
 
 /// A token bucket for each address.
-#[derive(Debug, Default)]
-pub(crate) struct Limiter(Mutex<HashMap<IpAddr, Bucket>>);
+#[derive(Debug)]
+pub struct Limiter {
+    burst: f64,
+    per_second: f64,
+    buckets: Mutex<HashMap<IpAddr, Bucket>>,
+}
 
 #[derive(Debug)]
 struct Bucket {
@@ -24,22 +22,23 @@ struct Bucket {
 }
 
 impl Limiter {
-    /// Whether this request may pass. Reading costs nothing and always may.
-    pub(crate) fn allows(&self, ip: IpAddr, method: &Method) -> bool {
-        !matches!(*method, Method::POST | Method::PATCH | Method::DELETE) || self.take(ip, Instant::now())
+    /// For `burst` requests at once, and `per_second` after that.
+    pub fn new(burst: u32, per_second: u32) -> Self {
+        Self { burst: f64::from(burst), per_second: f64::from(per_second), buckets: Mutex::default() }
     }
 
-    fn take(&self, ip: IpAddr, now: Instant) -> bool {
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether one more request of this address may pass.
+    pub fn take(&self, ip: IpAddr, now: Instant) -> bool {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= ADDRESSES_MAX {
             // Whoever has been quiet long enough for a full bucket is forgotten; in a flood of addresses, everybody.
-            buckets.retain(|_, bucket| bucket.filled(now) < BURST);
+            buckets.retain(|_, bucket| self.tokens(bucket, now) < self.burst);
             if buckets.len() >= ADDRESSES_MAX {
                 buckets.clear();
             }
         }
-        let bucket = buckets.entry(network(ip)).or_insert(Bucket { tokens: BURST, at: now });
-        bucket.tokens = bucket.filled(now);
+        let bucket = buckets.entry(network(ip)).or_insert(Bucket { tokens: self.burst, at: now });
+        bucket.tokens = self.tokens(bucket, now);
         bucket.at = now;
         let allowed = bucket.tokens >= 1.0;
         if allowed {
@@ -47,11 +46,10 @@ impl Limiter {
         }
         allowed
     }
-}
 
-impl Bucket {
-    fn filled(&self, now: Instant) -> f64 {
-        (self.tokens + now.saturating_duration_since(self.at).as_secs_f64() * PER_SECOND).min(BURST)
+    fn tokens(&self, bucket: &Bucket, now: Instant) -> f64 {
+        let gained = now.saturating_duration_since(bucket.at).as_secs_f64() * self.per_second;
+        (bucket.tokens + gained).min(self.burst)
     }
 }
 
@@ -74,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_burst_passes_then_the_rate_counts_and_others_are_not_concerned() {
-        let limiter = Limiter::default();
+        let limiter = Limiter::new(600, 60);
         let now = Instant::now();
         let (a, b) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         assert_eq!((0..1000).filter(|_| limiter.take(a, now)).count(), 600);
@@ -84,11 +82,11 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded() {
-        let limiter = Limiter::default();
+        let limiter = Limiter::new(600, 60);
         let now = Instant::now();
         for n in 0..50_000_u32 {
             limiter.take(IpAddr::from(n.to_be_bytes()), now);
         }
-        assert!(limiter.0.lock().unwrap().len() <= ADDRESSES_MAX);
+        assert!(limiter.buckets.lock().unwrap().len() <= ADDRESSES_MAX);
     }
 }

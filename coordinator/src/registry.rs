@@ -1,0 +1,191 @@
+//! What the nodes say of themselves, as a pure machine. It is rebuilt from heartbeats, never stored.
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use control::api::{Heartbeat, StreamReport, StreamState};
+
+/// A node that has been silent for this long is gone.
+pub const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Nodes at most.
+const NODES_MAX: usize = 1024;
+
+/// A change that the database must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A stream is in another state than before, or its tracks are known.
+    Stream(StreamReport),
+    /// A node began a new life at this time (milliseconds since 1970): what was before is over.
+    Restarted {
+        /// The node.
+        node: String,
+        /// When.
+        started_at_ms: u64,
+    },
+    /// A node is gone.
+    Lost {
+        /// The node.
+        node: String,
+    },
+}
+
+/// A stream and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// What its node says of it.
+    pub report: StreamReport,
+    /// The node.
+    pub node: String,
+}
+
+#[derive(Debug)]
+struct Node {
+    heard: Instant,
+    /// Nothing yet, if it is only known from before this coordinator began.
+    heartbeat: Option<Heartbeat>,
+}
+
+/// All nodes.
+#[derive(Debug, Default)]
+pub struct Registry {
+    nodes: BTreeMap<String, Node>,
+}
+
+impl Registry {
+    /// A node that must have been there before this coordinator began: it has as long as any to be heard.
+    pub fn expect(&mut self, now: Instant, node: &str) {
+        self.nodes.entry(node.to_owned()).or_insert(Node { heard: now, heartbeat: None });
+    }
+
+    /// Takes a heartbeat. Returns what it changes.
+    pub fn on_heartbeat(&mut self, now: Instant, heartbeat: Heartbeat) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&heartbeat.node) {
+            return changes;
+        }
+        let before = self.nodes.remove(&heartbeat.node).and_then(|node| node.heartbeat);
+        let is_same_life =
+            before.as_ref().is_some_and(|before| before.started_at_ms == heartbeat.started_at_ms);
+        if !is_same_life {
+            let (node, started_at_ms) = (heartbeat.node.clone(), heartbeat.started_at_ms);
+            changes.push(Change::Restarted { node, started_at_ms });
+        }
+        let before = before.filter(|_| is_same_life).map(|before| before.streams).unwrap_or_default();
+        for stream in &heartbeat.streams {
+            let known = before.iter().find(|known| known.session == stream.session);
+            if known.is_none_or(|known| lasting(known) != lasting(stream)) {
+                changes.push(Change::Stream(stream.clone()));
+            }
+        }
+        self.nodes.insert(heartbeat.node.clone(), Node { heard: now, heartbeat: Some(heartbeat) });
+        changes
+    }
+
+    /// Forgets the nodes that are silent.
+    pub fn on_timeout(&mut self, now: Instant) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.nodes.retain(|name, node| {
+            let is_alive = now.saturating_duration_since(node.heard) < SILENCE_MAX;
+            if !is_alive {
+                changes.push(Change::Lost { node: name.clone() });
+            }
+            is_alive
+        });
+        changes
+    }
+
+    /// Every stream of every node.
+    pub fn streams(&self) -> Vec<Located> {
+        let heartbeats = self.nodes.values().filter_map(|node| node.heartbeat.as_ref());
+        heartbeats
+            .flat_map(|heartbeat| {
+                heartbeat
+                    .streams
+                    .iter()
+                    .map(|report| Located { report: report.clone(), node: heartbeat.node.clone() })
+            })
+            .collect()
+    }
+
+    /// Whether a class can be watched now.
+    pub fn is_live(&self, class: &str) -> bool {
+        self.streams()
+            .iter()
+            .any(|found| found.report.class == class && found.report.state == StreamState::Active)
+    }
+
+    /// The node that a viewer of this class is sent to: the one that has the stream, else any.
+    pub fn node_for(&self, class: &str) -> Option<&Heartbeat> {
+        let mut heartbeats = self.nodes.values().filter_map(|node| node.heartbeat.as_ref());
+        let has_stream =
+            |heartbeat: &&Heartbeat| heartbeat.streams.iter().any(|stream| stream.class == class);
+        heartbeats.clone().find(has_stream).or_else(|| heartbeats.next())
+    }
+
+    /// Nodes that have been heard.
+    pub fn nodes(&self) -> usize {
+        self.nodes.values().filter(|node| node.heartbeat.is_some()).count()
+    }
+}
+
+/// The parts of a report that the database keeps.
+fn lasting(report: &StreamReport) -> (StreamState, bool, bool, u32, u32) {
+    (report.state, report.has_video, report.has_audio, report.width, report.height)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(state: StreamState) -> StreamReport {
+        StreamReport {
+            class: "room101".to_owned(),
+            session: "s1".to_owned(),
+            state,
+            viewers: 0,
+            has_video: true,
+            has_audio: true,
+            width: 1280,
+            height: 720,
+            bitrate_bps: 0,
+            problems: Vec::new(),
+        }
+    }
+
+    fn heartbeat(started_at_ms: u64, streams: Vec<StreamReport>) -> Heartbeat {
+        Heartbeat { node: "n1".to_owned(), started_at_ms, public_url: None, whep_port: 8889, streams }
+    }
+
+    #[test]
+    fn only_changes_are_told() {
+        let mut registry = Registry::default();
+        let now = Instant::now();
+        let first = registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Starting)]));
+        assert_eq!(first.len(), 2, "a new life and a new stream");
+        assert!(!registry.is_live("room101"));
+        assert!(registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Starting)])).is_empty());
+        let active = registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Active)]));
+        assert_eq!(active, [Change::Stream(report(StreamState::Active))]);
+        assert!(registry.is_live("room101"));
+    }
+
+    #[test]
+    fn a_new_life_ends_what_was_before() {
+        let mut registry = Registry::default();
+        let now = Instant::now();
+        registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Active)]));
+        let changes = registry.on_heartbeat(now, heartbeat(2, vec![]));
+        assert_eq!(changes, [Change::Restarted { node: "n1".to_owned(), started_at_ms: 2 }]);
+    }
+
+    #[test]
+    fn silence_ends_a_node_also_one_that_was_only_expected() {
+        let mut registry = Registry::default();
+        let now = Instant::now();
+        registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Active)]));
+        registry.expect(now, "n0");
+        registry.expect(now, "n1");
+        assert!(registry.on_timeout(now + SILENCE_MAX - Duration::from_millis(1)).is_empty());
+        assert_eq!(registry.on_timeout(now + SILENCE_MAX).len(), 2);
+        assert!(registry.node_for("room101").is_none());
+    }
+}

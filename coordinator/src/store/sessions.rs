@@ -1,0 +1,134 @@
+//! `stream_sessions` and `viewer_sessions`.
+use control::api::{PublishRequest, SessionEvent, StreamReport, StreamState};
+use sqlx::Row;
+
+use super::{Class, ID_LEN, Store, StoreError};
+use crate::secret;
+
+impl Store {
+    /// Opens the session of a publisher; the one it takes over from is over.
+    pub async fn open_stream(
+        &self,
+        class: &Class,
+        request: &PublishRequest,
+        now_ms: i64,
+    ) -> Result<String, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let query = "UPDATE stream_sessions SET status = 'stopped', ended_at = $1, updated_at = $1,
+            error_message = 'taken over by another connection' WHERE class_id = $2 AND ended_at IS NULL";
+        sqlx::query(query).bind(now_ms).bind(&class.id).execute(&mut *transaction).await?;
+        let session = secret::random_text(ID_LEN);
+        let query = "INSERT INTO stream_sessions
+            (session_id, class_id, node_id, kind, status, publisher_ip, encoder, created_at, updated_at)
+            VALUES ($1, $2, $3, 'rtmp', 'starting', $4, $5, $6, $6)";
+        let query = sqlx::query(query).bind(&session).bind(&class.id).bind(&request.node);
+        let query = query.bind(&request.peer_ip).bind(&request.encoder).bind(now_ms);
+        query.execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(session)
+    }
+
+    /// Writes down what a node says of a stream.
+    pub async fn update_stream(&self, report: &StreamReport, now_ms: i64) -> Result<(), StoreError> {
+        let status = match report.state {
+            StreamState::Starting => "starting",
+            StreamState::Active => "active",
+            StreamState::Grace => "stopping",
+        };
+        let problem = report.problems.first().map(|problem| problem.text.clone());
+        let query =
+            "UPDATE stream_sessions SET status = $1, updated_at = $2, video_codec = $3, audio_codec = $4,
+            width = $5, height = $6, error_message = $7 WHERE session_id = $8 AND ended_at IS NULL";
+        let query = sqlx::query(query).bind(status).bind(now_ms);
+        let query = query.bind(report.has_video.then_some("h264")).bind(report.has_audio.then_some("opus"));
+        let query = query.bind(i64::from(report.width)).bind(i64::from(report.height));
+        query.bind(problem).bind(&report.session).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Ends every session of a node that began before a time.
+    pub async fn end_node(
+        &self,
+        node: &str,
+        before_ms: i64,
+        reason: &str,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let query = "UPDATE viewer_sessions SET disconnected_at = $1, reason = $2
+            WHERE node_id = $3 AND disconnected_at IS NULL AND joined_at < $4";
+        let query = sqlx::query(query).bind(now_ms).bind(reason).bind(node).bind(before_ms);
+        query.execute(&self.pool).await?;
+        let query = "UPDATE stream_sessions SET status = 'stopped', ended_at = $1, updated_at = $1,
+            error_message = $2 WHERE node_id = $3 AND ended_at IS NULL AND created_at < $4";
+        let query = sqlx::query(query).bind(now_ms).bind(reason).bind(node).bind(before_ms);
+        query.execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Writes down what happened to viewers and streams.
+    pub async fn record(&self, events: &[SessionEvent]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for event in events {
+            let query = match event {
+                SessionEvent::ViewerJoined {
+                    id,
+                    node,
+                    stream_session,
+                    user_id,
+                    user_type,
+                    user_agent,
+                    ip_address,
+                    at_ms,
+                } => {
+                    // The stream's session must exist; a node may be older than the database.
+                    let query = "INSERT INTO viewer_sessions (viewer_id, stream_session_id, node_id, user_id, role,
+                        user_agent, ip_address, joined_at)
+                        SELECT $1, session_id, $2, $3, $4, $5, $6, $7 FROM stream_sessions WHERE session_id = $8
+                        ON CONFLICT (viewer_id) DO NOTHING";
+                    let query = sqlx::query(query).bind(id).bind(node).bind(user_id).bind(user_type);
+                    query.bind(user_agent).bind(ip_address).bind(clamp(*at_ms)).bind(stream_session)
+                }
+                SessionEvent::ViewerConnected { id, at_ms } => {
+                    let query = "UPDATE viewer_sessions SET connected_at = $1 WHERE viewer_id = $2";
+                    sqlx::query(query).bind(clamp(*at_ms)).bind(id)
+                }
+                SessionEvent::ViewerLeft { id, at_ms, reason, bytes, packets, lost } => {
+                    let query = "UPDATE viewer_sessions SET disconnected_at = $1, reason = $2, bytes = $3,
+                        packets = $4, packets_lost = $5 WHERE viewer_id = $6";
+                    let query = sqlx::query(query).bind(clamp(*at_ms)).bind(reason).bind(clamp(*bytes));
+                    query.bind(clamp(*packets)).bind(clamp(*lost)).bind(id)
+                }
+                SessionEvent::StreamEnded { session, at_ms } => {
+                    let query =
+                        "UPDATE stream_sessions SET status = 'stopped', ended_at = $1, updated_at = $1
+                        WHERE session_id = $2 AND ended_at IS NULL";
+                    sqlx::query(query).bind(clamp(*at_ms)).bind(session)
+                }
+            };
+            query.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// The nodes that have sessions which are not over.
+    pub async fn nodes_with_sessions(&self) -> Result<Vec<String>, StoreError> {
+        let query = "SELECT DISTINCT node_id FROM stream_sessions WHERE ended_at IS NULL
+            UNION SELECT DISTINCT node_id FROM viewer_sessions WHERE disconnected_at IS NULL";
+        let rows = sqlx::query(query).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Sessions by status, viewers' last: `(starting, active, stopping, stopped, watching, left)`.
+    pub async fn session_counts(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        let query = "SELECT status, COUNT(*) FROM stream_sessions GROUP BY status
+            UNION ALL SELECT CASE WHEN disconnected_at IS NULL THEN 'watching' ELSE 'left' END, COUNT(*)
+            FROM viewer_sessions GROUP BY 1 ORDER BY 1";
+        let rows = sqlx::query(query).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+}
+
+fn clamp(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,90 @@
+import type { Browser, BrowserContext, Locator, Page, Request } from 'playwright-core';
+import type { Server } from './server';
+import { type Playback, playback, type Stat } from './stats';
+import { until } from './until';
+
+declare global {
+  interface Window {
+    /** Every connection that the page ever made, in order. */
+    e2eConnections: RTCPeerConnection[];
+  }
+}
+
+/** The product's own page, as a student opens it. */
+export class Student {
+  /** Everything the page asked any server for. */
+  readonly requests: Request[] = [];
+  /** How often the page was loaded. */
+  loads = 0;
+
+  static async open(browser: Browser, server: Server): Promise<Student> {
+    const context = await browser.newContext({ viewport: { width: 1_280, height: 800 }, locale: 'en-GB' });
+    await context.addInitScript(() => {
+      window.e2eConnections = [];
+      window.RTCPeerConnection = class extends RTCPeerConnection {
+        constructor(configuration?: RTCConfiguration) {
+          super(configuration);
+          window.e2eConnections.push(this);
+        }
+      };
+    });
+    const student = new Student(context, await context.newPage());
+    await student.page.goto(server.ready.watch_url);
+    return student;
+  }
+
+  private constructor(
+    private readonly context: BrowserContext,
+    readonly page: Page,
+  ) {
+    page.on('request', (request) => this.requests.push(request));
+    page.on('load', () => {
+      this.loads += 1;
+    });
+  }
+
+  get video(): Locator {
+    return this.page.locator('video');
+  }
+
+  /** The state the page is in, as it tells style sheets and tests. */
+  async state(): Promise<string | null> {
+    return this.page.locator('[data-state]').first().getAttribute('data-state');
+  }
+
+  /** Waits until the page says `state`. */
+  async reaches(state: string, deadlineMs = 20_000): Promise<void> {
+    await until(`the page in state "${state}"`, async () => {
+      const now = await this.state();
+      if (now !== state) throw new Error(`the page is in state "${now}"`);
+      return now;
+    }, deadlineMs);
+  }
+
+  /** Live in word and deed: the state says so, and frames of the newest connection are decoded. */
+  async plays(deadlineMs = 20_000): Promise<void> {
+    await this.reaches('live', deadlineMs);
+    const { framesDecoded } = await this.playback();
+    await until('frames to be decoded', async () => {
+      const now = await this.playback();
+      return now.framesDecoded > framesDecoded ? now : undefined;
+    });
+  }
+
+  /** How many connections the page has made since it was opened. */
+  connections(): Promise<number> {
+    return this.page.evaluate(() => window.e2eConnections.length);
+  }
+
+  async playback(): Promise<Playback> {
+    const stats = await this.page.evaluate(async () => {
+      const found = await window.e2eConnections.at(-1)?.getStats();
+      return [...(found?.values() ?? [])] as Stat[];
+    });
+    return playback(stats);
+  }
+
+  dispose(): Promise<void> {
+    return this.context.close();
+  }
+}

@@ -1,0 +1,46 @@
+import { expect } from 'vitest';
+import { test } from '../harness/lesson';
+import { LESSONS } from '../harness/publisher';
+import type { Server } from '../harness/server';
+import { between } from '../harness/stats';
+import { until } from '../harness/until';
+
+/** Long enough for several keyframes of the pyramid, which comes with one a second. */
+const WATCHED_S = 5;
+
+test('B-frames that nothing refers to are left out, and the rest plays in order', async ({ server, teach, probe }) => {
+  teach(LESSONS.oneBFrame);
+  await server.untilLive();
+  await probe.join(server);
+  const { earlier, later, seconds } = await probe.watch(WATCHED_S);
+  const watched = between(earlier, later);
+
+  // Every other frame of thirty is a B-frame.
+  expect(watched.framesDecoded / seconds).toBeGreaterThan(12);
+  expect(watched.framesDecoded / seconds).toBeLessThan(18);
+  expect(watched.freezeCount).toBe(0);
+  expect(await problem(server)).toMatch(/B-frame/i);
+});
+
+test('a B-pyramid is reduced to its keyframes, and the teacher is told which setting to change', async ({
+  server,
+  teach,
+  probe,
+}) => {
+  teach(LESSONS.bPyramid);
+  await server.untilLive();
+  await probe.join(server);
+  const { earlier, later, seconds } = await probe.watch(WATCHED_S);
+  const watched = between(earlier, later);
+
+  expect(watched.framesDecoded / seconds).toBeGreaterThan(0.5);
+  expect(watched.framesDecoded / seconds).toBeLessThan(2);
+  expect(watched.keyFramesDecoded).toBe(watched.framesDecoded);
+  expect(watched.audioEnergy).toBeGreaterThan(0);
+  expect(await problem(server)).toMatch(/B-frame/i);
+});
+
+/** The sentence in the stream's status, which the next heartbeat may have to bring. */
+function problem(server: Server): Promise<string> {
+  return until('a problem in the stream status', async () => (await server.stream())?.problems[0]?.text);
+}

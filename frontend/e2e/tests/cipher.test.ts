@@ -1,0 +1,14 @@
+import { expect } from 'vitest';
+import { test } from '../harness/lesson';
+import { LESSONS } from '../harness/publisher';
+
+// RFC 7714. libwebrtc offers AES_CM_128_HMAC_SHA1_80 as well, so the server's preference is what decides.
+test('Chromium and the server agree on AES-GCM', async ({ server, teach, probe }) => {
+  teach(LESSONS.baseline);
+  await server.untilLive();
+  await probe.join(server);
+  expect(await probe.security()).toMatchObject({
+    dtlsState: 'connected',
+    srtpCipher: expect.stringMatching(/^AEAD_AES_(128|256)_GCM$/),
+  });
+});
