@@ -1,2 +1,62 @@
 //! Lectern: a teacher's RTMP stream in, a class of browsers out.
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod config;
+mod demo;
+mod heartbeat;
+mod up;
+mod welcome;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use node::telemetry;
+
+/// What is logged unless LECTERN_LOG or LOG_LEVEL say otherwise.
+const LOG: &str = "info,sqlx=warn,tower_http=warn";
+
+/// Live lessons from a phone to a class of browsers, in under 300 ms.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs everything in this process: web page, RTMP and WebRTC.
+    Up(Box<up::Arguments>),
+    /// Publishes a short bundled lesson, for whoever has no phone at hand.
+    Demo(demo::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = ["LECTERN_LOG", "LOG_LEVEL"].iter().find_map(|name| std::env::var(name).ok());
+    let format = if std::env::var("LECTERN_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        telemetry::Format::Json
+    } else {
+        telemetry::Format::Text
+    };
+    telemetry::init(format, filter.as_deref().unwrap_or(LOG));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    let outcome = runtime.block_on(async {
+        match arguments.command {
+            Command::Up(arguments) => up::run(*arguments).await,
+            Command::Demo(arguments) => demo::run(arguments).await,
+        }
+    });
+    // Threads that still transcode or resolve names are not waited for.
+    runtime.shutdown_background();
+    outcome.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command belongs on the terminal")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("lectern: {error:#}");
+    ExitCode::FAILURE
+}

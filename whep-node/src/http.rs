@@ -29,7 +29,7 @@ use crate::stream::Streams;
 use crate::viewer::{Journal, now_ms};
 
 /// The name in the URLs of the oldest players for the only class there is.
-const DEFAULT_ALIAS: &str = "stream";
+pub(crate) const DEFAULT_ALIAS: &str = "stream";
 /// Characters of a browser's name that are kept.
 const USER_AGENT_MAX: usize = 256;
 /// Binds a viewer's sources together in its answer.

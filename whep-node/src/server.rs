@@ -6,7 +6,7 @@ use control::{Client, TokenVerifier};
 use hub::Hub;
 use node::limiter::Limiter;
 use prometheus::Registry;
-use rtc::{Engine, EngineHandle, Event};
+use rtc::{Engine, Event};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -66,6 +66,22 @@ pub struct Bound {
     events: UnboundedReceiver<Event>,
     config: Config,
     metrics: Metrics,
+    sessions: Sessions,
+}
+
+/// Says how many watch; clones say the same.
+#[derive(Clone, Debug)]
+pub struct Audience {
+    sessions: Sessions,
+    default_class: String,
+}
+
+impl Audience {
+    /// How many watch a class on this node.
+    pub fn viewers(&self, class: &str) -> u32 {
+        let alias = if class == self.default_class { self.sessions.count(http::DEFAULT_ALIAS) } else { 0 };
+        u32::try_from(self.sessions.count(class) + alias).unwrap_or(u32::MAX)
+    }
 }
 
 /// Takes the ports.
@@ -79,7 +95,7 @@ pub async fn bind(config: Config, registry: &Registry) -> io::Result<Bound> {
         viewers_max: config.viewers_max,
     })?;
     let metrics = Metrics::new(registry, engine.handle()).map_err(io::Error::other)?;
-    Ok(Bound { listener, address, engine, events, config, metrics })
+    Ok(Bound { listener, address, engine, events, config, metrics, sessions: Sessions::default() })
 }
 
 impl Bound {
@@ -93,9 +109,9 @@ impl Bound {
         self.engine.local_addr()
     }
 
-    /// The engine, to ask it how many viewers there are.
-    pub fn engine(&self) -> EngineHandle {
-        self.engine.handle()
+    /// Who watches, for reports.
+    pub fn audience(&self) -> Audience {
+        Audience { sessions: self.sessions.clone(), default_class: self.config.default_class.clone() }
     }
 
     /// Serves viewers until drained, then says goodbye to each.
@@ -108,7 +124,7 @@ impl Bound {
         drain: CancellationToken,
     ) -> io::Result<()> {
         let engine = self.engine.handle();
-        let sessions = Sessions::default();
+        let sessions = self.sessions;
         let (journal, waiting) = Journal::new(self.metrics.clone());
         let app = App {
             streams: Streams::new(hub, engine.clone()),

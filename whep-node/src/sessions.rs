@@ -92,6 +92,11 @@ impl Sessions {
         Some(session)
     }
 
+    /// How many watch a class.
+    pub(crate) fn count(&self, class: &str) -> usize {
+        self.lock().by_id.values().filter(|session| session.class == class).count()
+    }
+
     /// Removes the session of a viewer that is gone.
     pub(crate) fn remove_viewer(&self, viewer: ViewerId) {
         let mut inner = self.lock();

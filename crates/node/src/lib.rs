@@ -1,5 +1,7 @@
 //! The shell of a process: what every role needs to run and to be run.
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod drain;
 pub mod limiter;
 pub mod telemetry;

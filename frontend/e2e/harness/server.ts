@@ -30,12 +30,18 @@ export interface Token {
   mode: string;
 }
 
-/** A stream as `GET /api/v1/streams` describes it. */
+/** What is wrong with a stream: a name for programs and a sentence for the teacher. */
+export interface Problem {
+  code: string;
+  text: string;
+}
+
+/** A stream as `GET /api/v1/streams/{class}` describes it; the fields that tests look at. */
 export interface StreamStatus {
   class: string;
-  state: string;
+  state: 'starting' | 'active' | 'grace';
   viewers: number;
-  problems: { code: string; text: string }[];
+  problems: Problem[];
 }
 
 /** `lectern up --open` in a data directory of its own, on ports the kernel chose. */
@@ -89,10 +95,10 @@ export class Server {
 
   /** The stream of the class, or `undefined` while nobody has published. */
   async stream(): Promise<StreamStatus | undefined> {
-    const answer = await fetch(`http://${this.ready.http}/api/v1/streams`);
+    const answer = await fetch(`http://${this.ready.http}/api/v1/streams/${this.ready.class}`);
+    if (answer.status === 404) return undefined;
     if (!answer.ok) throw new Error(`GET /api/v1/streams: ${answer.status} ${await answer.text()}`);
-    const { streams } = (await answer.json()) as { streams: StreamStatus[] };
-    return streams.find((stream) => stream.class === this.ready.class);
+    return (await answer.json()) as StreamStatus;
   }
 
   /** Waits until the class is live. */

@@ -1,0 +1,99 @@
+//! What a node tells the coordinator: once a second, and whenever a stream changes.
+use std::time::{Duration, Instant, SystemTime};
+
+use control::Client;
+use control::api::{Heartbeat, SessionEvent, StreamProblem, StreamReport, StreamState};
+use hub::{Hub, State, Status};
+use tokio_util::sync::CancellationToken;
+use whep_node::Audience;
+
+/// How often a node reports when nothing changes.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The least time between two reports when much changes.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Who reports.
+pub(crate) struct Reporter {
+    pub(crate) hub: Hub,
+    pub(crate) audience: Audience,
+    pub(crate) control: Client,
+    pub(crate) node: String,
+    pub(crate) public_url: Option<String>,
+    pub(crate) whep_port: u16,
+    pub(crate) started_at_ms: u64,
+}
+
+impl Reporter {
+    /// Reports until drained, and then that every stream has ended.
+    pub(crate) async fn run(self, drain: CancellationToken) {
+        let mut is_reachable = true;
+        while !drain.is_cancelled() {
+            let ended = self.hub.sweep(Instant::now());
+            self.report_ended(&ended).await;
+            match self.control.heartbeat(&self.heartbeat()).await {
+                Ok(()) if !is_reachable => tracing::info!("the coordinator answers again"),
+                Err(error) if is_reachable => {
+                    tracing::warn!(%error, "the coordinator cannot be told of the streams")
+                }
+                _ => {}
+            }
+            is_reachable = true;
+            tokio::time::sleep(PAUSE).await;
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = self.hub.changed() => {}
+                () = drain.cancelled() => {}
+            }
+        }
+        self.report_ended(&self.hub.statuses()).await;
+    }
+
+    async fn report_ended(&self, ended: &[Status]) {
+        let event =
+            |status: &Status| SessionEvent::StreamEnded { session: status.session.clone(), at_ms: now_ms() };
+        let events: Vec<SessionEvent> = ended.iter().map(event).collect();
+        if !events.is_empty()
+            && let Err(error) = self.control.session_events(&events).await
+        {
+            tracing::warn!(%error, "the coordinator does not know that streams have ended");
+        }
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        Heartbeat {
+            node: self.node.clone(),
+            started_at_ms: self.started_at_ms,
+            public_url: self.public_url.clone(),
+            whep_port: self.whep_port,
+            streams: self.hub.statuses().into_iter().map(|status| self.stream(status)).collect(),
+        }
+    }
+
+    fn stream(&self, status: Status) -> StreamReport {
+        let problems = status.problems.into_iter();
+        StreamReport {
+            viewers: self.audience.viewers(&status.name),
+            class: status.name,
+            session: status.session,
+            state: match status.state {
+                State::Starting => StreamState::Starting,
+                State::Active => StreamState::Active,
+                State::Grace => StreamState::Grace,
+            },
+            has_video: status.tracks.video.is_some(),
+            has_audio: status.tracks.audio,
+            width: status.tracks.video.as_ref().map_or(0, |video| video.width),
+            height: status.tracks.video.as_ref().map_or(0, |video| video.height),
+            bitrate_bps: status.bitrate_bps,
+            problems: problems
+                .map(|problem| StreamProblem { code: problem.code.to_owned(), text: problem.text })
+                .collect(),
+        }
+    }
+}
+
+/// The wall clock in milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
