@@ -5,7 +5,15 @@ import { type Browser, type BrowserContext, chromium, type Page } from 'playwrig
 import { build } from 'vite';
 import type { ClockReading, JoinTimes, Picture, Tone } from '../page/probe';
 import type { Server } from './server';
-import { type Playback, playback, type Security, security, type Stat, type Transport, transport } from './stats';
+import {
+  type Playback,
+  playback,
+  type Security,
+  security,
+  type Stat,
+  type Transport,
+  transport,
+} from './stats';
 import { until } from './until';
 
 const CHROMIUM_FLAGS = [
@@ -19,7 +27,10 @@ const CHROMIUM_FLAGS = [
 
 /** Debian's Chromium, or the one that `CHROMIUM` names. */
 export function launch(): Promise<Browser> {
-  return chromium.launch({ executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium', args: CHROMIUM_FLAGS });
+  return chromium.launch({
+    executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium',
+    args: CHROMIUM_FLAGS,
+  });
 }
 
 /** The counters at both ends of a stretch of watching, and how long it was. */
@@ -135,7 +146,8 @@ async function script(): Promise<string> {
 
 /** Serves the bare page from a port of its own, so that it is a foreign origin to the server as many players are. */
 function serve(code: string): Promise<HttpServer> {
-  const html = '<!doctype html><title>probe</title><video autoplay playsinline></video><script src="/probe.js"></script>';
+  const html =
+    '<!doctype html><title>probe</title><video autoplay playsinline></video><script src="/probe.js"></script>';
   const site = createServer((request, response) => {
     const wantsCode = request.url === '/probe.js';
     response.setHeader('content-type', wantsCode ? 'text/javascript' : 'text/html');

@@ -28,7 +28,8 @@ export function readStamp(levels: ArrayLike<number>): number | undefined {
   if (levels.length !== STRIP_CELLS) return undefined;
   const bits = Array.from(levels, (level) => (level > THRESHOLD ? 1 : 0));
   const framed =
-    HEAD.every((bit, i) => bits[i] === bit) && TAIL.every((bit, i) => bits[HEAD.length + STAMP_BITS + i] === bit);
+    HEAD.every((bit, i) => bits[i] === bit) &&
+    TAIL.every((bit, i) => bits[HEAD.length + STAMP_BITS + i] === bit);
   if (!framed) return undefined;
   let bit = 0;
   let stamp = 0;

@@ -52,7 +52,14 @@ export const LESSONS = {
 
 /** A lesson whose picture tells the time, at the size and rate of an ordinary phone. */
 export function clockLesson(gop: number): Lesson {
-  return { width: 1_280, height: 720, bitrate: '2500k', gop, clock: true, audio: { rate: 48_000, channels: 2 } };
+  return {
+    width: 1_280,
+    height: 720,
+    bitrate: '2500k',
+    gop,
+    clock: true,
+    audio: { rate: 48_000, channels: 2 },
+  };
 }
 
 /** The arguments that make ffmpeg send `lesson` to an RTMP URL, or write it to an FLV file, in real time. */
@@ -66,7 +73,9 @@ export function ffmpegArguments(lesson: Lesson, target: string): string[] {
   const scene = ['-re', '-f', 'lavfi', '-i', `testsrc2=size=${width}x${height}:rate=${FRAMES_PER_SECOND}`];
   const tone = ['-re', '-f', 'lavfi', '-i', `sine=frequency=${TONE_HZ}:sample_rate=${audio.rate}`];
   const picture = [
-    ...(lesson.clock ? ['-filter_complex', strip(width), '-map', '[v]'] : ['-map', '0:v', '-pix_fmt', 'yuv420p']),
+    ...(lesson.clock
+      ? ['-filter_complex', strip(width), '-map', '[v]']
+      : ['-map', '0:v', '-pix_fmt', 'yuv420p']),
     ...['-c:v', 'libx264', ...(lesson.x264 ?? [...PHONE, ...ONE_SLICE])],
     ...['-g', gop, '-keyint_min', gop, '-sc_threshold', '0'],
     ...['-b:v', bitrate, '-maxrate', bitrate, '-bufsize', bitrate],
@@ -81,7 +90,18 @@ export function ffmpegArguments(lesson: Lesson, target: string): string[] {
   const quiet = ['-hide_banner', '-nostdin', '-loglevel', 'warning', '-y'];
   const nagle = target.startsWith('rtmp:') ? ['-tcp_nodelay', '1'] : [];
   // Without the flush, ffmpeg's buffer holds a frame back until the next one fills it.
-  return [...quiet, ...media, '-flush_packets', '1', '-f', 'flv', '-flvflags', 'no_duration_filesize', ...nagle, target];
+  return [
+    ...quiet,
+    ...media,
+    '-flush_packets',
+    '1',
+    '-f',
+    'flv',
+    '-flvflags',
+    'no_duration_filesize',
+    ...nagle,
+    target,
+  ];
 }
 
 /**

@@ -153,7 +153,8 @@ export class Server {
 
 /** The binary under test: `LECTERN_BIN`, or the workspace's debug build. */
 function binary(): string {
-  const path = process.env['LECTERN_BIN'] ?? join(import.meta.dirname, '..', '..', '..', 'target', 'debug', 'lectern');
+  const path =
+    process.env['LECTERN_BIN'] ?? join(import.meta.dirname, '..', '..', '..', 'target', 'debug', 'lectern');
   if (!existsSync(path)) throw new Error(`no binary at ${path}: build it with cargo, or set LECTERN_BIN`);
   return path;
 }

@@ -35,7 +35,8 @@ export interface Transport {
 
 /** Reads the inbound streams. A medium that is absent counts as zero throughout. */
 export function playback(stats: readonly Stat[]): Playback {
-  const inbound = (kind: string) => stats.find((stat) => stat.type === 'inbound-rtp' && stat['kind'] === kind);
+  const inbound = (kind: string) =>
+    stats.find((stat) => stat.type === 'inbound-rtp' && stat['kind'] === kind);
   const video = inbound('video');
   const audio = inbound('audio');
   return {
@@ -57,7 +58,10 @@ export function playback(stats: readonly Stat[]): Playback {
 
 /** What happened between two looks. */
 export function between(earlier: Playback, later: Playback): Playback {
-  const difference = Object.entries(later).map(([name, value]) => [name, value - earlier[name as keyof Playback]]);
+  const difference = Object.entries(later).map(([name, value]) => [
+    name,
+    value - earlier[name as keyof Playback],
+  ]);
   return Object.fromEntries(difference) as Playback;
 }
 
@@ -90,7 +94,8 @@ export function transport(stats: readonly Stat[]): Transport {
 
 function onlyTransport(stats: readonly Stat[]): Stat {
   const [found, ...others] = stats.filter((stat) => stat.type === 'transport');
-  if (found === undefined || others.length > 0) throw new Error(`one transport expected, not ${others.length + 1}`);
+  if (found === undefined || others.length > 0)
+    throw new Error(`one transport expected, not ${others.length + 1}`);
   return found;
 }
 

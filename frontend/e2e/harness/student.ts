@@ -54,11 +54,15 @@ export class Student {
 
   /** Waits until the page says `state`. */
   async reaches(state: string, deadlineMs = 20_000): Promise<void> {
-    await until(`the page in state "${state}"`, async () => {
-      const now = await this.state();
-      if (now !== state) throw new Error(`the page is in state "${now}"`);
-      return now;
-    }, deadlineMs);
+    await until(
+      `the page in state "${state}"`,
+      async () => {
+        const now = await this.state();
+        if (now !== state) throw new Error(`the page is in state "${now}"`);
+        return now;
+      },
+      deadlineMs,
+    );
   }
 
   /** Live in word and deed: the state says so, and frames of the newest connection are decoded. */

@@ -192,7 +192,10 @@ class Probe {
       while (context.currentTime < full) await new Promise(requestAnimationFrame);
       const spectrum = new Float32Array(analyser.frequencyBinCount);
       analyser.getFloatFrequencyData(spectrum);
-      const loudest = spectrum.reduce((best, level, bin) => (level > (spectrum[best] ?? -Infinity) ? bin : best), 0);
+      const loudest = spectrum.reduce(
+        (best, level, bin) => (level > (spectrum[best] ?? -Infinity) ? bin : best),
+        0,
+      );
       const hertz = (loudest * context.sampleRate) / analyser.fftSize;
       return { hertz, decibels: spectrum[loudest] ?? -Infinity };
     } finally {

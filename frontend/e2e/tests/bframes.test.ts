@@ -8,7 +8,11 @@ import { until } from '../harness/until';
 /** Long enough for several keyframes of the pyramid, which comes with one a second. */
 const WATCHED_S = 5;
 
-test('B-frames that nothing refers to are left out, and the rest plays in order', async ({ server, teach, probe }) => {
+test('B-frames that nothing refers to are left out, and the rest plays in order', async ({
+  server,
+  teach,
+  probe,
+}) => {
   teach(LESSONS.oneBFrame);
   await server.untilLive();
   await probe.join(server);
@@ -19,7 +23,10 @@ test('B-frames that nothing refers to are left out, and the rest plays in order'
   expect(watched.framesDecoded / seconds).toBeGreaterThan(12);
   expect(watched.framesDecoded / seconds).toBeLessThan(18);
   expect(watched.freezeCount).toBe(0);
-  expect(await problem(server)).toEqual({ code: 'b_frames_dropped', text: expect.stringContaining('B-frames') });
+  expect(await problem(server)).toEqual({
+    code: 'b_frames_dropped',
+    text: expect.stringContaining('B-frames'),
+  });
 });
 
 test('a B-pyramid is reduced to its keyframes, and the teacher is told which setting to change', async ({
@@ -37,7 +44,10 @@ test('a B-pyramid is reduced to its keyframes, and the teacher is told which set
   expect(watched.framesDecoded / seconds).toBeLessThan(2);
   expect(watched.keyFramesDecoded).toBe(watched.framesDecoded);
   expect(watched.audioEnergy).toBeGreaterThan(0);
-  expect(await problem(server)).toEqual({ code: 'b_frames_keyframes_only', text: expect.stringContaining('B-frames') });
+  expect(await problem(server)).toEqual({
+    code: 'b_frames_keyframes_only',
+    text: expect.stringContaining('B-frames'),
+  });
 });
 
 /** The problem in the stream's status, which the next heartbeat may have to bring. */

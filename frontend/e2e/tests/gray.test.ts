@@ -36,7 +36,18 @@ test('the stamps that ffmpeg burns in survive its encoder and tell the time of e
   await new Child('ffmpeg', [...encoder.slice(0, -1), '-t', '1.5', flv]).exited;
   const ended = Date.now();
   const sample = `format=gray,crop=iw:1:0:${STRIP_HEIGHT / 2},scale=${STRIP_CELLS}:1:flags=neighbor`;
-  await new Child('ffmpeg', ['-nostdin', '-i', flv, '-vf', sample, '-pix_fmt', 'gray', '-f', 'rawvideo', cells]).exited;
+  await new Child('ffmpeg', [
+    '-nostdin',
+    '-i',
+    flv,
+    '-vf',
+    sample,
+    '-pix_fmt',
+    'gray',
+    '-f',
+    'rawvideo',
+    cells,
+  ]).exited;
 
   const frames = readFileSync(cells);
   const stamps = Array.from({ length: frames.length / STRIP_CELLS }, (_, i) =>

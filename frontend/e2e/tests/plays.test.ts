@@ -53,7 +53,11 @@ test("GStreamer's rtmp2sink plays in Chromium", async ({ server, keep, probe }) 
   await seesAndHears(probe);
 });
 
-test('a publisher that sends nothing but the bare key plays in Chromium', async ({ server, teach, probe }) => {
+test('a publisher that sends nothing but the bare key plays in Chromium', async ({
+  server,
+  teach,
+  probe,
+}) => {
   await attend(server, teach(LESSONS.baseline, server.bareKeyUrl), probe);
   await seesAndHears(probe);
 });

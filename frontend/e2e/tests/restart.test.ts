@@ -11,7 +11,9 @@ test('a lesson survives the death of its server', async ({ server, teach, studen
   const before = await until('both sessions on record', () => {
     const { streams, viewers } = records(server.dataDirectory);
     const active = streams.some(({ status }) => status === 'active');
-    return active && viewers.some(({ connected_at }) => connected_at !== null) ? { streams, viewers } : undefined;
+    return active && viewers.some(({ connected_at }) => connected_at !== null)
+      ? { streams, viewers }
+      : undefined;
   });
   const { key } = server.ready;
   const classes = await server.classes();
@@ -22,7 +24,11 @@ test('a lesson survives the death of its server', async ({ server, teach, studen
   expect(await server.classes()).toEqual(classes);
   teach(LESSONS.baseline);
 
-  await until('a new connection', async () => ((await student.connections()) > connections ? true : undefined), 30_000);
+  await until(
+    'a new connection',
+    async () => ((await student.connections()) > connections ? true : undefined),
+    30_000,
+  );
   await student.plays();
   expect(student.loads, 'the page recovered without being loaded again').toBe(1);
 
@@ -30,7 +36,8 @@ test('a lesson survives the death of its server', async ({ server, teach, studen
   const after = await until('the new sessions on record', () => {
     const found = records(server.dataDirectory);
     const more = found.viewers.some(
-      ({ viewer_id, connected_at }) => connected_at !== null && !before.viewers.some((old) => old.viewer_id === viewer_id),
+      ({ viewer_id, connected_at }) =>
+        connected_at !== null && !before.viewers.some((old) => old.viewer_id === viewer_id),
     );
     return more ? found : undefined;
   });
