@@ -25,21 +25,23 @@ const FRAMES_PER_SECOND = 30;
 
 /** What a phone's hardware encoder sends: no B-frames, no look-ahead, one slice. */
 const PHONE = ['-preset', 'ultrafast', '-tune', 'zerolatency', '-profile:v', 'baseline'];
-const ONE_SLICE = ['-x264-params', 'slices=1:sliced-threads=0'];
+
+/** One thread: several would either cut the frame into slices or hold back a frame for each of them. */
+const ONE_SLICE = ['-x264-params', 'slices=1:threads=1'];
 
 /**
  * x264 holding no frame back but those it needs to order B-frames. `b-adapt=0` makes it use every B-frame it may, so that
  * the test does not hang on what the scene happens to look like.
  */
 function reordering(bframes: number, pyramid: 'none' | 'normal'): string[] {
-  const params = `bframes=${bframes}:b-pyramid=${pyramid}:b-adapt=0:rc-lookahead=0:sync-lookahead=0:mbtree=0:slices=1`;
+  const params = `bframes=${bframes}:b-pyramid=${pyramid}:b-adapt=0:rc-lookahead=0:sync-lookahead=0:mbtree=0:threads=1`;
   return ['-preset', 'veryfast', '-profile:v', 'main', '-x264-params', params];
 }
 
 /** The encodings that phones and desktop encoders are known to send. */
 export const LESSONS = {
   baseline: { x264: [...PHONE, ...ONE_SLICE] },
-  high: { x264: ['-preset', 'veryfast', '-profile:v', 'high', '-bf', '0', ...ONE_SLICE] },
+  high: { x264: ['-preset', 'veryfast', '-tune', 'zerolatency', '-profile:v', 'high', ...ONE_SLICE] },
   fourSlices: { x264: [...PHONE, '-x264-params', 'slices=4:sliced-threads=1'] },
   aac44Mono: { audio: { rate: 44_100, channels: 1 } },
   aac48Stereo: { audio: { rate: 48_000, channels: 2 } },

@@ -49,6 +49,8 @@ pub struct Answer {
 enum Fate<'a> {
     Video(&'a Codec, VideoTerms),
     Audio(AudioTerms),
+    /// Carries the bundle's transport and no media.
+    Idle(&'a Codec),
     Rejected,
 }
 
@@ -76,7 +78,7 @@ impl Offer {
             match fate {
                 Fate::Video(_, video) => terms.video = Some(video.clone()),
                 Fate::Audio(audio) => terms.audio = Some(audio.clone()),
-                Fate::Rejected => {}
+                Fate::Idle(_) | Fate::Rejected => {}
             }
         }
         let mut sdp = String::with_capacity(4096);
@@ -105,7 +107,25 @@ impl Offer {
             wants_audio &= !matches!(fate, Some(Fate::Audio(..)));
             fates.push(fate.unwrap_or(Fate::Rejected));
         }
+        self.keep_transport(&mut fates);
         fates
+    }
+
+    /// The first section of a bundle owns its transport. RFC 9143, section 7.3.1 lets an answer reject it and pass the
+    /// transport on; libwebrtc then fails to set up RTCP multiplexing. So it stays, without media.
+    fn keep_transport<'a>(&'a self, fates: &mut [Fate<'a>]) {
+        let has_media = fates.iter().any(|fate| matches!(fate, Fate::Video(..) | Fate::Audio(..)));
+        let Some(tagged) = self.bundle.first().filter(|_| has_media) else { return };
+        for (section, fate) in self.sections.iter().zip(fates) {
+            if section.mid.as_ref() == Some(tagged)
+                && matches!(fate, Fate::Rejected)
+                && matches!(section.kind, Kind::Video | Kind::Audio)
+                && !section.is_rejected
+                && let Some(codec) = section.codecs.first()
+            {
+                *fate = Fate::Idle(codec);
+            }
+        }
     }
 
     fn write_session<'a>(&self, sdp: &mut String, local: &Local<'_>, mids: impl Iterator<Item = &'a str>) {
@@ -154,9 +174,14 @@ fn write_section(sdp: &mut String, section: &Section, fate: &Fate<'_>, local: &L
             }
             line(sdp, format_args!("a=inactive"));
         }
+        Fate::Idle(codec) => {
+            let mid = section.mid.as_deref().unwrap_or_default();
+            write_head(sdp, section, local, mid, "inactive", [Some(codec.pt), None]);
+            line(sdp, format_args!("a=rtpmap:{} {}", codec.pt, codec.encoding()));
+        }
         Fate::Video(codec, terms) => {
             let rtx = terms.rtx.map(|rtx| rtx.pt);
-            write_head(sdp, section, local, &terms.mid, [Some(terms.pt), rtx]);
+            write_head(sdp, section, local, &terms.mid, "sendonly", [Some(terms.pt), rtx]);
             let level = local.video.map_or(0x1f, |[_, _, level]| level);
             line(sdp, format_args!("a=rtpmap:{} H264/90000", terms.pt));
             line(sdp, format_args!("a=fmtp:{} {}", terms.pt, codec.h264_answer(level)));
@@ -180,7 +205,7 @@ fn write_section(sdp: &mut String, section: &Section, fate: &Fate<'_>, local: &L
             }
         }
         Fate::Audio(terms) => {
-            write_head(sdp, section, local, &terms.mid, [Some(terms.pt), None]);
+            write_head(sdp, section, local, &terms.mid, "sendonly", [Some(terms.pt), None]);
             line(sdp, format_args!("a=rtpmap:{} opus/48000/2", terms.pt));
             // RFC 7587, section 6.1: what we send may be stereo, and carries in-band FEC if the encoder adds it.
             line(sdp, format_args!("a=fmtp:{} minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1", terms.pt));
@@ -190,7 +215,14 @@ fn write_section(sdp: &mut String, section: &Section, fate: &Fate<'_>, local: &L
 }
 
 /// What both kinds of section begin with: the same transport for both, once for each as RFC 9429, section 5.3.1 wants.
-fn write_head(sdp: &mut String, section: &Section, local: &Local<'_>, mid: &str, pts: [Option<u8>; 2]) {
+fn write_head(
+    sdp: &mut String,
+    section: &Section,
+    local: &Local<'_>,
+    mid: &str,
+    direction: &str,
+    pts: [Option<u8>; 2],
+) {
     let formats: Vec<String> = pts.iter().flatten().map(u8::to_string).collect();
     line(sdp, format_args!("m={} 9 {} {}", section.media, section.protocol, formats.join(" ")));
     line(sdp, format_args!("c=IN IP4 0.0.0.0"));
@@ -204,8 +236,10 @@ fn write_head(sdp: &mut String, section: &Section, local: &Local<'_>, mid: &str,
     line(sdp, format_args!("a=fingerprint:sha-256 {}", local.fingerprint));
     line(sdp, format_args!("a=setup:passive"));
     line(sdp, format_args!("a=mid:{mid}"));
-    line(sdp, format_args!("a=sendonly"));
-    line(sdp, format_args!("a=msid:{} {}", local.cname, section.media));
+    line(sdp, format_args!("a={direction}"));
+    if direction == "sendonly" {
+        line(sdp, format_args!("a=msid:{} {}", local.cname, section.media));
+    }
     line(sdp, format_args!("a=rtcp-mux"));
     line(sdp, format_args!("a=rtcp-mux-only"));
     line(sdp, format_args!("a=rtcp-rsize"));

@@ -2,6 +2,8 @@
 
 /// Bytes of a codec's parameters that are kept; the answer repeats some of them.
 const FMTP_LEN_MAX: usize = 256;
+/// Characters of a codec's name.
+const NAME_LEN_MAX: usize = 32;
 /// <http://www.webrtc.org/experiments/rtp-hdrext/playout-delay>
 const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
 
@@ -32,7 +34,8 @@ impl Codec {
         match (name, value.trim()) {
             ("rtpmap", value) => {
                 let mut parts = value.split('/');
-                self.name = parts.next().unwrap_or("").to_ascii_lowercase();
+                self.name =
+                    parts.next().filter(|name| name.len() <= NAME_LEN_MAX).unwrap_or("").to_ascii_lowercase();
                 self.rate = parts.next().and_then(|rate| rate.parse().ok()).unwrap_or(0);
                 self.channels = parts.next().and_then(|channels| channels.parse().ok());
             }
@@ -42,6 +45,12 @@ impl Codec {
             ("rtcp-fb", "ccm fir") => self.fir = true,
             _ => {}
         }
+    }
+
+    /// Name, rate and channels as an `a=rtpmap` line has them.
+    pub(super) fn encoding(&self) -> String {
+        let channels = self.channels.map(|channels| format!("/{channels}")).unwrap_or_default();
+        format!("{}/{}{channels}", self.name, self.rate)
     }
 
     fn parameter(&self, name: &str) -> Option<&str> {

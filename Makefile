@@ -1,0 +1,57 @@
+# Every command a developer needs. Each sets up what it needs first; nothing is installed by hand.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+TOOLS := target/tools
+DENY := $(TOOLS)/bin/cargo-deny
+
+.PHONY: help run demo test test-rust test-page test-e2e check lint deny bench setup clean
+
+help: ## Lists the commands.
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+run: ## Sets up, builds and starts Lectern for everybody on this network.
+	@scripts/setup.sh run
+	cargo build --release --locked -p lectern
+	target/release/lectern up --open $(ARGS)
+
+demo: ## Publishes the bundled lesson into the server that `make run` started.
+	@scripts/setup.sh run
+	cargo build --release --locked -p lectern
+	target/release/lectern demo $(ARGS)
+
+test: setup test-rust test-page test-e2e ## Sets up and runs every test, those in Chromium included.
+
+setup:
+	@scripts/setup.sh test
+
+test-rust: setup
+	cargo build --locked --workspace --all-targets
+	cargo test --locked --workspace
+
+test-page: setup
+	cd frontend && npm run --silent test
+
+test-e2e: setup
+	cargo build --locked -p lectern
+	cd frontend && npm run --silent e2e
+
+check: lint deny ## Formatting, lints and licences: what a commit must pass.
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cd frontend && npm run --silent check
+
+# Advisories need a database from elsewhere and are left to whoever has one: cargo deny check advisories.
+deny: $(DENY)
+	$(DENY) --locked check bans licenses sources
+
+$(DENY):
+	cargo install --locked --root $(TOOLS) --version 0.20.2 cargo-deny
+
+bench: setup ## Measures joins and latency in Chromium, with the release build.
+	cargo build --release --locked -p lectern
+	cd frontend && LECTERN_BIN=../target/release/lectern npm run --silent e2e:bench
+
+clean: ## Removes what was built.
+	rm -rf target frontend/dist frontend/node_modules .venv

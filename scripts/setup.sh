@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Installs what the project needs: `setup.sh run` for running it, `setup.sh test` for everything else as well.
+# Idempotent, and quick when nothing is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=${1:-run}
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+die() { printf 'set-up: %s\n' "$*" >&2; exit 1; }
+
+# `at_least 1.95 1.100.2` is true: versions, not decimals.
+at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
+check_toolchains() {
+    command -v cargo >/dev/null || die "cargo is missing; install Rust 1.95 or newer (https://rustup.rs)"
+    local rust node
+    rust=$(rustc --version | cut -d' ' -f2)
+    at_least 1.95.0 "$rust" || die "Rust $rust is too old; 1.95 or newer is needed"
+    command -v node >/dev/null || die "node is missing; install Node.js 20 or newer"
+    node=$(node --version | tr -d v)
+    at_least 20.0.0 "$node" || die "Node.js $node is too old; 20 or newer is needed"
+}
+
+# Debian packages that are wanted and not installed.
+missing_packages() {
+    local package
+    for package in "$@"; do
+        dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || echo "$package"
+    done
+}
+
+install_packages() {
+    command -v dpkg-query >/dev/null || { say "not a Debian system: see that these are there: $*"; return; }
+    local missing sudo=()
+    mapfile -t missing < <(missing_packages "$@")
+    [ ${#missing[@]} -eq 0 ] && return
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! sudo -n true 2>/dev/null; then
+            die "these Debian packages are missing; install them and try again:
+    sudo apt-get install --no-install-recommends ${missing[*]}"
+        fi
+        sudo=(sudo -n)
+    fi
+    say "installing ${missing[*]}"
+    "${sudo[@]}" apt-get update -q >&2
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
+}
+
+# npm ci, when the lock file is not the one that was installed.
+install_node_modules() {
+    local stamp=frontend/node_modules/.installed
+    if ! cmp -s frontend/package-lock.json "$stamp"; then
+        say "installing the web page's packages"
+        (cd frontend && npm ci --no-audit --no-fund >&2)
+        cp frontend/package-lock.json "$stamp"
+    fi
+}
+
+build_page() {
+    local newer
+    newer=$(find frontend/src frontend/public frontend/index.html frontend/vite.config.ts frontend/package-lock.json \
+        -newer frontend/dist/index.html 2>/dev/null | head -n 1 || true)
+    if [ ! -f frontend/dist/index.html ] || [ -n "$newer" ]; then
+        say "building the web page"
+        (cd frontend && npm run --silent build >&2)
+    fi
+}
+
+# aiortc views the lesson in tests: a WebRTC implementation that shares nothing with ours.
+install_python() {
+    local python=.venv/bin/python
+    if ! "$python" -c 'import aiortc, aiohttp' 2>/dev/null; then
+        say "installing aiortc"
+        python3 -m venv .venv
+        .venv/bin/pip install --quiet --disable-pip-version-check -r scripts/requirements.txt >&2
+    fi
+}
+
+check_toolchains
+case $what in
+run)
+    install_packages build-essential cmake
+    install_node_modules
+    build_page
+    ;;
+test)
+    install_packages build-essential cmake ffmpeg chromium fonts-dejavu-core python3-venv \
+        gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
+        gstreamer1.0-libav
+    install_node_modules
+    build_page
+    install_python
+    ;;
+*) die "usage: setup.sh run|test" ;;
+esac
