@@ -3,6 +3,7 @@ mod internal;
 pub(crate) use internal::apply;
 mod problem;
 mod streams;
+#[expect(unused_qualifications, reason = "utoipa's macro writes paths out")]
 mod token;
 
 use std::net::SocketAddr;

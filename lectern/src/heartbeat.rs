@@ -31,13 +31,17 @@ impl Reporter {
             let ended = self.hub.sweep(Instant::now());
             self.report_ended(&ended).await;
             match self.control.heartbeat(&self.heartbeat()).await {
-                Ok(()) if !is_reachable => tracing::info!("the coordinator answers again"),
-                Err(error) if is_reachable => {
-                    tracing::warn!(%error, "the coordinator cannot be told of the streams")
+                Ok(()) if is_reachable => {}
+                Ok(()) => {
+                    is_reachable = true;
+                    tracing::info!("the coordinator answers again");
                 }
-                _ => {}
+                Err(error) if is_reachable => {
+                    is_reachable = false;
+                    tracing::warn!(%error, "the coordinator cannot be told of the streams");
+                }
+                Err(_) => {}
             }
-            is_reachable = true;
             tokio::time::sleep(PAUSE).await;
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}

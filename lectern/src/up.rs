@@ -82,15 +82,15 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     arguments.apply(&mut config);
     let drain = node::drain::on_signal()?;
     let process = Process::bind(config).await?;
-    let addresses = process.addresses();
-    tokio::spawn(announce(addresses, arguments.ready_file));
+    announce(&process.addresses(), arguments.ready_file.as_deref());
     process.run(drain).await
 }
 
-async fn announce(addresses: Addresses, ready_file: Option<PathBuf>) {
-    show(&welcome::text(&addresses));
+/// Every port is held by now: whoever connects at once is served as soon as the roles run.
+fn announce(addresses: &Addresses, ready_file: Option<&Path>) {
+    show(&welcome::text(addresses));
     if let Some(file) = ready_file
-        && let Err(error) = write_ready_file(&file, &addresses)
+        && let Err(error) = write_ready_file(file, addresses)
     {
         tracing::error!(%error, file = %file.display(), "the ready file cannot be written");
     }

@@ -6,10 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::any;
@@ -111,15 +110,17 @@ async fn endpoint(
     Path(stream): Path<String>,
     Query(parameters): Query<Parameters>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    uri: Uri,
-    method: Method,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Response {
-    match method {
+    let (head, body) = request.into_parts();
+    match head.method {
         Method::POST => {
-            let call = Call { app: &app, stream: &stream, parameters: &parameters, peer, headers: &headers };
-            let path = uri.path().trim_end_matches('/');
+            let Ok(body) = axum::body::to_bytes(body, SDP_BYTES_MAX).await else {
+                return Failure::bad_offer("the offer is too large or was cut off").into_response();
+            };
+            let call =
+                Call { app: &app, stream: &stream, parameters: &parameters, peer, headers: &head.headers };
+            let path = head.uri.path().trim_end_matches('/');
             call.join(path, &body).await.unwrap_or_else(Failure::into_response)
         }
         Method::GET => reply::empty(StatusCode::NO_CONTENT),

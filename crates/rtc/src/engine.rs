@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -233,7 +233,7 @@ impl Engine {
         let identity =
             Identity::generate().ok_or_else(|| io::Error::other("no DTLS certificate could be made"))?;
         let mut listen = config.listen;
-        let mut bounds: Vec<(Bound, Receiver<Command>, Receiver<(StreamId, Arc<Packets>)>)> = Vec::new();
+        let mut bounds = Vec::new();
         let mut neighbours = Vec::new();
         for _ in 0..count {
             let bound = Bound::new(listen)?;

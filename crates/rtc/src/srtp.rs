@@ -47,6 +47,7 @@ pub(crate) struct Srtp {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "GCM is the common case, and used for every packet")]
 enum Cipher {
     Gcm { key: LessSafeKey, salt: [u8; 12] },
     Sha1 { key: Box<EncryptingKey>, salt: [u8; 14], auth: hmac::Key },

@@ -168,8 +168,8 @@ impl Viewer {
         }
         let mut budget = PASS_PACKETS;
         while budget > 0 {
-            let Some((frame, packet)) = video.next_packet(ring, &mut self.stats) else { return None };
-            let Some(payload) = frame.payload(packet) else { return None };
+            let (frame, packet) = video.next_packet(ring, &mut self.stats)?;
+            let payload = frame.payload(packet)?;
             let numbered = video.sequence.number(frame);
             write(out, video.header(numbered, frame.is_last(packet)), numbered.index, &[payload]);
             video.source.count(payload.len());

@@ -151,7 +151,8 @@ mod tests {
     fn every_length_of_nal_unit_survives_the_round_trip() {
         let mut packetizer = Packetizer::default();
         for len in (1..4000).step_by(7).chain([PAYLOAD_MAX, PAYLOAD_MAX + 1, 2 * PAYLOAD_MAX, 1 << 20]) {
-            let nal: Vec<u8> = (0..len).map(|i| if i == 0 { 0x41 } else { (i % 251) as u8 }).collect();
+            let nal: Vec<u8> =
+                (0..len).map(|i| if i == 0 { 0x41 } else { u8::try_from(i % 251).unwrap() }).collect();
             let packets = packetizer.packetize(&frame(false, &[&nal])).unwrap();
             assert_eq!(depacketize(&packets), [nal]);
         }

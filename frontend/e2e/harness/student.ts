@@ -47,6 +47,15 @@ export class Student {
     return this.page.locator('video');
   }
 
+  isMuted(): Promise<boolean> {
+    return this.video.evaluate((video: HTMLVideoElement) => video.muted);
+  }
+
+  /** What a screen reader is told. */
+  async announcement(): Promise<string> {
+    return (await this.page.locator('[aria-live]').textContent()) ?? '';
+  }
+
   /** The state the page is in, as it tells style sheets and tests. */
   async state(): Promise<string | null> {
     return this.page.locator('[data-state]').first().getAttribute('data-state');

@@ -168,7 +168,7 @@ impl Section {
                 }
             }
             "extmap" if self.extensions.len() < EXTENSIONS_MAX => {
-                self.extensions.extend(Extension::parse(value))
+                self.extensions.extend(Extension::parse(value));
             }
             _ => self.attributes.on_attribute(attribute),
         }

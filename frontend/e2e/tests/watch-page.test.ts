@@ -1,0 +1,107 @@
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { test } from '../harness/lesson';
+import { LESSONS } from '../harness/publisher';
+import { RESULTS } from '../harness/results';
+import { until } from '../harness/until';
+
+test('a student who is early waits in words, and the lesson starts by itself', async ({ student, teach }) => {
+  await student.reaches('waiting');
+  await student.page.getByText('Waiting for the teacher').first().waitFor();
+  expect(await student.announcement()).toContain('Waiting for the teacher');
+
+  teach(LESSONS.baseline);
+  await student.plays();
+  expect(await student.announcement()).toBe('Live');
+  expect(await student.page.getByTestId('live-badge').isVisible()).toBe(true);
+  expect(student.loads).toBe(1);
+});
+
+test('the lesson begins muted and a tap brings the sound', async ({ student, teach }) => {
+  teach(LESSONS.baseline);
+  await student.plays();
+  expect(await student.isMuted()).toBe(true);
+
+  const unmute = student.page.getByTestId('unmute');
+  await unmute.click();
+  expect(await student.isMuted()).toBe(false);
+  expect(await unmute.isVisible()).toBe(false);
+  const { audioEnergy } = await student.playback();
+  await until('sound', async () => ((await student.playback()).audioEnergy > audioEnergy ? true : undefined));
+});
+
+test('the keyboard mutes, pauses, fills the screen and shows statistics', async ({ student, teach }) => {
+  teach(LESSONS.baseline);
+  await student.plays();
+  const { page, video } = student;
+
+  await page.keyboard.press('m');
+  expect(await student.isMuted()).toBe(false);
+  await page.keyboard.press('m');
+  expect(await student.isMuted()).toBe(true);
+
+  const isPaused = () => video.evaluate((element: HTMLVideoElement) => element.paused);
+  await page.keyboard.press(' ');
+  expect(await isPaused()).toBe(true);
+  await page.keyboard.press(' ');
+  await until('the video to go on', async () => ((await isPaused()) ? undefined : true));
+
+  await page.keyboard.press('f');
+  await page.waitForFunction(() => document.fullscreenElement !== null);
+  await page.keyboard.press('f');
+  await page.waitForFunction(() => document.fullscreenElement === null);
+
+  await page.keyboard.press('i');
+  await page.getByText('640×360', { exact: false }).waitFor();
+  await page.getByText(/AEAD_AES_(128|256)_GCM/).waitFor();
+  await page.screenshot({ path: join(RESULTS, 'watch-page.png') });
+  await page.keyboard.press('i');
+  await page.getByText('640×360', { exact: false }).waitFor({ state: 'detached' });
+});
+
+test('the lowest delay is a new session that asks the server for it', async ({ student, teach }) => {
+  teach(LESSONS.baseline);
+  await student.plays();
+  // One for every time the page asked before the teacher was there.
+  const before = await student.connections();
+  const asked = student.page.waitForRequest(
+    (request) => request.method() === 'POST' && request.url().includes('latency=low'),
+  );
+  await student.page.getByTestId('latency').selectOption('low');
+  await asked;
+  await until('a new session', async () => ((await student.connections()) > before ? true : undefined));
+  await student.plays();
+  expect(await student.connections(), 'one session is enough').toBe(before + 1);
+});
+
+test('whoever closes the page is gone from the class at once', async ({ server, student, teach }) => {
+  teach(LESSONS.baseline);
+  await student.plays();
+  const viewers = (expected: number, deadlineMs: number) =>
+    until(
+      `${expected} viewers`,
+      async () => ((await server.stream())?.viewers === expected ? true : undefined),
+      deadlineMs,
+    );
+  await viewers(1, 5_000);
+
+  // Without the DELETE the server would only notice when the viewer's ICE consent runs out (RFC 7675: 30 s).
+  await student.page.goto('about:blank');
+  await viewers(0, 5_000);
+});
+
+test('a class that does not exist is refused in words', async ({ server, student }) => {
+  await student.page.goto(`http://${server.ready.http}/watch/no-such-class`);
+  await student.reaches('denied');
+  expect(await student.announcement()).toContain('There is no class with this name');
+});
+
+test('the page asks nobody but its own server', async ({ server, student, teach }) => {
+  teach(LESSONS.baseline);
+  await student.plays();
+  const ours = [server.ready.http, server.ready.whep];
+  const strangers = student.requests
+    .map((request) => new URL(request.url()))
+    .filter(({ protocol, host }) => protocol.startsWith('http') && !ours.includes(host));
+  expect(strangers).toEqual([]);
+});
