@@ -88,12 +88,12 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 /// Every port is held by now: whoever connects at once is served as soon as the roles run.
 fn announce(addresses: &Addresses, ready_file: Option<&Path>) {
-    show(&welcome::text(addresses));
     if let Some(file) = ready_file
         && let Err(error) = write_ready_file(file, addresses)
     {
         tracing::error!(%error, file = %file.display(), "the ready file cannot be written");
     }
+    show(&welcome::text(addresses));
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command is asked for")]

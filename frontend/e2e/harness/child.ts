@@ -73,11 +73,20 @@ export class Child {
     return readFileSync(this.log, 'utf8').slice(-TAIL_CHARS);
   }
 
-  /** Resident memory in bytes, as the kernel counts it (proc_pid_status(5), `VmRSS`). */
+  /** Resident memory in bytes (proc_pid_status(5), `VmRSS`). */
   residentBytes(): number {
+    return this.#statusBytes('VmRSS');
+  }
+
+  /** The most resident memory that the process ever had (`VmHWM`). */
+  peakResidentBytes(): number {
+    return this.#statusBytes('VmHWM');
+  }
+
+  #statusBytes(field: string): number {
     const status = readFileSync(`/proc/${this.pid}/status`, 'utf8');
-    const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1];
-    if (kilobytes === undefined) throw new Error(`no VmRSS for ${this.pid}`);
+    const kilobytes = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1];
+    if (kilobytes === undefined) throw new Error(`no ${field} for ${this.pid}`);
     return Number(kilobytes) * 1_024;
   }
 }
