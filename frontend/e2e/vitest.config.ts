@@ -9,6 +9,7 @@ export default defineConfig(({ mode }) => ({
     root: import.meta.dirname,
     include: [mode === 'bench' ? 'bench/**/*.bench.ts' : 'tests/**/*.test.ts'],
     environment: 'node',
+    globalSetup: 'harness/sweep.ts',
     // One server, one encoder and one browser at a time: what is measured must not be starved by a neighbour.
     fileParallelism: false,
     maxConcurrency: 1,

@@ -1,1 +1,8 @@
-//! Development only: virtual clock, FLV fixtures, publishers and viewers.
+//! Development only: the real program and its helpers as processes.
+#![forbid(unsafe_code)]
+
+mod process;
+mod server;
+
+pub use process::Process;
+pub use server::{Addresses, Server};

@@ -70,7 +70,12 @@ export class Child {
 
   /** The end of the program's output. */
   tail(): string {
-    return readFileSync(this.log, 'utf8').slice(-TAIL_CHARS);
+    try {
+      return readFileSync(this.log, 'utf8').slice(-TAIL_CHARS);
+    } catch {
+      // Somebody tidied up while the program ran. That must not keep anybody from learning that it left.
+      return `(${this.log} is gone)`;
+    }
   }
 
   /** Resident memory in bytes (proc_pid_status(5), `VmRSS`). */

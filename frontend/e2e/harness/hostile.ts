@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 
 /** A stranger at the RTMP port: what it sends at once, or after a handshake as it should be. */
@@ -31,7 +32,6 @@ const DEPTH = 100_000;
 export const ATTACKS: readonly Attack[] = [
   raw('an HTTP request', Buffer.from('GET / HTTP/1.1\r\nHost: lectern\r\n\r\n')),
   raw('RTMPE', Buffer.alloc(1 + HANDSHAKE_BYTES, 6)),
-  raw('half a handshake', Buffer.from([VERSION]), 500),
   shaken('a handshake and then silence', Buffer.alloc(0), 20),
   shaken('nested objects', message(COMMAND, command('connect', repeat(OPEN_OBJECT, DEPTH)))),
   shaken('nested arrays', message(COMMAND, command('connect', repeat(OPEN_ARRAY, DEPTH)))),
@@ -53,16 +53,22 @@ export const ATTACKS: readonly Attack[] = [
   ),
   shaken('a flood of createStream', repeat([...message(COMMAND, command('createStream'))], 10_000)),
   shaken('publish without a stream', message(COMMAND, command('publish', text('lesson')), 77)),
+  // Last: these take every place that the server has for strangers.
+  raw('half a handshake', Buffer.from([VERSION]), 500),
 ];
 
-/**
- * Makes the attack and leaves its connections open. Resolves when each has sent everything or was thrown out.
- */
-export async function attack(
-  address: string,
-  { connections, shakesHands, bytes }: Attack,
-): Promise<Socket[]> {
+/** What became of an attack. */
+export interface Outcome {
+  /** Still open, unless the server has closed them. */
+  sockets: Socket[];
+  /** Connections that the server let in and that could begin to send. */
+  admitted: number;
+}
+
+/** Makes the attack. Resolves when each connection has sent everything or was thrown out. */
+export async function attack(address: string, { connections, shakesHands, bytes }: Attack): Promise<Outcome> {
   const [host, port] = address.split(':');
+  let admitted = 0;
   const opened = Array.from({ length: connections }, async () => {
     const socket = connect(Number(port), host);
     // Being thrown out is what a stranger has to expect.
@@ -71,14 +77,15 @@ export async function attack(
       socket.on('close', () => resolve());
     });
     const sent = (async () => {
-      if (shakesHands) await shake(socket);
+      await (shakesHands ? shake(socket) : once(socket, 'connect'));
+      admitted += 1;
       await new Promise<void>((resolve) => socket.write(bytes, () => resolve()));
     })();
     socket.resume();
     await Promise.race([sent, thrownOut]);
     return socket;
   });
-  return Promise.all(opened);
+  return { sockets: await Promise.all(opened), admitted };
 }
 
 /** C0, C1 and C2, the last of them when S2 is complete. */

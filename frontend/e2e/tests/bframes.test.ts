@@ -42,7 +42,8 @@ test('a B-pyramid is reduced to its keyframes, and the teacher is told which set
 
   expect(watched.framesDecoded / seconds).toBeGreaterThan(0.5);
   expect(watched.framesDecoded / seconds).toBeLessThan(2);
-  expect(watched.keyFramesDecoded).toBe(watched.framesDecoded);
+  // Chromium counts a keyframe when it arrives and a frame when it is decoded, so either look may be one off.
+  expect(watched.framesDecoded - watched.keyFramesDecoded).toBeLessThanOrEqual(1);
   expect(watched.audioEnergy).toBeGreaterThan(0);
   expect(await problem(server)).toEqual({
     code: 'b_frames_keyframes_only',

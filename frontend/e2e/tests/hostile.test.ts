@@ -18,7 +18,9 @@ test('strangers at the RTMP port cost the lesson nothing', async ({ server, teac
   const began = performance.now();
   const sockets = [];
   for (const stranger of ATTACKS) {
-    sockets.push(...(await attack(server.ready.rtmp, stranger)));
+    const outcome = await attack(server.ready.rtmp, stranger);
+    sockets.push(...outcome.sockets);
+    expect(outcome.admitted, stranger.name).toBeGreaterThan(0);
     expect(server.process.running, stranger.name).toBe(true);
   }
   const { later } = await probe.watch(3);

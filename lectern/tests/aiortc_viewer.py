@@ -1,0 +1,66 @@
+"""Watches a lesson with aiortc, an implementation of WebRTC that shares nothing with ours.
+
+Usage: aiortc_viewer.py WHEP_URL TOKEN [sha1]. Decodes for a while and prints one line of JSON. With "sha1" it offers no
+other protection profile than AES128_CM_SHA1_80.
+"""
+
+import asyncio
+import json
+import sys
+
+import aiohttp
+import aiortc.rtcdtlstransport as dtls
+from aiortc import RTCPeerConnection, RTCSessionDescription
+
+VIDEO_FRAMES = 75
+AUDIO_FRAMES = 150
+LIMIT_SECONDS = 30
+
+
+async def count_video(track, result):
+    while result["frames"] < VIDEO_FRAMES:
+        frame = await track.recv()
+        result["frames"] += 1
+        result["width"], result["height"] = frame.width, frame.height
+        plane = bytes(frame.planes[0])
+        result["contrast"] = max(plane) - min(plane)
+
+
+async def count_audio(track, result):
+    last = None
+    while result["packets"] < AUDIO_FRAMES:
+        frame = await track.recv()
+        result["packets"] += 1
+        if last is not None:
+            result["steps"].add(frame.pts - last)
+        last = frame.pts
+        samples = frame.to_ndarray()
+        result["peak"] = max(result["peak"], int(abs(samples).max()))
+
+
+async def main(url, token):
+    result = {"frames": 0, "packets": 0, "peak": 0, "steps": set()}
+    pc = RTCPeerConnection()
+    tracks = {}
+    pc.on("track", lambda track: tracks.setdefault(track.kind, track))
+    pc.addTransceiver("video", direction="recvonly")
+    pc.addTransceiver("audio", direction="recvonly")
+    await pc.setLocalDescription(await pc.createOffer())
+    headers = {"Content-Type": "application/sdp", "Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession() as http:
+        async with http.post(url, data=pc.localDescription.sdp, headers=headers) as response:
+            assert response.status == 201, (response.status, await response.text())
+            answer = await response.text()
+    await pc.setRemoteDescription(RTCSessionDescription(sdp=answer, type="answer"))
+    watching = [count_video(tracks["video"], result), count_audio(tracks["audio"], result)]
+    await asyncio.wait_for(asyncio.gather(*watching), LIMIT_SECONDS)
+    result["steps"] = sorted(result["steps"])
+    await pc.close()
+    print("RESULT " + json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    if "sha1" in sys.argv[3:]:
+        dtls.SRTP_PROFILES = [p for p in dtls.SRTP_PROFILES if p.openssl_profile == b"SRTP_AES128_CM_SHA1_80"]
+        assert len(dtls.SRTP_PROFILES) == 1
+    asyncio.run(main(sys.argv[1], sys.argv[2]))

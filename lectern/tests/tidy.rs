@@ -1,0 +1,117 @@
+//! The rules of the house that a program can check.
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Which of our crates a crate may use. Arrows point down only; no role knows another; `testkit` is for tests.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("control", &[]),
+    ("coordinator", &["control", "node"]),
+    ("hub", &["media"]),
+    ("ingest", &["control", "hub", "media", "node", "rtmp"]),
+    ("lectern", &["control", "coordinator", "hub", "ingest", "media", "node", "testkit", "whep-node"]),
+    ("media", &[]),
+    ("node", &[]),
+    ("rtc", &["media", "rtp"]),
+    ("rtmp", &[]),
+    ("rtp", &["media"]),
+    ("testkit", &[]),
+    ("whep-node", &["control", "hub", "media", "node", "rtc", "rtp"]),
+];
+/// Files that may be longer than the rest, and why.
+const LONG: &[(&str, &str)] = &[
+    ("crates/rtmp/src/session.rs", "the dialogue is read from top to bottom"),
+    ("crates/rtmp/tests/session.rs", "one client for every scenario"),
+    ("crates/rtc/src/shard.rs", "the pass and everything it takes in"),
+    ("crates/rtc/src/srtp.rs", "two ciphers, two directions, and their test vectors"),
+    ("crates/rtc/src/udp.rs", "the only unsafe code, in one place"),
+    ("crates/rtc/src/viewer.rs", "what one viewer is sent and why"),
+    ("crates/rtc/src/engine.rs", "the door to the shards, its types with it"),
+    ("lectern/tests/whep.rs", "the checklist, a test a line"),
+];
+const LINES_MAX: usize = 400;
+const LINES_EVER: usize = 600;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Every Rust file of the project, with its path from the root.
+fn sources() -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut folders: Vec<PathBuf> = ["coordinator", "crates", "ingest", "lectern", "whep-node"]
+        .iter()
+        .map(|name| root().join(name))
+        .collect();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root()).unwrap().display().to_string();
+                found.insert(name, std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn crates_use_only_what_is_below_them() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert_eq!(packages.len(), ARROWS.len(), "a crate that is not listed here");
+    for package in packages {
+        let name = package["name"].as_str().unwrap();
+        let allowed = ARROWS.iter().find(|(known, _)| *known == name).unwrap().1;
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let used = dependency["name"].as_str().unwrap();
+            let is_ours = ARROWS.iter().any(|(known, _)| *known == used);
+            assert!(!is_ours || allowed.contains(&used), "{name} must not use {used}");
+            assert!(
+                used != "testkit" || dependency["kind"] == "dev",
+                "{name} uses testkit outside its tests"
+            );
+        }
+    }
+}
+
+#[test]
+fn files_are_short_and_named_after_what_they_hold() {
+    for (name, text) in sources() {
+        let lines = text.lines().count();
+        let is_excepted = LONG.iter().any(|(long, _)| *long == name);
+        assert!(lines <= LINES_MAX || (is_excepted && lines <= LINES_EVER), "{name} has {lines} lines");
+        for vague in ["mod.rs", "util.rs", "utils.rs", "common.rs", "helpers.rs", "manager.rs"] {
+            assert!(!name.ends_with(&format!("/{vague}")), "{name} says nothing");
+        }
+    }
+}
+
+#[test]
+fn protocol_crates_have_no_clock_and_unsafe_code_has_one_place() {
+    for (name, text) in sources() {
+        let is_protocol =
+            ["crates/rtmp/src", "crates/rtp/src", "crates/media/src"].iter().any(|c| name.starts_with(c));
+        if is_protocol {
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            assert!(
+                !code.contains("Instant::now") && !code.contains("SystemTime::now"),
+                "{name} reads a clock"
+            );
+        }
+        if name.ends_with("src/lib.rs") && name != "crates/rtc/src/lib.rs" {
+            assert!(text.contains("#![forbid(unsafe_code)]"), "{name} does not forbid unsafe code");
+        }
+        let unsafe_keyword = concat!("unsafe", " {");
+        assert!(!text.contains(unsafe_keyword) || name == "crates/rtc/src/udp.rs", "{name} has unsafe code");
+    }
+}
