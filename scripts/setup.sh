@@ -70,7 +70,7 @@ build_page() {
 # aiortc views the lesson in tests: a WebRTC implementation that shares nothing with ours.
 install_python() {
     local python=.venv/bin/python
-    if ! "$python" -c 'import aiortc, aiohttp' 2>/dev/null; then
+    if ! "$python" -c 'import aiortc, aiohttp, numpy' 2>/dev/null; then
         say "installing aiortc"
         python3 -m venv .venv
         .venv/bin/pip install --quiet --disable-pip-version-check -r scripts/requirements.txt >&2

@@ -135,6 +135,8 @@ impl Client {
             .context("the server does not answer the handshake")??;
         let mut config = ClientSessionConfig::new();
         config.flash_version = format!("lectern-demo/{}", env!("CARGO_PKG_VERSION"));
+        // The smallest chunks that any app sends: what the server must cope with is what the demo shows.
+        config.chunk_size = 128;
         config.tc_url = Some(format!("rtmp://{}/{}", target.address, target.app));
         let (session, first) = ClientSession::new(config).context("RTMP session")?;
         let mut client = Self { socket, session };

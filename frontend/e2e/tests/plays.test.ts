@@ -11,6 +11,12 @@ import type { Picture } from '../page/probe';
 /** How long a lesson is watched. Two seconds hold a keyframe of every variant, and 100 packets of sound. */
 const WATCHED_S = 3;
 
+/** Before the counting starts: the browser finds out how evenly the sound arrives, and makes up for it once. */
+const SETTLING_S = 1;
+
+/** Made-up samples that a join may begin with, at 48 kHz: a tenth of a second. */
+const JOIN_CONCEALED_MAX = 4_800;
+
 /** One bin of the page's 16,384-point spectrum is 3 Hz wide; the wrong sample rate would be off by 36 Hz at least. */
 const TONE_TOLERANCE_HZ = 6;
 
@@ -62,13 +68,15 @@ test('a publisher that sends nothing but the bare key plays in Chromium', async 
   await seesAndHears(probe);
 });
 
-/** Waits for the lesson, or for the publisher's reason not to give it. */
+/** Waits for the lesson, or for the publisher's reason not to give it, and joins. */
 async function attend(server: Server, publisher: Child, probe: Probe): Promise<void> {
   const refused = publisher.exited.then((how) => Promise.reject(new Error(how)));
   // The publisher is ended with the test, and then nobody listens any more.
   refused.catch(() => undefined);
   await Promise.race([server.untilLive(), refused]);
   await probe.join(server);
+  const { later } = await probe.watch(SETTLING_S);
+  expect(later.concealedSamples).toBeLessThan(JOIN_CONCEALED_MAX);
 }
 
 async function seesAndHears(probe: Probe): Promise<void> {
