@@ -146,8 +146,7 @@ async function script(): Promise<string> {
 
 /** Serves the bare page from a port of its own, so that it is a foreign origin to the server as many players are. */
 function serve(code: string): Promise<HttpServer> {
-  const html =
-    '<!doctype html><title>probe</title><video autoplay playsinline></video><script src="/probe.js"></script>';
+  const html = '<!doctype html><title>probe</title><body><script src="/probe.js"></script>';
   const site = createServer((request, response) => {
     const wantsCode = request.url === '/probe.js';
     response.setHeader('content-type', wantsCode ? 'text/javascript' : 'text/html');

@@ -61,6 +61,11 @@ export class Server {
     return join(this.#home, 'data');
   }
 
+  /** The program under test. */
+  get binary(): string {
+    return binary();
+  }
+
   get process(): Child {
     if (this.#process === undefined) throw new Error('the server was never started');
     return this.#process;

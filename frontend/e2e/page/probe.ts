@@ -172,9 +172,12 @@ class Probe {
   }
 
   async join(endpoint: string, token: string, options: { readClock?: boolean } = {}): Promise<number> {
-    const video = document.querySelector('video');
-    if (video === null) throw new Error('the page has no video');
     await this.#viewer?.leave();
+    // A new element for each viewer, so that no frame of the one before can pass for a first frame.
+    const video = document.createElement('video');
+    video.autoplay = true;
+    video.playsInline = true;
+    document.body.replaceChildren(video);
     this.#viewer = new Viewer(video);
     if (options.readClock) this.#viewer.readClock();
     return this.#viewer.join(endpoint, token);
