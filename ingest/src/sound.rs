@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hub::Publisher;
 use media::MediaTime;
-use media::aac::AudioSpecificConfig;
+use media::aac::{AacError, AudioSpecificConfig, HighEfficiency};
 
 use crate::metrics::Metrics;
 use crate::publish::{PublishError, audio_frame};
@@ -18,6 +18,8 @@ use crate::transcode::clock::{AudioClock, Correction};
 const WAITING_MAX: usize = 64;
 /// The only length of Opus packets that is passed on: the count of packets is a clock.
 const OPUS_PACKET: Duration = Duration::from_millis(20);
+/// What the teacher is told about HE-AAC.
+const CORE_ONLY: &str = "the app sends HE-AAC, of which only the lower half of the sound is played; choose AAC-LC in its settings";
 
 /// One AAC frame on its way to the transcoder.
 struct Waiting {
@@ -71,9 +73,11 @@ impl Sound {
     }
 
     pub(crate) fn on_config(&mut self, config: &[u8]) -> Result<(), PublishError> {
+        let extension = HighEfficiency::parse(config).map(|_| CORE_ONLY.to_owned());
+        self.publisher.set_problem("sound_core_only", extension)?;
         match AudioSpecificConfig::parse(config) {
             Ok(config) => self.config = Some(config),
-            Err(media::aac::AacError::Damaged) => self.metrics.damaged.inc(),
+            Err(AacError::Damaged) => self.metrics.damaged.inc(),
             Err(error) => {
                 self.publisher.set_problem("sound_unsupported", Some(error.to_string()))?;
                 return Err(PublishError::Unusable(error.to_string()));

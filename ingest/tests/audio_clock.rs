@@ -1,4 +1,9 @@
 //! Sound in virtual time: half an hour of it in seconds.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "what fails here fails the test, and what it measures is shown"
+)]
 use bytes::Bytes;
 use ingest::transcode::{OpusPacket, Transcoder};
 use media::MediaTime;

@@ -1,8 +1,9 @@
 //! The nouns of the media plane and the bitstreams they come from: FLV, H.264, AAC and Opus.
 #![forbid(unsafe_code)]
-#![warn(clippy::indexing_slicing)]
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod aac;
+mod bits;
 pub mod flv;
 pub mod frame;
 pub mod h264;

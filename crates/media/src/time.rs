@@ -34,7 +34,7 @@ impl MediaTime {
 
     /// Ticks of a clock of `rate_hz` since the origin, rounded down; callers keep the low 32 bits for RTP.
     pub fn ticks(self, rate_hz: u32) -> i64 {
-        let wide = (i128::from(self.0) * i128::from(rate_hz)).div_euclid(1_000_000);
+        let wide = i128::from(self.0).saturating_mul(i128::from(rate_hz)).div_euclid(1_000_000);
         i64::try_from(wide).unwrap_or(i64::MAX)
     }
 }

@@ -2,6 +2,7 @@
 use bytes::Bytes;
 
 use super::TagError;
+use crate::opus;
 
 /// What an audio message carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,22 +38,37 @@ impl AudioTag {
     }
 }
 
+/// Enhanced RTMP: the packet type takes the place of rate and size, and four characters name the codec.
 fn parse_enhanced(body: &Bytes, kind: u8) -> Result<AudioTag, TagError> {
+    // With several tracks, another byte stands before the name, or there is a name for each.
+    if kind == 5 {
+        return Err(TagError::Unsupported { codec: "several tracks of sound".to_owned(), instead: "one" });
+    }
     let Some(&[_, f0, f1, f2, f3]) = body.first_chunk::<5>() else {
         return Err(TagError::Truncated(body.len()));
     };
-    let name = [f0, f1, f2, f3];
-    match (&name, kind) {
-        (b"Opus", 0 | 2 | 4) | (b"mp4a", 2 | 4) => Ok(AudioTag::Nothing),
-        (b"Opus", 1) if body.len() == 5 => Ok(AudioTag::Nothing),
-        (b"Opus", 1) => Ok(AudioTag::Opus(body.slice(5..))),
-        (b"mp4a", 0) => Ok(AudioTag::AacConfig(body.slice(5..))),
-        (b"mp4a", 1) => Ok(AudioTag::Aac(body.slice(5..))),
+    let data = body.slice(5..);
+    match (&[f0, f1, f2, f3], kind) {
+        (_, 6..) => Err(TagError::PacketType(kind)),
+        (b"Opus", 0) => parse_opus_head(&data),
+        (b"Opus", 1) if !data.is_empty() => Ok(AudioTag::Opus(data)),
+        (b"mp4a", 0) if !data.is_empty() => Ok(AudioTag::AacConfig(data)),
+        (b"mp4a", 1) if !data.is_empty() => Ok(AudioTag::Aac(data)),
+        (b"Opus" | b"mp4a", 0..=2 | 4) => Ok(AudioTag::Nothing),
         (b"Opus" | b"mp4a", kind) => Err(TagError::PacketType(kind)),
-        (other, _) => Err(TagError::Unsupported {
-            codec: format!("sound codec {}", other.escape_ascii()),
-            instead: INSTEAD,
+        (other, _) => Err(TagError::Unsupported { codec: four_cc_name(*other), instead: INSTEAD }),
+    }
+}
+
+/// Every packet says what it holds, so the header is only looked at for what cannot be passed on: more channels than
+/// two are several streams in one packet (RFC 7845, section 5.1.1).
+fn parse_opus_head(data: &[u8]) -> Result<AudioTag, TagError> {
+    match opus::Head::parse(data) {
+        Some(head) if head.channels > 2 => Err(TagError::Unsupported {
+            codec: format!("Opus with {} channels", head.channels),
+            instead: "mono or stereo",
         }),
+        _ => Ok(AudioTag::Nothing),
     }
 }
 
@@ -65,6 +81,15 @@ fn legacy_name(codec: u8) -> String {
         7 | 8 => "G.711".to_owned(),
         11 => "Speex".to_owned(),
         other => format!("sound codec {other}"),
+    }
+}
+
+fn four_cc_name(name: [u8; 4]) -> String {
+    match &name {
+        b"ac-3" | b"ec-3" => "Dolby Digital".to_owned(),
+        b".mp3" => "MP3".to_owned(),
+        b"fLaC" => "FLAC".to_owned(),
+        other => format!("sound codec {}", other.escape_ascii()),
     }
 }
 
@@ -87,7 +112,51 @@ mod tests {
             Ok(AudioTag::Opus(Bytes::from_static(b"\xf8")))
         );
         assert_eq!(AudioTag::parse(Bytes::from_static(b"\x90OpusOpusHead")), Ok(AudioTag::Nothing));
-        let error = AudioTag::parse(Bytes::from_static(&[0x2f, 0])).unwrap_err().to_string();
-        assert!(error.contains("MP3") && error.contains("AAC"), "{error}");
+        assert_eq!(
+            AudioTag::parse(Bytes::from_static(b"\x91mp4a\x21")),
+            Ok(AudioTag::Aac(Bytes::from_static(b"\x21")))
+        );
+    }
+
+    #[test]
+    fn other_codecs_are_refused_by_name() {
+        for (body, name) in [
+            (&[0x2f, 0][..], "MP3"),
+            (&[0xb6, 0], "Speex"),
+            (&[0x72, 0], "G.711"),
+            (&[0x82, 0], "G.711"),
+            (&[0x3f, 0], "uncompressed"),
+            (&[0x62, 0], "Nellymoser"),
+            (b"\x90fLaCxx", "FLAC"),
+            (b"\x91ac-3xx", "Dolby"),
+        ] {
+            let error = AudioTag::parse(Bytes::copy_from_slice(body)).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("choose AAC"), "{error}");
+        }
+        let error = AudioTag::parse(Bytes::from_static(b"\x95\x01Opus")).unwrap_err().to_string();
+        assert!(error.contains("several tracks"), "{error}");
+    }
+
+    #[test]
+    fn opus_of_more_than_two_channels_is_refused() {
+        let head = |channels| {
+            Bytes::from(
+                [&b"\x90OpusOpusHead\x01"[..], &[channels, 0x38, 1, 0x80, 0xbb, 0, 0, 0, 0, 0]].concat(),
+            )
+        };
+        assert_eq!(AudioTag::parse(head(2)), Ok(AudioTag::Nothing));
+        let error = AudioTag::parse(head(6)).unwrap_err().to_string();
+        assert!(error.contains("6 channels") && error.contains("choose mono or stereo"), "{error}");
+    }
+
+    #[test]
+    fn empty_tags_are_nothing_and_short_ones_errors() {
+        for body in [&b""[..], &[0xaf, 0], &[0xaf, 1], b"\x91Opus", b"\x90mp4a", b"\x92Opus", b"\x94Opus\0\0"]
+        {
+            assert_eq!(AudioTag::parse(Bytes::copy_from_slice(body)), Ok(AudioTag::Nothing));
+        }
+        assert_eq!(AudioTag::parse(Bytes::from_static(&[0xaf])), Err(TagError::Truncated(1)));
+        assert_eq!(AudioTag::parse(Bytes::from_static(b"\x91Opu")), Err(TagError::Truncated(4)));
+        assert_eq!(AudioTag::parse(Bytes::from_static(&[0xaf, 2, 0])), Err(TagError::PacketType(2)));
     }
 }

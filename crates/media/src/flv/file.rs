@@ -44,3 +44,45 @@ impl Iterator for Tags {
         Some(Tag { kind: kind & 0x1f, timestamp_ms: u32::from_be_bytes([t3, t0, t1, t2]), body })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &[u8] = b"FLV\x01\x05\x00\x00\x00\x09\x00\x00\x00\x00";
+
+    #[test]
+    fn tags_come_with_their_kind_time_and_body() {
+        // The fourth byte of the time is its highest; behind the body comes the size of the tag.
+        let first = b"\x09\0\0\x02\0\0\x21\x01\0\0\0ab\0\0\0\x0d";
+        let second = b"\x28\0\0\0\0\0\x22\0\0\0\0\0\0\0\x0b";
+        let file = Bytes::from([HEADER, first, second].concat());
+        let tags: Vec<Tag> = Tags::parse(file).unwrap().collect();
+        assert_eq!(
+            tags,
+            [
+                Tag { kind: 9, timestamp_ms: 0x0100_0021, body: Bytes::from_static(b"ab") },
+                Tag { kind: 8, timestamp_ms: 0x22, body: Bytes::new() },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_tag_that_is_cut_off_ends_the_file() {
+        let tag = b"\x09\0\0\x02\0\0\x21\0\0\0\0ab";
+        for len in 0..tag.len() {
+            let file = Bytes::from([HEADER, &tag[..len]].concat());
+            assert_eq!(Tags::parse(file).unwrap().count(), 0, "{len} bytes");
+        }
+        assert_eq!(Tags::parse(Bytes::from([HEADER, tag].concat())).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn other_files_are_refused() {
+        for file in
+            [&b""[..], b"FLV", b"FLV\x01\x05\xff\xff\xff\xff\0\0\0\0", b"RIFF\x01\x05\0\0\0\x09\0\0\0\0"]
+        {
+            assert!(Tags::parse(Bytes::copy_from_slice(file)).is_none());
+        }
+    }
+}
