@@ -226,3 +226,108 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(0).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
+
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "the numbers are the tests' own")]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::String(text.to_owned())
+    }
+
+    /// A value of any kind, from a stream of numbers.
+    fn any(next: &mut impl FnMut() -> u32, depth: usize) -> Value {
+        let names = ["", "a", "width", "Größe"];
+        let name = |number: u32| names[number as usize % names.len()].to_owned();
+        match next() % if depth < DEPTH_MAX { 7 } else { 5 } {
+            0 => Value::Number(f64::from(next()) / 7.0),
+            1 => Value::Boolean(next().is_multiple_of(2)),
+            2 => Value::String(name(next())),
+            3 => Value::Date(f64::from(next())),
+            4 => Value::Null,
+            5 => Value::Object((0..next() % 4).map(|_| (name(next()), any(next, depth + 1))).collect()),
+            _ => Value::Array((0..next() % 4).map(|_| any(next, depth + 1)).collect()),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_no_part_of_it_panics() {
+        let mut state = 1_u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state >> 8
+        };
+        for _ in 0..2000 {
+            let values: Vec<Value> = (0..next() % 5).map(|_| any(&mut next, 0)).collect();
+            let mut bytes = Vec::new();
+            values.iter().for_each(|value| write(value, &mut bytes));
+            match read_all(&bytes) {
+                Ok(read) => assert_eq!(read, values),
+                // Trees branch: some of them are beyond the bound.
+                Err(error) => assert_eq!(error, AmfError::TooMany),
+            }
+            for end in 0..bytes.len() {
+                let _ = read_all(&bytes[..end]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_marker_that_publishers_use_is_read() {
+        for (bytes, expected) in [
+            (&[0, 0x40, 0x50, 0, 0, 0, 0, 0, 0][..], Value::Number(64.0)),
+            (&[1, 1], Value::Boolean(true)),
+            (&[2, 0, 1, b'a'], text("a")),
+            (&[3, 0, 1, b'a', 5, 0, 0, 9], Value::Object(vec![("a".to_owned(), Value::Null)])),
+            (&[5], Value::Null),
+            (&[6], Value::Null),
+            // The count of an ECMA array is wrong more often than not.
+            (&[8, 0, 0, 0, 99, 0, 1, b'a', 1, 0, 0, 0, 9], {
+                Value::Object(vec![("a".to_owned(), Value::Boolean(false))])
+            }),
+            (&[10, 0, 0, 0, 2, 5, 1, 1], Value::Array(vec![Value::Null, Value::Boolean(true)])),
+            (&[11, 0x40, 0x50, 0, 0, 0, 0, 0, 0, 0, 60], Value::Date(64.0)),
+            (&[12, 0, 0, 0, 2, b'a', b'b'], text("ab")),
+            (&[13], Value::Null),
+            (&[15, 0, 0, 0, 3, b'<', b'/', b'>'], text("</>")),
+            (&[16, 0, 1, b'T', 0, 1, b'a', 5, 0, 0, 9], Value::Object(vec![("a".to_owned(), Value::Null)])),
+            (&[17, 1], Value::Null),
+            // The last object of a message may lack its end.
+            (&[3, 0, 1, b'a', 5], Value::Object(vec![("a".to_owned(), Value::Null)])),
+            (&[2, 0, 2, 0xff, b'a'], text("\u{fffd}a")),
+        ] {
+            assert_eq!(read_all(bytes), Ok(vec![expected]), "{bytes:02x?}");
+        }
+        for (bytes, expected) in [
+            (&[0, 1, 2][..], AmfError::Truncated),
+            (&[4], AmfError::Marker(4)),
+            (&[7, 0, 1], AmfError::Marker(7)),
+            (&[17, 10], AmfError::Marker(17)),
+            (&[12, 0xff, 0xff, 0xff, 0xff, b'a'], AmfError::Truncated),
+            (&[10, 0xff, 0xff, 0xff, 0xff, 5], AmfError::Truncated),
+        ] {
+            assert_eq!(read_all(bytes), Err(expected), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn depth_and_number_of_values_end_at_their_bounds() {
+        for (open, close) in [(&[3, 0, 1, b'a'][..], &[0, 0, 9][..]), (&[10, 0, 0, 0, 1], &[])] {
+            let nested = |depth| [open.repeat(depth), vec![5], close.repeat(depth)].concat();
+            assert!(read_all(&nested(DEPTH_MAX)).is_ok());
+            assert_eq!(read_all(&nested(DEPTH_MAX + 1)), Err(AmfError::TooDeep));
+            assert_eq!(read_all(&nested(100_000)), Err(AmfError::TooDeep));
+        }
+        assert!(read_all(&[5; ITEMS_MAX]).is_ok());
+        assert_eq!(read_all(&[5; ITEMS_MAX + 1]), Err(AmfError::TooMany));
+        assert_eq!(read_some(&[5; ITEMS_MAX + 1]).len(), ITEMS_MAX);
+    }
+
+    #[test]
+    fn text_that_is_too_long_to_write_is_cut_between_characters() {
+        let mut bytes = Vec::new();
+        write(&text(&"ö".repeat(40_000)), &mut bytes);
+        assert_eq!(read_all(&bytes), Ok(vec![text(&"ö".repeat(32_767))]));
+    }
+}

@@ -160,24 +160,21 @@ impl ChunkStream {
     /// Section 5.3.1.3. A chunk of format 3 after an escape carries the four bytes again, says the specification and do
     /// most senders; old librtmp leaves them out. So they are compared with what they would repeat.
     fn parse_extended(&self, header: &Header, after: &[u8]) -> Option<(Option<u32>, usize)> {
-        let next = after.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
         if header.format < 3 {
             return if header.field == EXTENDED {
-                next.map(|value| (Some(value), 4))
+                after.first_chunk::<4>().map(|bytes| (Some(u32::from_be_bytes(*bytes)), 4))
             } else {
                 Some((None, 0))
             };
         }
-        match (self.extended, next) {
-            (None, _) => Some((None, 0)),
-            (Some(_), None) => {
-                // The last chunk of an old librtmp may be shorter than the four bytes that we would like to compare.
-                let rest = self.len.saturating_sub(self.body.len());
-                (self.is_open && rest <= after.len()).then_some((self.extended, 0))
-            }
-            (Some(before), Some(value)) if before == value => Some((self.extended, 4)),
-            (Some(_), Some(_)) => Some((self.extended, 0)),
+        let Some(before) = self.extended.map(u32::to_be_bytes) else { return Some((None, 0)) };
+        let seen = after.get(..before.len()).unwrap_or(after);
+        if !before.starts_with(seen) {
+            return Some((self.extended, 0));
         }
+        // While what has come looks like the repetition, the rest of it is awaited. A last chunk of old librtmp that is
+        // shorter and looks the same waits for the chunk behind it.
+        (seen.len() == before.len()).then_some((self.extended, before.len()))
     }
 
     fn apply(&mut self, header: &Header, extended: Option<u32>, len: usize, kind: u8) {

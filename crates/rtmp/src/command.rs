@@ -45,6 +45,24 @@ pub(crate) fn result(transaction: f64, values: &[Value]) -> Vec<u8> {
     command("_result", transaction, values)
 }
 
+/// The answer to `connect` (section 7.2.1.1). What is beyond AVC and AAC is named to those who ask, as enhanced RTMP v1
+/// has it; others get no lists, which the simplest readers stumble over.
+pub(crate) fn connected(connect: &Command) -> Vec<u8> {
+    let mut properties = vec![
+        ("fmsVer".to_owned(), Value::String("FMS/3,5,7,7009".to_owned())),
+        ("capabilities".to_owned(), Value::Number(31.0)),
+        ("mode".to_owned(), Value::Number(1.0)),
+    ];
+    if connect.arguments.first().is_some_and(|object| object.property("fourCcList").is_some()) {
+        properties.push(("fourCcList".to_owned(), Value::Array(vec![Value::String("Opus".to_owned())])));
+    }
+    let mut info = info("status", "NetConnection.Connect.Success", "Connection succeeded.");
+    if let Value::Object(properties) = &mut info {
+        properties.push(("objectEncoding".to_owned(), Value::Number(0.0)));
+    }
+    result(connect.transaction, &[Value::Object(properties), info])
+}
+
 /// `onStatus`, the answer to what concerns a stream (section 7.2.2).
 pub(crate) fn on_status(level: &str, code: &str, description: &str) -> Vec<u8> {
     command("onStatus", 0.0, &[Value::Null, info(level, code, description)])

@@ -13,9 +13,12 @@ mod error;
 mod handshake;
 mod limits;
 mod message;
+mod outbox;
+mod output;
 mod session;
 
 pub use address::StreamAddress;
 pub use error::Error;
 pub use limits::Limits;
-pub use session::{Event, MediaKind, Output, PublishRequest, Rejection, Session};
+pub use output::{Event, MediaKind, Output, PublishRequest, Rejection};
+pub use session::Session;

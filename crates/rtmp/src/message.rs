@@ -27,26 +27,36 @@ pub(crate) const PING_RESPONSE: u16 = 7;
 const TAG_HEADER_LEN: usize = 11;
 const BACK_POINTER_LEN: usize = 4;
 
+/// Messages of one aggregate: ten seconds of pictures and sound.
+const PARTS_MAX: usize = 1024;
+
+/// The body of a user control message.
+pub(crate) fn user_control(event: u16, value: u32) -> [u8; 6] {
+    let ([e0, e1], [v0, v1, v2, v3]) = (event.to_be_bytes(), value.to_be_bytes());
+    [e0, e1, v0, v1, v2, v3]
+}
+
 /// The messages within an aggregate. Their times are relative to the first's, which is the aggregate's own.
-pub(crate) fn split_aggregate(aggregate: &Message) -> Vec<Message> {
+pub(crate) fn split_aggregate(aggregate: &Message) -> impl Iterator<Item = Message> {
     let mut rest: Bytes = aggregate.body.clone();
     let mut first = None;
-    let mut messages = Vec::new();
-    while let Some(&[kind, l0, l1, l2, t0, t1, t2, t3, ..]) = rest.first_chunk::<TAG_HEADER_LEN>() {
-        let len = usize::try_from(u32::from_be_bytes([0, l0, l1, l2])).unwrap_or(usize::MAX);
+    std::iter::from_fn(move || {
+        let &[kind, l0, l1, l2, t0, t1, t2, t3, ..] = rest.first_chunk::<TAG_HEADER_LEN>()?;
+        let len = usize::try_from(u32::from_be_bytes([0, l0, l1, l2])).ok()?;
         let timestamp_ms = u32::from_be_bytes([t3, t0, t1, t2]);
         let first = *first.get_or_insert(timestamp_ms);
         let end = TAG_HEADER_LEN.saturating_add(len);
         if rest.len() < end {
-            break;
+            return None;
         }
-        messages.push(Message {
+        let body = rest.slice(TAG_HEADER_LEN..end);
+        rest = rest.slice(end.saturating_add(BACK_POINTER_LEN).min(rest.len())..);
+        Some(Message {
             kind,
             timestamp_ms: aggregate.timestamp_ms.wrapping_add(timestamp_ms.wrapping_sub(first)),
             stream: aggregate.stream,
-            body: rest.slice(TAG_HEADER_LEN..end),
-        });
-        rest = rest.slice(end.saturating_add(BACK_POINTER_LEN).min(rest.len())..);
-    }
-    messages
+            body,
+        })
+    })
+    .take(PARTS_MAX)
 }

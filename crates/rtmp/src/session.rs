@@ -2,89 +2,26 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use crate::amf0::{self, Value};
-use crate::chunk::{Message, Reader, Writer};
+use crate::chunk::{Message, Reader};
 use crate::command::{self, Command};
 use crate::handshake::Handshake;
 use crate::message;
-use crate::{Error, Limits};
+use crate::outbox::Outbox;
+use crate::{Error, Event, Limits, MediaKind, Output, PublishRequest, Rejection};
 
 /// The message stream that every publisher of a connection gets.
 const STREAM: u32 = 1;
 /// How many received bytes we acknowledge at once (section 5.4.3), and the bandwidth that we suggest.
 const WINDOW: u32 = 2_500_000;
-/// Media that comes before the publisher is accepted is kept up to this many messages: sequence headers mostly.
+/// What comes before the publisher is accepted is kept up to this many messages: metadata and sequence headers mostly.
 const EARLY_MESSAGES_MAX: usize = 32;
 /// Bytes of the same.
 const EARLY_BYTES_MAX: usize = 64 << 10;
-/// Chunk streams for our own messages: section 5.4 reserves 2, the others are custom.
-const CONTROL_CHUNKS: u8 = 2;
-const COMMAND_CHUNKS: u8 = 3;
-const STATUS_CHUNKS: u8 = 5;
-
-/// What the shell is to do.
-#[derive(Debug)]
-pub enum Output {
-    /// Write these bytes.
-    Send(Bytes),
-    /// Something happened.
-    Event(Event),
-    /// Close the connection once everything is written.
-    Close,
-    /// Nothing more now; call [`Session::handle_timeout`] at this time.
-    Timeout(Instant),
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Event {
-    /// Somebody wants to publish: answer with [`Session::accept_publish`] or [`Session::reject_publish`].
-    PublishRequested(PublishRequest),
-    /// Media.
-    Media {
-        /// Sound or picture.
-        kind: MediaKind,
-        /// Milliseconds, modulo 2^32, from wherever the publisher counts.
-        timestamp_ms: u32,
-        /// The body of an FLV tag.
-        body: Bytes,
-    },
-    /// What the encoder says of itself. Never to be trusted over the streams themselves.
-    Metadata(Vec<(String, Value)>),
-    /// The publisher has ended its stream.
-    PublishEnded,
-}
-
-/// The kinds of media message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MediaKind {
-    /// An FLV audio tag.
-    Audio,
-    /// An FLV video tag.
-    Video,
-}
-
-/// Who wants to publish what.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PublishRequest {
-    /// The application, as sent.
-    pub app: String,
-    /// The stream key, as sent.
-    pub stream_key: String,
-    /// What the encoder calls itself.
-    pub encoder: String,
-}
-
-/// Why a publisher is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejection {
-    /// The key is wrong, or there is no such class.
-    BadName(String),
-    /// Anything else, in words for a teacher.
-    Failed(String),
-}
+/// Our chunk size from the answer to `connect` on: every answer fits into one chunk, as the simplest readers want it.
+const CHUNK_SIZE: u16 = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -105,10 +42,7 @@ pub struct Session {
     handshake: Handshake,
     input: BytesMut,
     reader: Reader,
-    writer: Writer,
-    output: VecDeque<Output>,
-    output_bytes: usize,
-    pending: Vec<u8>,
+    outbox: Outbox,
     deadline: Instant,
     request: PublishRequest,
     has_stream: bool,
@@ -131,10 +65,7 @@ impl Session {
                 limits.chunk_streams,
                 limits.partial_bytes.min(limits.message_bytes_before_publish.saturating_mul(4)),
             ),
-            writer: Writer::default(),
-            output: VecDeque::new(),
-            output_bytes: 0,
-            pending: Vec::new(),
+            outbox: Outbox::default(),
             deadline: now.checked_add(limits.handshake_timeout).unwrap_or(now),
             request: PublishRequest::default(),
             has_stream: false,
@@ -159,7 +90,7 @@ impl Session {
         self.input.extend_from_slice(bytes);
         let outcome = self.consume(now);
         self.acknowledge();
-        self.flush();
+        self.outbox.flush();
         outcome
     }
 
@@ -177,14 +108,7 @@ impl Session {
 
     /// The next thing to do. To be called until it says [`Output::Timeout`].
     pub fn poll_output(&mut self) -> Output {
-        match self.output.pop_front() {
-            Some(Output::Send(bytes)) => {
-                self.output_bytes = self.output_bytes.saturating_sub(bytes.len());
-                Output::Send(bytes)
-            }
-            Some(output) => output,
-            None => Output::Timeout(self.deadline),
-        }
+        self.outbox.pop().unwrap_or(Output::Timeout(self.deadline))
     }
 
     /// Lets the publisher begin.
@@ -196,16 +120,23 @@ impl Session {
         self.deadline = now.checked_add(self.limits.idle_timeout).unwrap_or(now);
         self.reader.message_max = self.limits.message_bytes;
         self.reader.set_partial_max(self.limits.partial_bytes);
-        self.control(message::USER_CONTROL, &user_control(message::STREAM_BEGIN, STREAM));
+        self.outbox.control(message::USER_CONTROL, &message::user_control(message::STREAM_BEGIN, STREAM));
         self.status("status", "NetStream.Publish.Start", "Publishing.");
         for message in std::mem::take(&mut self.early) {
-            self.on_media(message);
+            match message.kind {
+                message::AUDIO | message::VIDEO => self.on_media(message),
+                _ => self.on_data(message),
+            }
         }
-        self.flush();
+        self.outbox.flush();
     }
 
-    /// Refuses the publisher and closes. Phones notice no other codes than these two.
+    /// Refuses the publisher, at once or in the midst of its stream, and closes. Phones notice no other codes than
+    /// these two.
     pub fn reject_publish(&mut self, rejection: &Rejection) {
+        if self.phase == Phase::Closing {
+            return;
+        }
         match rejection {
             Rejection::BadName(text) => self.status("error", "NetStream.Publish.BadName", text),
             Rejection::Failed(text) => self.status("error", "NetStream.Publish.Failed", text),
@@ -215,7 +146,7 @@ impl Session {
 
     /// Bytes that are kept for this connection.
     pub fn buffered_bytes(&self) -> usize {
-        [self.input.len(), self.reader.buffered_bytes(), self.output_bytes, self.early_bytes()]
+        [self.input.len(), self.reader.buffered_bytes(), self.outbox.bytes(), self.early_bytes()]
             .iter()
             .fold(0, |sum: usize, part| sum.saturating_add(*part))
     }
@@ -226,8 +157,7 @@ impl Session {
 
     fn close(&mut self) {
         self.phase = Phase::Closing;
-        self.flush();
-        self.output.push_back(Output::Close);
+        self.outbox.close();
         self.input = BytesMut::new();
     }
 
@@ -235,7 +165,7 @@ impl Session {
         while !self.handshake.is_done() {
             let (used, reply) = self.handshake.advance(&self.input)?;
             if let Some(reply) = reply {
-                self.pending.extend_from_slice(&reply);
+                self.outbox.raw(&reply);
             }
             if used == 0 {
                 return Ok(());
@@ -252,7 +182,7 @@ impl Session {
             if let Some(message) = message {
                 self.on_message(message)?;
             }
-            if self.output_bytes.saturating_add(self.pending.len()) > self.limits.output_bytes {
+            if self.outbox.bytes() > self.limits.output_bytes {
                 return Err(Error::NotReading(self.limits.output_bytes));
             }
         }
@@ -274,7 +204,6 @@ impl Session {
                 // Acknowledging more often than every 4 kB would be an amplifier.
                 self.window = u64::from(control_value(&message)?.clamp(4096, WINDOW));
             }
-            message::ACKNOWLEDGEMENT | message::PEER_BANDWIDTH => {}
             message::USER_CONTROL => self.on_user_control(&message),
             message::AUDIO | message::VIDEO => self.on_media(message),
             message::AGGREGATE => {
@@ -284,9 +213,12 @@ impl Session {
                     }
                 }
             }
-            message::DATA_AMF0 | message::DATA_AMF3 => self.on_data(&message),
+            // Only media grows with the permission to publish: no encoder has that much to say.
+            message::DATA_AMF0 | message::DATA_AMF3 | message::COMMAND_AMF0 | message::COMMAND_AMF3
+                if message.body.len() > self.limits.message_bytes_before_publish => {}
+            message::DATA_AMF0 | message::DATA_AMF3 => self.on_data(message),
             message::COMMAND_AMF0 | message::COMMAND_AMF3 => self.on_command(&message)?,
-            // Shared objects and what nobody has defined.
+            // Acknowledgements, bandwidth, shared objects, and what nobody has defined.
             _ => {}
         }
         Ok(())
@@ -297,30 +229,40 @@ impl Session {
             && u16::from_be_bytes([*e0, *e1]) == message::PING_REQUEST
             && let Some(time) = rest.first_chunk::<4>()
         {
-            let pong = user_control(message::PING_RESPONSE, u32::from_be_bytes(*time));
-            self.control(message::USER_CONTROL, &pong);
+            let pong = message::user_control(message::PING_RESPONSE, u32::from_be_bytes(*time));
+            self.outbox.control(message::USER_CONTROL, &pong);
         }
     }
 
     fn on_media(&mut self, message: Message) {
         let kind = if message.kind == message::AUDIO { MediaKind::Audio } else { MediaKind::Video };
         match self.phase {
-            Phase::Publishing => self.output.push_back(Output::Event(Event::Media {
+            // Some servers mark pauses with empty messages, and gateways pass them on.
+            _ if message.body.is_empty() => {}
+            Phase::Publishing => self.outbox.event(Event::Media {
                 kind,
                 timestamp_ms: message.timestamp_ms,
                 body: message.body,
-            })),
-            Phase::Open | Phase::Deciding => {
-                let bytes = self.early_bytes().saturating_add(message.body.len());
-                if self.early.len() < EARLY_MESSAGES_MAX && bytes <= EARLY_BYTES_MAX {
-                    self.early.push_back(message);
-                }
-            }
+            }),
+            Phase::Open | Phase::Deciding => self.keep(message),
             _ => {}
         }
     }
 
-    fn on_data(&mut self, message: &Message) {
+    /// Keeps a message until the publisher is accepted.
+    fn keep(&mut self, message: Message) {
+        let bytes = self.early_bytes().saturating_add(message.body.len());
+        if self.early.len() < EARLY_MESSAGES_MAX && bytes <= EARLY_BYTES_MAX {
+            self.early.push_back(message);
+        }
+    }
+
+    fn on_data(&mut self, message: Message) {
+        match self.phase {
+            Phase::Publishing => {}
+            Phase::Open | Phase::Deciding => return self.keep(message),
+            _ => return,
+        }
         let body = match message.body.split_first() {
             Some((0, rest)) if message.kind == message::DATA_AMF3 => rest,
             _ => &message.body,
@@ -329,9 +271,8 @@ impl Session {
         let mut values = values.into_iter().skip_while(|value| value.as_str() == Some("@setDataFrame"));
         if values.next().as_ref().and_then(Value::as_str) == Some("onMetaData")
             && let Some(Value::Object(properties)) = values.next()
-            && self.phase == Phase::Publishing
         {
-            self.output.push_back(Output::Event(Event::Metadata(properties)));
+            self.outbox.event(Event::Metadata(properties));
         }
     }
 
@@ -348,7 +289,7 @@ impl Session {
             "connect" => self.on_connect(&command),
             "createStream" => {
                 self.has_stream = true;
-                self.reply(&command::result(
+                self.outbox.reply(&command::result(
                     command.transaction,
                     &[Value::Null, Value::Number(f64::from(STREAM))],
                 ));
@@ -363,16 +304,16 @@ impl Session {
                 self.close();
             }
             "releaseStream" | "_checkbw" | "getStreamLength" => {
-                self.reply(&command::result(command.transaction, &[Value::Null, Value::Null]));
+                self.outbox.reply(&command::result(command.transaction, &[Value::Null, Value::Null]));
             }
             "FCPublish" => {
-                self.reply(&command::result(command.transaction, &[Value::Null, Value::Null]));
+                self.outbox.reply(&command::result(command.transaction, &[Value::Null, Value::Null]));
                 let name = command.text(1).unwrap_or_default();
                 let info = command::info("status", "NetStream.Publish.Start", &name);
-                self.reply(&command::command("onFCPublish", 0.0, &[Value::Null, info]));
+                self.outbox.reply(&command::command("onFCPublish", 0.0, &[Value::Null, info]));
             }
             "FCUnpublish" => {
-                self.reply(&command::result(command.transaction, &[Value::Null, Value::Null]));
+                self.outbox.reply(&command::result(command.transaction, &[Value::Null, Value::Null]));
                 self.end_publish();
             }
             "deleteStream" | "closeStream" => self.end_publish(),
@@ -385,25 +326,12 @@ impl Session {
     fn on_connect(&mut self, command: &Command) {
         self.request.app = command.property("app").unwrap_or_default();
         self.request.encoder = command.property("flashVer").unwrap_or_default();
-        self.control(message::WINDOW_SIZE, &WINDOW.to_be_bytes());
+        self.outbox.control(message::WINDOW_SIZE, &WINDOW.to_be_bytes());
         let [w0, w1, w2, w3] = WINDOW.to_be_bytes();
         // Section 5.4.5: limit type 2 is "dynamic".
-        self.control(message::PEER_BANDWIDTH, &[w0, w1, w2, w3, 2]);
-        let size: u32 = 4096;
-        self.control(message::SET_CHUNK_SIZE, &size.to_be_bytes());
-        self.writer.set_size(4096);
-        let properties = Value::Object(vec![
-            ("fmsVer".to_owned(), Value::String("FMS/3,5,7,7009".to_owned())),
-            ("capabilities".to_owned(), Value::Number(31.0)),
-            ("mode".to_owned(), Value::Number(1.0)),
-            // Enhanced RTMP v1: the one codec beyond AVC and AAC that is passed on.
-            ("fourCcList".to_owned(), Value::Array(vec![Value::String("Opus".to_owned())])),
-        ]);
-        let mut info = command::info("status", "NetConnection.Connect.Success", "Connection succeeded.");
-        if let Value::Object(properties) = &mut info {
-            properties.push(("objectEncoding".to_owned(), Value::Number(0.0)));
-        }
-        self.reply(&command::result(command.transaction, &[properties, info]));
+        self.outbox.control(message::PEER_BANDWIDTH, &[w0, w1, w2, w3, 2]);
+        self.outbox.set_chunk_size(CHUNK_SIZE);
+        self.outbox.reply(&command::connected(command));
     }
 
     /// Section 7.2.2.6. The type - live, record, append - is often missing and never matters.
@@ -421,12 +349,12 @@ impl Session {
         }
         self.request.stream_key = command.text(1).unwrap_or_default();
         self.phase = Phase::Deciding;
-        self.output.push_back(Output::Event(Event::PublishRequested(self.request.clone())));
+        self.outbox.event(Event::PublishRequested(self.request.clone()));
     }
 
     fn end_publish(&mut self) {
         if matches!(self.phase, Phase::Publishing | Phase::Deciding) {
-            self.output.push_back(Output::Event(Event::PublishEnded));
+            self.outbox.event(Event::PublishEnded);
             self.status("status", "NetStream.Unpublish.Success", "The stream has ended.");
             self.close();
         }
@@ -437,38 +365,16 @@ impl Session {
         if self.received.saturating_sub(self.acknowledged) >= self.window && self.handshake.is_done() {
             self.acknowledged = self.received;
             let [.., s0, s1, s2, s3] = self.received.to_be_bytes();
-            self.control(message::ACKNOWLEDGEMENT, &[s0, s1, s2, s3]);
+            self.outbox.control(message::ACKNOWLEDGEMENT, &[s0, s1, s2, s3]);
         }
-    }
-
-    fn control(&mut self, kind: u8, body: &[u8]) {
-        self.writer.write(CONTROL_CHUNKS, kind, 0, body, &mut self.pending);
-    }
-
-    fn reply(&mut self, body: &[u8]) {
-        self.writer.write(COMMAND_CHUNKS, message::COMMAND_AMF0, 0, body, &mut self.pending);
     }
 
     fn status(&mut self, level: &str, code: &str, description: &str) {
-        let body = command::on_status(level, code, description);
-        self.writer.write(STATUS_CHUNKS, message::COMMAND_AMF0, STREAM, &body, &mut self.pending);
-    }
-
-    fn flush(&mut self) {
-        if !self.pending.is_empty() {
-            let bytes = Bytes::from(std::mem::take(&mut self.pending));
-            self.output_bytes = self.output_bytes.saturating_add(bytes.len());
-            self.output.push_back(Output::Send(bytes));
-        }
+        self.outbox.status(STREAM, level, code, description);
     }
 }
 
 fn control_value(message: &Message) -> Result<u32, Error> {
     let value = message.body.first_chunk::<4>().map(|value| u32::from_be_bytes(*value));
     value.ok_or(Error::Control { kind: message.kind, len: message.body.len() })
-}
-
-fn user_control(event: u16, value: u32) -> [u8; 6] {
-    let ([e0, e1], [v0, v1, v2, v3]) = (event.to_be_bytes(), value.to_be_bytes());
-    [e0, e1, v0, v1, v2, v3]
 }

@@ -1,47 +1,35 @@
-//! The seeds of the fuzz targets, run by every `cargo test`. `cargo fuzz run chunk` goes on from them.
-use std::path::{Path, PathBuf};
+//! The seeds of the fuzz targets, held against the targets' own properties by every `cargo test`. `cargo fuzz run session`
+//! goes on from them.
+#![expect(clippy::disallowed_methods, reason = "a session needs one real instant to begin with")]
 
-fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
+#[path = "../../../fuzz/src/properties.rs"]
+#[expect(unreachable_pub, reason = "the crate of the fuzz targets is the other user")]
+mod properties;
+
+use std::path::Path;
+
+fn hold(target: &str, property: fn(&[u8]), seeds_min: usize) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
-    let files: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .map(|path| {
-            let bytes = std::fs::read(&path).unwrap();
-            (path, bytes)
-        })
-        .collect();
-    assert!(files.len() >= 6);
-    files
+    let mut seeds = 0;
+    for entry in std::fs::read_dir(folder).expect("the corpus is part of the project") {
+        let path = entry.expect("a seed").path();
+        property(&std::fs::read(&path).expect("a seed"));
+        seeds += 1;
+    }
+    assert!(seeds >= seeds_min, "{seeds} seeds");
 }
 
 #[test]
-fn every_amf0_seed_is_read_or_refused() {
-    for (path, bytes) in corpus("amf0") {
-        let some = rtmp::amf0::read_some(&bytes);
-        if let Ok(all) = rtmp::amf0::read_all(&bytes) {
-            assert_eq!(all, some, "{}", path.display());
-        }
-    }
+fn amf0_seeds_are_values_or_errors() {
+    hold("amf0", properties::amf0, 7);
 }
 
 #[test]
-fn every_chunk_seed_is_read_or_refused_within_bounds() {
-    for (path, bytes) in corpus("chunk") {
-        for piece in [1, 7, bytes.len().max(1)] {
-            let mut reader = rtmp::chunk::Reader::new(64 << 10, 16, 256 << 10);
-            let mut have = Vec::new();
-            'feeding: for part in bytes.chunks(piece) {
-                have.extend_from_slice(part);
-                loop {
-                    match reader.read(&have) {
-                        Ok(Some((used, _))) => drop(have.drain(..used)),
-                        Ok(None) => break,
-                        Err(_) => break 'feeding,
-                    }
-                }
-                assert!(reader.buffered_bytes() <= 256 << 10, "{}", path.display());
-            }
-        }
-    }
+fn chunk_seeds_are_messages_or_errors_however_they_arrive() {
+    hold("chunk", properties::chunk, 7);
+}
+
+#[test]
+fn session_seeds_are_connections_or_errors() {
+    hold("session", properties::session, 3);
 }
