@@ -1,21 +1,21 @@
 //! The API.
+mod around;
+mod caller;
+mod classes;
 mod internal;
-pub(crate) use internal::apply;
 mod problem;
 mod streams;
 #[expect(unused_qualifications, reason = "utoipa's macro writes paths out")]
 mod token;
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::{self, Next};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use node::limiter::Limiter;
 use prometheus::{Encoder, Registry as Prometheus, TextEncoder};
@@ -23,11 +23,11 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 pub(crate) use self::problem::Failure;
+use crate::config::Mode;
 use crate::keys::SigningKey;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::server::Mode;
-use crate::store::Store;
+use crate::store::{Class, Store};
 use crate::web;
 
 /// Bytes of a request: heartbeats of a full node are the largest.
@@ -52,6 +52,16 @@ impl App {
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The name under which a class is stored.
+    pub(crate) fn canonical<'a>(&'a self, name: &'a str) -> &'a str {
+        if name == Class::DEFAULT_ALIAS { &self.default_class } else { name }
+    }
+
+    /// The class of this name, or of this other name.
+    pub(crate) async fn class(&self, name: &str) -> Result<Option<Class>, Failure> {
+        self.store.class(self.canonical(name)).await.map_err(|error| Failure::database(self, &error))
+    }
 }
 
 pub(crate) type Shared = State<Arc<App>>;
@@ -59,14 +69,7 @@ pub(crate) type Shared = State<Arc<App>>;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Lectern", description = "Classes, tokens and streams. Errors are RFC 9457 problems."),
-    paths(
-        token::issue,
-        streams::list,
-        streams::show,
-        streams::classes,
-        streams::add_class,
-        streams::add_key
-    )
+    paths(token::issue, streams::list, streams::show, classes::list, classes::add, classes::add_key)
 )]
 struct Api;
 
@@ -76,16 +79,17 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/publish/authorize", post(internal::authorize))
         .route("/heartbeat", post(internal::heartbeat))
         .route("/sessions", post(internal::sessions))
+        .fallback(missing)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), internal::only_nodes));
     Router::new()
         .nest("/internal/v1", internal)
         .route("/api/token", post(token::issue))
         .route("/api/v1/streams", get(streams::list))
         .route("/api/v1/streams/{class}", get(streams::show))
-        .route("/api/v1/classes", get(streams::classes).post(streams::add_class))
-        .route("/api/v1/classes/{class}/stream-keys", post(streams::add_key))
+        .route("/api/v1/classes", get(classes::list).post(classes::add))
+        .route("/api/v1/classes/{class}/stream-keys", post(classes::add_key))
         .route("/api/openapi.json", get(async || Json(Api::openapi())))
-        .route("/api/{*rest}", get(async || Failure::not_found("there is no such resource")))
+        .route("/api/{*rest}", any(missing))
         .route("/.well-known/jwks.json", get(jwks))
         .route("/health", get(ready))
         .route("/readyz", get(ready))
@@ -94,49 +98,39 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(get(web::serve))
         .method_not_allowed_fallback(async || Failure::method_not_allowed())
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), count))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), around::around))
         .with_state(app)
 }
 
-/// Counts requests, and lets pages of other origins ask: tokens travel in bodies and headers, never in cookies.
-async fn count(State(app): Shared, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("web", MatchedPath::as_str).to_owned();
-    let mut response = next.run(request).await;
-    app.metrics.requests.with_label_values(&[route.as_str(), response.status().as_str()]).inc();
-    if route.starts_with("/api") || route.starts_with("/.well-known") {
-        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    }
-    response
+async fn missing() -> Failure {
+    Failure::not_found("there is no such resource")
 }
 
 async fn jwks(State(app): Shared) -> Json<Value> {
     Json(app.key.jwks())
 }
 
-async fn ready(State(app): Shared) -> Response {
-    match app.store.check().await {
-        Ok(()) => Json(json!({ "status": "ok", "nodes": app.registry().nodes() })).into_response(),
-        Err(error) => {
-            tracing::warn!(%error, "not ready");
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "no database" }))).into_response()
-        }
-    }
+async fn ready(State(app): Shared) -> Result<Json<Value>, Failure> {
+    app.store.check().await.map_err(|error| {
+        app.metrics.database_errors.inc();
+        tracing::warn!(%error, "not ready");
+        Failure::no_database()
+    })?;
+    Ok(Json(json!({ "status": "ok", "nodes": app.registry().nodes().len() })))
 }
 
-async fn metrics(State(app): Shared) -> Response {
+async fn metrics(State(app): Shared) -> Result<Response, Failure> {
     {
         let registry = app.registry();
-        app.metrics.nodes.set(i64::try_from(registry.nodes()).unwrap_or(i64::MAX));
+        app.metrics.nodes.set(i64::try_from(registry.nodes().len()).unwrap_or(i64::MAX));
         app.metrics.streams.set(i64::try_from(registry.streams().len()).unwrap_or(i64::MAX));
     }
     let mut text = Vec::new();
-    let encoder = TextEncoder::new();
-    if encoder.encode(&app.prometheus.gather(), &mut text).is_err() {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    }
-    let content_type = HeaderValue::from_static(prometheus::TEXT_FORMAT);
-    ([(CONTENT_TYPE, content_type)], text).into_response()
+    TextEncoder::new().encode(&app.prometheus.gather(), &mut text).map_err(|error| {
+        tracing::error!(%error, "metrics cannot be written");
+        Failure::internal()
+    })?;
+    Ok(([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
 }
 
 /// The wall clock in milliseconds since 1970.
@@ -144,6 +138,3 @@ pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
-
-/// The address of whoever asks.
-pub(crate) type Peer = axum::extract::ConnectInfo<SocketAddr>;

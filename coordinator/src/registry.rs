@@ -13,7 +13,12 @@ const NODES_MAX: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A stream is in another state than before, or its tracks are known.
-    Stream(StreamReport),
+    Stream {
+        /// Its node.
+        node: String,
+        /// What that says of it.
+        report: StreamReport,
+    },
     /// A node began a new life at this time (milliseconds since 1970): what was before is over.
     Restarted {
         /// The node.
@@ -26,6 +31,15 @@ pub enum Change {
         /// The node.
         node: String,
     },
+}
+
+impl Change {
+    /// The node that it is about.
+    pub fn node(&self) -> &str {
+        match self {
+            Self::Stream { node, .. } | Self::Restarted { node, .. } | Self::Lost { node } => node,
+        }
+    }
 }
 
 /// A stream and where it is.
@@ -42,6 +56,8 @@ struct Node {
     heard: Instant,
     /// Nothing yet, if it is only known from before this coordinator began.
     heartbeat: Option<Heartbeat>,
+    /// Whether the database has taken every change so far.
+    is_saved: bool,
 }
 
 /// All nodes.
@@ -53,7 +69,7 @@ pub struct Registry {
 impl Registry {
     /// A node that must have been there before this coordinator began: it has as long as any to be heard.
     pub fn expect(&mut self, now: Instant, node: &str) {
-        self.nodes.entry(node.to_owned()).or_insert(Node { heard: now, heartbeat: None });
+        self.nodes.entry(node.to_owned()).or_insert(Node { heard: now, heartbeat: None, is_saved: true });
     }
 
     /// Takes a heartbeat. Returns what it changes.
@@ -62,7 +78,8 @@ impl Registry {
         if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&heartbeat.node) {
             return changes;
         }
-        let before = self.nodes.remove(&heartbeat.node).and_then(|node| node.heartbeat);
+        let before =
+            self.nodes.remove(&heartbeat.node).filter(|node| node.is_saved).and_then(|node| node.heartbeat);
         let is_same_life =
             before.as_ref().is_some_and(|before| before.started_at_ms == heartbeat.started_at_ms);
         if !is_same_life {
@@ -73,11 +90,21 @@ impl Registry {
         for stream in &heartbeat.streams {
             let known = before.iter().find(|known| known.session == stream.session);
             if known.is_none_or(|known| lasting(known) != lasting(stream)) {
-                changes.push(Change::Stream(stream.clone()));
+                changes.push(Change::Stream { node: heartbeat.node.clone(), report: stream.clone() });
             }
         }
-        self.nodes.insert(heartbeat.node.clone(), Node { heard: now, heartbeat: Some(heartbeat) });
+        let name = heartbeat.node.clone();
+        self.nodes.insert(name, Node { heard: now, heartbeat: Some(heartbeat), is_saved: true });
         changes
+    }
+
+    /// A change of this node was not written down: everything about it is told anew, with its next heartbeat or when it
+    /// has been silent for as long as any.
+    pub fn on_unsaved(&mut self, now: Instant, node: &str) {
+        self.expect(now, node);
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.is_saved = false;
+        }
     }
 
     /// Forgets the nodes that are silent.
@@ -122,8 +149,15 @@ impl Registry {
     }
 
     /// Nodes that have been heard.
-    pub fn nodes(&self) -> usize {
-        self.nodes.values().filter(|node| node.heartbeat.is_some()).count()
+    pub fn nodes(&self) -> Vec<String> {
+        let heard = self.nodes.iter().filter(|(_, node)| node.heartbeat.is_some());
+        heard.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether a node that has been heard says that it has no such session.
+    pub fn denies(&self, node: &str, session: &str) -> bool {
+        let heartbeat = self.nodes.get(node).and_then(|node| node.heartbeat.as_ref());
+        heartbeat.is_some_and(|heartbeat| heartbeat.streams.iter().all(|stream| stream.session != session))
     }
 }
 
@@ -164,7 +198,8 @@ mod tests {
         assert!(!registry.is_live("room101"));
         assert!(registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Starting)])).is_empty());
         let active = registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Active)]));
-        assert_eq!(active, [Change::Stream(report(StreamState::Active))]);
+        let expected = Change::Stream { node: "n1".to_owned(), report: report(StreamState::Active) };
+        assert_eq!(active, [expected]);
         assert!(registry.is_live("room101"));
     }
 
@@ -187,5 +222,52 @@ mod tests {
         assert!(registry.on_timeout(now + SILENCE_MAX - Duration::from_millis(1)).is_empty());
         assert_eq!(registry.on_timeout(now + SILENCE_MAX).len(), 2);
         assert!(registry.node_for("room101").is_none());
+    }
+
+    #[test]
+    fn what_was_not_written_down_is_told_again() {
+        let mut registry = Registry::default();
+        let now = Instant::now();
+        let active = || heartbeat(1, vec![report(StreamState::Active)]);
+        let first = registry.on_heartbeat(now, active());
+        registry.on_unsaved(now, "n1");
+        assert!(registry.is_live("room101"), "viewers are not concerned");
+        assert_eq!(registry.on_heartbeat(now, active()), first);
+        assert!(registry.on_heartbeat(now, active()).is_empty());
+        let lost = registry.on_timeout(now + SILENCE_MAX);
+        registry.on_unsaved(now + SILENCE_MAX, "n1");
+        assert_eq!(registry.on_timeout(now + SILENCE_MAX * 2), lost);
+    }
+
+    #[test]
+    fn a_node_denies_only_what_it_does_not_report() {
+        let mut registry = Registry::default();
+        let now = Instant::now();
+        registry.expect(now, "n1");
+        assert!(!registry.denies("n1", "s2"), "it has not been heard");
+        registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Starting)]));
+        assert_eq!((registry.denies("n1", "s1"), registry.denies("n1", "s2")), (false, true));
+        assert!(!registry.denies("n2", "s2"));
+    }
+
+    #[test]
+    fn nodes_beyond_the_bound_are_not_taken_in() {
+        let mut registry = Registry::default();
+        let now = Instant::now();
+        for n in 0..=NODES_MAX {
+            let named = Heartbeat { node: n.to_string(), ..heartbeat(1, vec![]) };
+            assert_eq!(registry.on_heartbeat(now, named).is_empty(), n == NODES_MAX);
+        }
+        assert_eq!(registry.nodes().len(), NODES_MAX);
+    }
+
+    #[test]
+    fn a_viewer_is_sent_where_the_stream_is() {
+        let mut registry = Registry::default();
+        let now = Instant::now();
+        registry.on_heartbeat(now, Heartbeat { node: "a".to_owned(), ..heartbeat(1, vec![]) });
+        registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Active)]));
+        assert_eq!(registry.node_for("room101").map(|node| node.node.as_str()), Some("n1"));
+        assert_eq!(registry.node_for("another").map(|node| node.node.as_str()), Some("a"));
     }
 }

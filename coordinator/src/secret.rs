@@ -1,7 +1,7 @@
 //! Secrets: made at random, kept as hashes, and in files that only the owner reads.
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -45,7 +45,18 @@ pub(crate) fn load_or_make(path: &Path, make: impl FnOnce() -> io::Result<Vec<u8
             file.write_all(&secret)?;
             file.sync_all()?;
             fs::rename(&beside, path)?;
+            path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(Ok(()), sync_folder)?;
             Ok(secret)
         }
     }
+}
+
+/// The new name itself must survive a loss of power too.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Makes the folder that secrets and the database are in, for its owner only; one that is there is left as it is.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }

@@ -3,21 +3,21 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use node::limiter::Limiter;
 use prometheus::Registry as Prometheus;
-use serde::Deserialize;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::{Config, ConfigError, Mode};
 use crate::http::{self, App};
 use crate::keys::SigningKey;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::secret;
 use crate::store::{Store, StoreError};
+use crate::{reach, reaper, secret};
 
 /// Tokens for one address at once, and a second after that: a school is one address.
 const TOKENS_AT_ONCE: u32 = 600;
@@ -25,59 +25,11 @@ const TOKENS_PER_SECOND: u32 = 60;
 /// Guesses of a PIN from one address at once: a class that comes in together. After that, one a second.
 const GUESSES_AT_ONCE: u32 = 120;
 const GUESSES_PER_SECOND: u32 = 1;
-/// How often silent nodes are looked for.
-const REAP_INTERVAL: Duration = Duration::from_secs(2);
 /// Letters of the default class's stream key, and digits of its PIN.
 const KEY_LEN: usize = 24;
-const PIN_LEN: usize = 6;
-
-/// Who is given tokens.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Everybody who reaches the server. Refused on public addresses.
-    Open,
-    /// Whoever knows the class's PIN.
-    #[default]
-    Guarded,
-}
-
-/// How the coordinator is set up.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Where browsers and nodes connect.
-    pub listen: SocketAddr,
-    /// Where the database and the keys are.
-    pub data_dir: PathBuf,
-    /// Another database than SQLite in `data_dir`.
-    pub database_url: Option<String>,
-    /// Who is given tokens.
-    pub mode: Mode,
-    /// Allows `open` on a public address all the same.
-    pub allow_public_open: bool,
-    /// Seconds for which tokens are good.
-    pub token_ttl_seconds: u64,
-    /// What nodes prove themselves with. Made at random when empty.
-    pub node_secret: String,
-    /// The class that exists from the beginning.
-    pub default_class: String,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: ([0, 0, 0, 0], 8000).into(),
-            data_dir: PathBuf::from("data"),
-            database_url: None,
-            mode: Mode::default(),
-            allow_public_open: false,
-            token_ttl_seconds: 3600,
-            node_secret: String::new(),
-            default_class: "lesson".to_owned(),
-        }
-    }
-}
+pub(crate) const PIN_LEN: usize = 6;
+/// Letters of the secret that nodes share.
+const NODE_SECRET_LEN: usize = 48;
 
 /// The class that exists from the beginning.
 #[derive(Clone, Debug)]
@@ -93,6 +45,9 @@ pub struct DefaultClass {
 /// Why the coordinator cannot begin.
 #[derive(Debug, Error)]
 pub enum BindError {
+    /// A setting cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Its port cannot be had.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -127,37 +82,24 @@ pub enum BindError {
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
-    app: Arc<App>,
+    pub(crate) app: Arc<App>,
     default_class: DefaultClass,
 }
 
 /// Takes the port, opens the database, loads the keys.
 pub async fn bind(config: Config, prometheus: &Prometheus) -> Result<Bound, BindError> {
-    let ip = config.listen.ip();
-    if config.mode == Mode::Open && !config.allow_public_open {
-        let public =
-            if ip.is_unspecified() { public_address() } else { Some(ip).filter(|ip| !is_private(*ip)) };
-        if let Some(public) = public {
-            return Err(BindError::PublicOpen(public));
-        }
+    config.validate()?;
+    if config.mode == Mode::Open
+        && !config.allow_public_open
+        && let Some(public) = reach::public_address(config.listen.ip())
+    {
+        return Err(BindError::PublicOpen(public));
     }
-    let folder = |error| BindError::Folder { folder: config.data_dir.clone(), error };
-    std::fs::create_dir_all(&config.data_dir).map_err(folder)?;
-    let key = SigningKey::load_or_make(&config.data_dir.join("signing-key.pkcs8")).map_err(folder)?;
-    let text = |name: &str, make: fn() -> String| {
-        let made = secret::load_or_make(&config.data_dir.join(name), || Ok(make().into_bytes()));
-        made.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
-    };
-    let stream_key = text("stream-key", || secret::random_text(KEY_LEN)).map_err(folder)?;
-    let pin = text("class-pin", || secret::random_pin(PIN_LEN)).map_err(folder)?;
+    let secrets = Secrets::load_or_make(&config)
+        .map_err(|error| BindError::Folder { folder: config.data_dir.clone(), error })?;
     let url = config.database_url.clone().unwrap_or_else(|| Store::sqlite_url(&config.data_dir));
     let store = Store::open(&url).await?;
-    let now = http::now_ms();
-    let class = match store.class(&config.default_class).await? {
-        Some(class) => class,
-        None => store.add_class(&config.default_class, "Lesson", Some(&pin), now).await?,
-    };
-    store.put_stream_key(&class, &stream_key, now).await?;
+    let default_class = store_default_class(&store, &config.default_class, &secrets).await?;
     let mut registry = Registry::default();
     for node in store.nodes_with_sessions().await? {
         registry.expect(Instant::now(), &node);
@@ -166,23 +108,65 @@ pub async fn bind(config: Config, prometheus: &Prometheus) -> Result<Bound, Bind
     let listener = listener.map_err(|error| BindError::Listen { address: config.listen, error })?;
     let address =
         listener.local_addr().map_err(|error| BindError::Listen { address: config.listen, error })?;
-    let node_secret =
-        if config.node_secret.is_empty() { secret::random_text(KEY_LEN * 2) } else { config.node_secret };
     let app = App {
         store,
-        key,
+        key: secrets.signing_key,
         registry: registry.into(),
         metrics: Metrics::new(prometheus)?,
         prometheus: prometheus.clone(),
         mode: config.mode,
-        token_ttl: Duration::from_secs(config.token_ttl_seconds),
-        node_secret,
+        token_ttl: config.token_ttl(),
+        node_secret: secrets.node,
         default_class: config.default_class,
         tokens: Limiter::new(TOKENS_AT_ONCE, TOKENS_PER_SECOND),
         guesses: Limiter::new(GUESSES_AT_ONCE, GUESSES_PER_SECOND),
     };
-    let default_class = DefaultClass { slug: class.slug, stream_key, pin };
     Ok(Bound { listener, address, app: Arc::new(app), default_class })
+}
+
+/// What is made once and kept in the data folder.
+struct Secrets {
+    signing_key: SigningKey,
+    stream_key: String,
+    pin: String,
+    node: String,
+}
+
+impl Secrets {
+    fn load_or_make(config: &Config) -> io::Result<Self> {
+        secret::make_folder(&config.data_dir)?;
+        let text = |name: &str, make: fn() -> String| {
+            let made = secret::load_or_make(&config.data_dir.join(name), || Ok(make().into_bytes()));
+            made.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
+        };
+        Ok(Self {
+            signing_key: SigningKey::load_or_make(&config.data_dir.join("signing-key.pkcs8"))?,
+            stream_key: text("stream-key", || secret::random_text(KEY_LEN))?,
+            pin: text("class-pin", || secret::random_pin(PIN_LEN))?,
+            node: match config.node_secret.as_str() {
+                "" => text("node-secret", || secret::random_text(NODE_SECRET_LEN))?,
+                configured => configured.to_owned(),
+            },
+        })
+    }
+}
+
+/// Makes sure that there is a default class, and that the key and the PIN that people are shown are its own: also after
+/// another class was made the default, and after a file was replaced.
+async fn store_default_class(
+    store: &Store,
+    slug: &str,
+    secrets: &Secrets,
+) -> Result<DefaultClass, StoreError> {
+    let now_ms = http::now_ms();
+    let class = match store.class(slug).await? {
+        Some(class) => class,
+        None => store.add_class(slug, "Lesson", &secrets.pin, now_ms).await?,
+    };
+    store.put_pin(&class, &secrets.pin).await?;
+    store.put_stream_key(&class, &secrets.stream_key, now_ms).await?;
+    let (stream_key, pin) = (secrets.stream_key.clone(), secrets.pin.clone());
+    Ok(DefaultClass { slug: class.slug, stream_key, pin })
 }
 
 impl Bound {
@@ -205,47 +189,12 @@ impl Bound {
     pub async fn run(self, drain: CancellationToken) -> io::Result<()> {
         let service = http::router(Arc::clone(&self.app)).into_make_service_with_connect_info::<SocketAddr>();
         let serve = axum::serve(self.listener, service);
-        tokio::select! {
+        let outcome = tokio::select! {
             outcome = serve => outcome,
-            () = reap(&self.app) => Ok(()),
+            never = reaper::run(&self.app) => match never {},
             () = drain.cancelled() => Ok(()),
-        }
-    }
-}
-
-/// Ends the sessions of nodes that are silent.
-async fn reap(app: &Arc<App>) {
-    let mut interval = tokio::time::interval(REAP_INTERVAL);
-    loop {
-        interval.tick().await;
-        let changes = app.registry().on_timeout(Instant::now());
-        for change in &changes {
-            tracing::warn!(?change, "a node is silent");
-        }
-        // The database's failure is logged where it happens; the next node's silence is another matter.
-        let _ = http::apply(app, changes).await;
-    }
-}
-
-/// An address of this machine that the world can reach, if the kernel would use one.
-fn public_address() -> Option<IpAddr> {
-    // Addresses of documentation: no packet is sent, the kernel only says which source it would take.
-    ["192.0.2.1:9", "[2001:db8::1]:9"].into_iter().find_map(|towards| {
-        let any = if towards.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
-        let socket = std::net::UdpSocket::bind(any).ok()?;
-        socket.connect(towards).ok()?;
-        let ip = socket.local_addr().ok()?.ip();
-        (!is_private(ip) && !ip.is_unspecified()).then_some(ip)
-    })
-}
-
-/// Loopback, link-local, the private ranges of RFC 1918 and RFC 4193, and RFC 6598's shared range.
-fn is_private(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            v4.is_loopback() || v4.is_private() || v4.is_link_local() || (a == 100 && (64..128).contains(&b))
-        }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+        };
+        self.app.store.close().await;
+        outcome
     }
 }

@@ -1,12 +1,14 @@
 //! The database: classes, keys, and the record of who published and who watched.
 mod sessions;
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyPool, Executor, Row};
 use thiserror::Error;
 
+pub(crate) use self::sessions::NODE_LOST;
 use crate::secret;
 
 /// Connections at once. SQLite writes one at a time anyway.
@@ -15,6 +17,8 @@ const CONNECTIONS_MAX: u32 = 4;
 const KEY_LEN: usize = 24;
 /// Characters of ids.
 const ID_LEN: usize = 20;
+/// Characters of a class's name in addresses.
+const SLUG_LEN_MAX: usize = 64;
 
 /// Why the database did not do what was asked.
 #[derive(Debug, Error)]
@@ -41,6 +45,19 @@ pub struct Class {
     pub name: String,
     /// The hash of its PIN, if it has one.
     pub pin_hash: Option<String>,
+}
+
+impl Class {
+    /// The other name of the default class: the seed addresses say `live/stream`.
+    pub const DEFAULT_ALIAS: &'static str = "stream";
+
+    /// Whether a class may have this name in addresses.
+    pub fn is_slug(text: &str) -> bool {
+        let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        (1..=SLUG_LEN_MAX).contains(&text.len())
+            && text.bytes().all(is_allowed)
+            && text != Self::DEFAULT_ALIAS
+    }
 }
 
 /// The database; clones share its connections.
@@ -74,7 +91,21 @@ impl Store {
 
     /// The URL of the SQLite database in a folder.
     pub fn sqlite_url(folder: &Path) -> String {
-        format!("sqlite://{}?mode=rwc", folder.join("lectern.db").display())
+        let mut url = "sqlite:".to_owned();
+        for &byte in folder.join("lectern.db").as_os_str().as_bytes() {
+            // RFC 3986 section 2.3: everything else could mean something else, "?" and "%" above all.
+            if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+                url.push(char::from(byte));
+            } else {
+                url.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        url + "?mode=rwc"
+    }
+
+    /// Closes the connections; SQLite then folds its log into the database.
+    pub async fn close(&self) {
+        self.pool.close().await;
     }
 
     /// Whether the database answers.
@@ -102,14 +133,14 @@ impl Store {
         &self,
         slug: &str,
         name: &str,
-        pin: Option<&str>,
+        pin: &str,
         now_ms: i64,
     ) -> Result<Class, StoreError> {
         let class = Class {
             id: secret::random_text(ID_LEN),
             slug: slug.to_owned(),
             name: name.to_owned(),
-            pin_hash: pin.map(secret::hash),
+            pin_hash: Some(secret::hash(pin)),
         };
         let query = "INSERT INTO classes (id, slug, name, pin_hash, created_at) VALUES ($1, $2, $3, $4, $5)";
         let query = sqlx::query(query).bind(&class.id).bind(&class.slug).bind(&class.name);
@@ -128,10 +159,17 @@ impl Store {
         Ok(key)
     }
 
-    /// Makes sure that a class has this key.
+    /// Makes this the PIN of a class.
+    pub async fn put_pin(&self, class: &Class, pin: &str) -> Result<(), StoreError> {
+        let query = sqlx::query("UPDATE classes SET pin_hash = $1 WHERE id = $2");
+        query.bind(secret::hash(pin)).bind(&class.id).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Makes this a key of this class, and of no other.
     pub async fn put_stream_key(&self, class: &Class, key: &str, now_ms: i64) -> Result<(), StoreError> {
         let query = "INSERT INTO stream_keys (id, class_id, secret_hash, created_at) VALUES ($1, $2, $3, $4)
-            ON CONFLICT (secret_hash) DO NOTHING";
+            ON CONFLICT (secret_hash) DO UPDATE SET class_id = excluded.class_id";
         let query = sqlx::query(query).bind(secret::random_text(ID_LEN)).bind(&class.id);
         query.bind(secret::hash(key)).bind(now_ms).execute(&self.pool).await?;
         Ok(())

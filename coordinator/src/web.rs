@@ -3,9 +3,11 @@ use axum::body::Body;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderValue, StatusCode, Uri};
-use axum::response::Response;
+use axum::http::{HeaderValue, Uri};
+use axum::response::{IntoResponse, Response};
 use rust_embed::RustEmbed;
+
+use crate::http::Failure;
 
 /// Scripts, styles and pictures come from here alone; media and its signalling may come from any node.
 const POLICY: &str = "default-src 'self'; connect-src * ; img-src 'self' data: blob:; media-src 'self' blob: mediastream:; \
@@ -17,16 +19,22 @@ const MISSING: &str = "<!doctype html><title>Lectern</title><p>The web applicati
 #[folder = "../frontend/dist"]
 struct Files;
 
-/// Serves a file; every other path is a page of the application.
+/// The pages of the application: it reads the rest of the path itself.
+fn is_page(path: &str) -> bool {
+    path.is_empty() || path == "watch" || path.starts_with("watch/")
+}
+
+/// Serves a page or a file of the application.
 pub(crate) async fn serve(uri: Uri) -> Response {
     let path = uri.path().trim_start_matches('/');
-    let (file, name) = match Files::get(path) {
-        Some(file) => (Some(file), path),
-        None => (Files::get("index.html"), "index.html"),
-    };
+    let name = if is_page(path) { "index.html" } else { path };
+    let file = Files::get(name);
+    if file.is_none() && name != "index.html" {
+        // A script of an older version above all: a page in its place would be a syntax error in some browser.
+        return Failure::not_found("there is no such page").into_response();
+    }
     let body = file.map_or_else(|| Body::from(MISSING), |file| Body::from(file.data.into_owned()));
     let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     // File names under assets/ carry a hash of their content; the page itself must be asked for each time.
     let caching =

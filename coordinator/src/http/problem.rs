@@ -16,6 +16,11 @@ impl Failure {
         Self(Problem::new(status.as_u16(), title, detail))
     }
 
+    /// An error of this status, worded by somebody else.
+    pub(crate) fn of(status: StatusCode, detail: &str) -> Self {
+        Self::new(status, status.canonical_reason().unwrap_or("Error"), detail)
+    }
+
     pub(crate) fn bad_request(detail: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "Bad request", detail)
     }
@@ -56,6 +61,10 @@ impl Failure {
                 .0
                 .retry_after(2),
         )
+    }
+
+    pub(crate) fn no_database() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "No database", "")
     }
 
     /// The database's words are for the log, not for whoever asked.

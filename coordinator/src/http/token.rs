@@ -2,25 +2,20 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
-use axum::extract::{ConnectInfo, Query, State};
-use axum::http::HeaderMap;
-use axum::http::header::HOST;
+use axum::extract::{Query, State};
 use control::api::Heartbeat;
 use control::{Claims, Right, Role};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{App, Failure, Peer, Shared};
+use super::caller::Caller;
+use super::{App, Failure, Shared};
 use crate::secret;
-use crate::server::Mode;
-use crate::store::Class;
 
 /// Characters of a user's id.
 const USER_ID_MAX: usize = 64;
 /// Characters of a token's own number.
 const JTI_LEN: usize = 20;
-/// The header that a class's PIN travels in.
-const PIN_HEADER: &str = "x-class-pin";
 
 /// Who asks for what.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -49,16 +44,15 @@ pub(super) struct Answer {
 /// Gives a token for watching a class.
 #[utoipa::path(post, path = "/api/token", params(Parameters), responses(
     (status = 200, body = Answer), (status = 400), (status = 401, description = "a PIN is needed"),
-    (status = 404, description = "no such class"), (status = 425, description = "not live yet"),
+    (status = 403, description = "the PIN is for students"), (status = 404, description = "no such class"), (status = 425, description = "not live yet"),
     (status = 429), (status = 503, description = "no media node"),
 ))]
 pub(super) async fn issue(
     State(app): Shared,
-    ConnectInfo(peer): Peer,
+    caller: Caller,
     Query(parameters): Query<Parameters>,
-    headers: HeaderMap,
 ) -> Result<Json<Answer>, Failure> {
-    if !app.tokens.take(peer.ip(), Instant::now()) {
+    if !app.tokens.take(caller.ip, Instant::now()) {
         return Err(Failure::too_many_requests());
     }
     let (role, user_type) = role_of(parameters.user_type.as_deref())?;
@@ -67,8 +61,7 @@ pub(super) async fn issue(
         .filter(|id| is_user_id(id))
         .ok_or_else(|| Failure::bad_request("user_id must be 1 to 64 letters, digits, '.', '_' or '-'"))?;
     let slug = parameters.class_id.as_deref().unwrap_or(&app.default_class);
-    let class = app.store.class(slug).await.map_err(|error| Failure::database(&app, &error))?;
-    let class = check_pin(&app, class, &headers, peer.ip())?;
+    let class = caller.enter(&app, app.class(slug).await?, role)?;
     let is_waiting = parameters.wait.as_deref().is_some_and(|wait| wait != "0");
     let webrtc_url = {
         let registry = app.registry();
@@ -76,7 +69,7 @@ pub(super) async fn issue(
             return Err(Failure::not_live());
         }
         let node = registry.node_for(&class.slug).ok_or_else(Failure::no_node)?;
-        webrtc_url(node, &class.slug, &headers)?
+        webrtc_url(node, &class.slug, &caller)?
     };
     let token = sign(&app, role, &user_id, &class.slug)?;
     app.metrics.tokens.with_label_values(&[user_type]).inc();
@@ -105,47 +98,16 @@ fn is_user_id(id: &str) -> bool {
     (1..=USER_ID_MAX).contains(&id.len()) && id.bytes().all(is_allowed)
 }
 
-/// In guarded mode the class's PIN is needed. A class that does not exist looks like a wrong PIN then, so that names
-/// cannot be tried out.
-fn check_pin(
-    app: &App,
-    class: Option<Class>,
-    headers: &HeaderMap,
-    ip: std::net::IpAddr,
-) -> Result<Class, Failure> {
-    match app.mode {
-        Mode::Open => class.ok_or_else(|| Failure::not_found("there is no such class")),
-        Mode::Guarded => {
-            let pin = headers.get(PIN_HEADER).and_then(|pin| pin.to_str().ok());
-            let pin = pin.ok_or_else(|| Failure::unauthorized("send the class's PIN as X-Class-Pin"))?;
-            if !app.guesses.take(ip, Instant::now()) {
-                return Err(Failure::too_many_requests());
-            }
-            let hash = class.as_ref().and_then(|class| class.pin_hash.clone()).unwrap_or_default();
-            let is_right = secret::is_equal(&secret::hash(pin), &hash);
-            class.filter(|_| is_right).ok_or_else(|| Failure::unauthorized("the PIN or the class is wrong"))
-        }
-    }
-}
-
 /// Where the viewer finds its class: the node's public address, or the host that it already speaks to with the node's
 /// port, so that a laptop works under any of its addresses.
-fn webrtc_url(node: &Heartbeat, slug: &str, headers: &HeaderMap) -> Result<String, Failure> {
+fn webrtc_url(node: &Heartbeat, slug: &str, caller: &Caller) -> Result<String, Failure> {
     let base = match &node.public_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => {
-            let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-            let name = match host.strip_prefix('[') {
-                Some(rest) => rest.split_once(']').map(|(v6, _)| format!("[{v6}]")).unwrap_or_default(),
-                None => host.split(':').next().unwrap_or("").to_owned(),
-            };
-            let is_name = |byte: u8| {
-                byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
-            };
-            if name.is_empty() || !name.bytes().all(is_name) {
-                return Err(Failure::bad_request("the Host header is missing or not a host"));
-            }
-            format!("http://{name}:{}", node.whep_port)
+            let host = caller.host();
+            let host =
+                host.ok_or_else(|| Failure::bad_request("the Host header is missing or not a host"))?;
+            format!("http://{host}:{}", node.whep_port)
         }
     };
     Ok(format!("{base}/live/{slug}/whep"))

@@ -5,6 +5,9 @@ use sqlx::Row;
 use super::{Class, ID_LEN, Store, StoreError};
 use crate::secret;
 
+/// Why sessions of a node that fell silent ended. A node that comes back in the same life takes this back.
+pub(crate) const NODE_LOST: &str = "the node was lost";
+
 impl Store {
     /// Opens the session of a publisher; the one it takes over from is over.
     pub async fn open_stream(
@@ -37,12 +40,13 @@ impl Store {
         };
         let problem = report.problems.first().map(|problem| problem.text.clone());
         let query =
-            "UPDATE stream_sessions SET status = $1, updated_at = $2, video_codec = $3, audio_codec = $4,
-            width = $5, height = $6, error_message = $7 WHERE session_id = $8 AND ended_at IS NULL";
+            "UPDATE stream_sessions SET status = $1, updated_at = $2, ended_at = NULL, video_codec = $3,
+            audio_codec = $4, width = $5, height = $6, error_message = $7
+            WHERE session_id = $8 AND (ended_at IS NULL OR error_message = $9)";
         let query = sqlx::query(query).bind(status).bind(now_ms);
         let query = query.bind(report.has_video.then_some("h264")).bind(report.has_audio.then_some("opus"));
         let query = query.bind(i64::from(report.width)).bind(i64::from(report.height));
-        query.bind(problem).bind(&report.session).execute(&self.pool).await?;
+        query.bind(problem).bind(&report.session).bind(NODE_LOST).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -62,6 +66,22 @@ impl Store {
             error_message = $2 WHERE node_id = $3 AND ended_at IS NULL AND created_at < $4";
         let query = sqlx::query(query).bind(now_ms).bind(reason).bind(node).bind(before_ms);
         query.execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The sessions of a node's publishers that began before a time and are not over.
+    pub async fn open_streams(&self, node: &str, before_ms: i64) -> Result<Vec<String>, StoreError> {
+        let query = "SELECT session_id FROM stream_sessions
+            WHERE node_id = $1 AND ended_at IS NULL AND created_at < $2";
+        let rows = sqlx::query(query).bind(node).bind(before_ms).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Ends the session of one publisher.
+    pub async fn end_stream(&self, session: &str, reason: &str, now_ms: i64) -> Result<(), StoreError> {
+        let query = "UPDATE stream_sessions SET status = 'stopped', ended_at = $1, updated_at = $1,
+            error_message = $2 WHERE session_id = $3 AND ended_at IS NULL";
+        sqlx::query(query).bind(now_ms).bind(reason).bind(session).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -119,7 +139,8 @@ impl Store {
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    /// Sessions by status, viewers' last: `(starting, active, stopping, stopped, watching, left)`.
+    /// How many sessions there are by status: of publishers `starting`, `active`, `stopping` and `stopped`, of viewers
+    /// `watching` and `left`.
     pub async fn session_counts(&self) -> Result<Vec<(String, i64)>, StoreError> {
         let query = "SELECT status, COUNT(*) FROM stream_sessions GROUP BY status
             UNION ALL SELECT CASE WHEN disconnected_at IS NULL THEN 'watching' ELSE 'left' END, COUNT(*)

@@ -8,9 +8,12 @@ use thiserror::Error;
 
 use crate::Problem;
 use crate::api::{Heartbeat, PublishGrant, PublishRequest, SessionEvent};
+use crate::body::{self, ReadError};
 
 /// The coordinator answers from memory and a local database; what takes longer is an outage.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// Bytes of an answer: a grant has about 100, a problem a few sentences.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// Speaks to one coordinator; clones share its connections.
 #[derive(Clone, Debug)]
@@ -23,18 +26,44 @@ pub struct Client {
 /// Why a call failed.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// It was refused; the text is for people.
+    /// It was refused, and would be again; the text is for people.
     #[error("{}", .0.detail)]
     Refused(Problem),
-    /// The coordinator cannot be reached or does not answer as it should.
+    /// The coordinator cannot be reached or does not answer as it should: nothing is decided.
     #[error("the coordinator does not answer: {0}")]
-    Unreachable(#[from] reqwest::Error),
+    Unreachable(#[from] Outage),
+}
+
+/// What is wrong with a coordinator that does not answer as it should.
+#[derive(Debug, Error)]
+pub enum Outage {
+    /// It cannot be reached, or the connection broke.
+    #[error(transparent)]
+    Http(#[from] reqwest::Error),
+    /// It has troubles of its own, or does not know this node.
+    #[error("it answers {0}")]
+    Status(StatusCode),
+    /// Its answer is longer than any that is expected.
+    #[error("its answer is longer than {0} bytes")]
+    TooLong(usize),
+    /// Its answer says something else than what was asked for.
+    #[error("its answer cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl From<ReadError> for Outage {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Http(error) => Self::Http(error),
+            ReadError::TooLong(bytes_max) => Self::TooLong(bytes_max),
+        }
+    }
 }
 
 impl Client {
     /// For the coordinator at `base`, such as `http://127.0.0.1:8000`, with the nodes' shared secret.
     pub fn new(base: &str, secret: &str) -> Result<Self, ClientError> {
-        let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build()?;
+        let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().map_err(Outage::Http)?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), secret: secret.to_owned() })
     }
 
@@ -59,15 +88,21 @@ impl Client {
         body: &B,
     ) -> Result<T, ClientError> {
         let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(&self.secret).json(body);
-        read(request.send().await?).await
+        read(request.send().await.map_err(Outage::Http)?).await
     }
 }
 
 async fn read<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {
     let status = response.status();
-    if status == StatusCode::OK {
-        return Ok(response.json().await?);
+    if status.is_server_error() || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS)
+    {
+        // Not a word about what was asked: a phone must not be told that its key is wrong because a disk is full.
+        return Err(Outage::Status(status).into());
     }
-    let fallback = || Problem::new(status.as_u16(), "Refused", status.to_string());
-    Err(ClientError::Refused(response.json().await.unwrap_or_else(|_| fallback())))
+    let answer = body::read(response, ANSWER_BYTES_MAX).await.map_err(Outage::from)?;
+    if status.is_success() {
+        return Ok(serde_json::from_slice(&answer).map_err(Outage::Json)?);
+    }
+    let unexplained = || Problem::new(status.as_u16(), "Refused", status.to_string());
+    Err(ClientError::Refused(serde_json::from_slice(&answer).unwrap_or_else(|_| unexplained())))
 }

@@ -4,10 +4,11 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod body;
 mod client;
 mod problem;
 mod token;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Outage};
 pub use problem::Problem;
-pub use token::{Claims, Right, Role, TokenError, TokenVerifier};
+pub use token::{Claims, KeySet, Right, Role, TokenError, TokenVerifier};

@@ -1,22 +1,22 @@
-//! Tokens: JSON Web Tokens signed with EdDSA, verified without asking anybody.
+//! Tokens: JSON Web Tokens (RFC 7519) signed with EdDSA (RFC 8037), verified without asking anybody.
+mod verifier;
+
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::sync::Mutex;
 
-/// Clocks of nodes and coordinator may differ by this much.
+pub use self::verifier::TokenVerifier;
+
+/// Seconds by which the clocks of a node and of the coordinator may differ.
 const LEEWAY_SECONDS: u64 = 30;
 /// Characters of a token: ours have about 500.
 const TOKEN_LEN_MAX: usize = 4096;
-/// Unknown keys lead to a fetch at most this often: strangers can name any key.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
-/// Keys of one set at most.
+/// Keys of one set: the one that signs, its predecessor, and room.
 const KEYS_MAX: usize = 32;
 
 /// What somebody is.
@@ -92,89 +92,66 @@ pub enum TokenError {
     UnknownKey,
 }
 
-/// Verifies tokens with the coordinator's published keys; clones share them.
-#[derive(Clone)]
-pub struct TokenVerifier(Arc<Inner>);
+/// The public keys that tokens are verified with: no network, and no clock of its own.
+#[derive(Clone, Default)]
+pub struct KeySet(HashMap<String, DecodingKey>);
 
-struct Inner {
-    jwks_url: String,
-    http: reqwest::Client,
-    keys: RwLock<HashMap<String, DecodingKey>>,
-    fetched: Mutex<Option<Instant>>,
-}
-
-impl std::fmt::Debug for TokenVerifier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("TokenVerifier").field(&self.0.jwks_url).finish()
-    }
-}
-
-impl TokenVerifier {
-    /// For the coordinator at `base`.
-    pub fn new(base: &str) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(3)).no_proxy().build()?;
-        Ok(Self(Arc::new(Inner {
-            jwks_url: format!("{}/.well-known/jwks.json", base.trim_end_matches('/')),
-            http,
-            keys: RwLock::default(),
-            fetched: Mutex::default(),
-        })))
+impl KeySet {
+    /// Reads a set of keys as RFC 7517 section 5 writes it. Keys that are not Ed25519 are left out: another algorithm
+    /// than ours has no way in.
+    pub fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
+        let set: JwkSet = serde_json::from_slice(json)?;
+        let is_ed25519 = |parameters: &AlgorithmParameters| matches!(parameters, AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519);
+        let keys = set.keys.iter().filter(|jwk| is_ed25519(&jwk.algorithm)).filter_map(|jwk| {
+            let kid = jwk.common.key_id.clone()?;
+            DecodingKey::from_jwk(jwk).ok().map(|key| (kid, key))
+        });
+        Ok(Self(keys.take(KEYS_MAX).collect()))
     }
 
-    /// Verifies a token; asks the coordinator for its keys only when the token names one that is not known.
-    pub async fn verify(&self, token: &str) -> Result<Claims, TokenError> {
-        match self.verify_offline(token) {
-            Err(TokenError::UnknownKey) => {
-                self.refresh().await;
-                self.verify_offline(token)
-            }
-            outcome => outcome,
-        }
-    }
-
-    /// Verifies a token with the keys that are known.
-    pub fn verify_offline(&self, token: &str) -> Result<Claims, TokenError> {
+    /// What a token says, if it is ours and good at `now`.
+    pub fn verify(&self, token: &str, now: SystemTime) -> Result<Claims, TokenError> {
         if token.len() > TOKEN_LEN_MAX {
             return Err(TokenError::Invalid);
         }
         let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
+        // RFC 8725 section 3.1: the verifier says which algorithm it is, not the token.
         if header.alg != Algorithm::EdDSA {
             return Err(TokenError::Invalid);
         }
-        let kid = header.kid.ok_or(TokenError::Invalid)?;
-        let keys = self.0.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let key = keys.get(&kid).ok_or(TokenError::UnknownKey)?;
+        let key = self.0.get(&header.kid.ok_or(TokenError::Invalid)?).ok_or(TokenError::UnknownKey)?;
         let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.leeway = LEEWAY_SECONDS;
-        validation.validate_nbf = true;
         validation.set_issuer(&[Claims::ISSUER]);
         validation.set_audience(&[Claims::AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
+        // Both would ask the clock of the machine; the claims are held against `now` below.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
         let decoded = decode::<Claims>(token, key, &validation).map_err(|error| match error.kind() {
-            ErrorKind::ExpiredSignature => TokenError::Expired,
             ErrorKind::InvalidAudience | ErrorKind::InvalidIssuer => TokenError::Foreign,
             _ => TokenError::Invalid,
         })?;
+        decoded.claims.check_time(now)?;
         Ok(decoded.claims)
     }
+}
 
-    /// Fetches the keys, unless that was just done. Failure leaves the known ones.
-    pub async fn refresh(&self) {
-        let mut fetched = self.0.fetched.lock().await;
-        if fetched.is_some_and(|at| at.elapsed() < REFRESH_INTERVAL) {
-            return;
+impl std::fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Claims {
+    /// RFC 7519 sections 4.1.4 and 4.1.5, with a leeway for clocks that differ.
+    fn check_time(&self, now: SystemTime) -> Result<(), TokenError> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if now >= self.exp.saturating_add(LEEWAY_SECONDS) {
+            return Err(TokenError::Expired);
         }
-        *fetched = Some(Instant::now());
-        let answer = async { self.0.http.get(&self.0.jwks_url).send().await?.json::<JwkSet>().await };
-        match answer.await {
-            Ok(set) => {
-                let keys = set.keys.iter().take(KEYS_MAX).filter_map(|jwk| {
-                    let kid = jwk.common.key_id.clone()?;
-                    DecodingKey::from_jwk(jwk).ok().map(|key| (kid, key))
-                });
-                *self.0.keys.write().unwrap_or_else(PoisonError::into_inner) = keys.collect();
-            }
-            Err(error) => tracing::warn!(%error, "the coordinator's keys cannot be fetched"),
+        if now.saturating_add(LEEWAY_SECONDS) < self.nbf {
+            return Err(TokenError::Invalid);
         }
+        Ok(())
     }
 }

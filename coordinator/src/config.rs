@@ -1,0 +1,123 @@
+//! How the coordinator is set up.
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::store::Class;
+
+/// Seconds for which a token may be good: long enough to connect with, and no longer than a day of school.
+const TOKEN_TTL_MIN: u64 = 60;
+const TOKEN_TTL_MAX: u64 = 86_400;
+/// Characters of the nodes' secret, which also opens what operators may do.
+const NODE_SECRET_MIN: usize = 16;
+
+/// Who is given tokens.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Everybody who reaches the server. Refused on public addresses.
+    Open,
+    /// Whoever knows the class's PIN.
+    #[default]
+    Guarded,
+}
+
+/// How the coordinator is set up.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where browsers and nodes connect.
+    pub listen: SocketAddr,
+    /// Where the database and the keys are.
+    pub data_dir: PathBuf,
+    /// Another database than SQLite in `data_dir`.
+    pub database_url: Option<String>,
+    /// Who is given tokens.
+    pub mode: Mode,
+    /// Allows `open` on a public address all the same.
+    pub allow_public_open: bool,
+    /// Seconds for which tokens are good.
+    pub token_ttl_seconds: u64,
+    /// What nodes prove themselves with. When empty, the one in `data_dir` is used, which is made at random.
+    pub node_secret: String,
+    /// The class that exists from the beginning.
+    pub default_class: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: ([0, 0, 0, 0], 8000).into(),
+            data_dir: PathBuf::from("data"),
+            database_url: None,
+            mode: Mode::default(),
+            allow_public_open: false,
+            token_ttl_seconds: 3600,
+            node_secret: String::new(),
+            default_class: "lesson".to_owned(),
+        }
+    }
+}
+
+/// A setting that cannot be.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// Tokens would expire at once, or never.
+    #[error("token_ttl_seconds is {0}, but must be from {TOKEN_TTL_MIN} to {TOKEN_TTL_MAX}")]
+    TokenTtl(u64),
+    /// The secret could be guessed.
+    #[error("node_secret must have at least {NODE_SECRET_MIN} characters")]
+    NodeSecret,
+    /// The class could not be written in an address.
+    #[error(
+        "default_class is {0:?}, but must be 1 to 64 lower-case letters, digits or hyphens, not \"stream\""
+    )]
+    DefaultClass(String),
+}
+
+impl Config {
+    /// Checks the settings; nothing is touched yet.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if !(TOKEN_TTL_MIN..=TOKEN_TTL_MAX).contains(&self.token_ttl_seconds) {
+            return Err(ConfigError::TokenTtl(self.token_ttl_seconds));
+        }
+        if !self.node_secret.is_empty() && self.node_secret.len() < NODE_SECRET_MIN {
+            return Err(ConfigError::NodeSecret);
+        }
+        if !Class::is_slug(&self.default_class) {
+            return Err(ConfigError::DefaultClass(self.default_class.clone()));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn token_ttl(&self) -> Duration {
+        Duration::from_secs(self.token_ttl_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn settings_that_cannot_be_are_named() {
+        for ttl in [0, 59, 86_401, u64::MAX] {
+            let config = Config { token_ttl_seconds: ttl, ..Config::default() };
+            assert_eq!(config.validate(), Err(ConfigError::TokenTtl(ttl)));
+        }
+        let config = Config { node_secret: "short".to_owned(), ..Config::default() };
+        assert_eq!(config.validate(), Err(ConfigError::NodeSecret));
+        for slug in ["", "stream", "Lesson", "a/b", "a b", "ä", &"a".repeat(65)] {
+            let config = Config { default_class: slug.to_owned(), ..Config::default() };
+            assert_eq!(config.validate(), Err(ConfigError::DefaultClass(slug.to_owned())));
+        }
+    }
+}

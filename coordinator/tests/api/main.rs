@@ -1,0 +1,8 @@
+//! The coordinator through its port, with the hands of a node, a student, an operator and an attacker.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod classes;
+mod doors;
+mod running;
+mod sessions;
+mod tokens;

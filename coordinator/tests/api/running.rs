@@ -1,0 +1,117 @@
+//! A coordinator that runs in a folder.
+use std::net::SocketAddr;
+use std::path::Path;
+
+use control::api::{Heartbeat, PublishRequest, StreamReport, StreamState};
+use control::{Client, ClientError};
+use coordinator::{Config, Mode, bind};
+use prometheus::Registry;
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const NODE_SECRET: &str = "the nodes' secret";
+
+pub(crate) struct Running {
+    pub(crate) base: String,
+    pub(crate) key: String,
+    pub(crate) pin: String,
+    pub(crate) secret: String,
+    pub(crate) node: Client,
+    http: reqwest::Client,
+    end: CancellationToken,
+    task: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+pub(crate) fn config(folder: &Path, mode: Mode) -> Config {
+    Config {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        data_dir: folder.to_owned(),
+        mode,
+        node_secret: NODE_SECRET.to_owned(),
+        ..Config::default()
+    }
+}
+
+pub(crate) async fn start(folder: &Path, mode: Mode) -> Running {
+    start_with(config(folder, mode)).await
+}
+
+pub(crate) async fn start_with(config: Config) -> Running {
+    let bound = bind(config, &Registry::new()).await.unwrap();
+    let base = format!("http://{}", bound.local_addr());
+    let class = bound.default_class().clone();
+    let end = CancellationToken::new();
+    Running {
+        secret: bound.node_secret().to_owned(),
+        node: Client::new(&base, bound.node_secret()).unwrap(),
+        base,
+        key: class.stream_key,
+        pin: class.pin,
+        http: reqwest::Client::builder().no_proxy().build().unwrap(),
+        task: tokio::spawn(bound.run(end.clone())),
+        end,
+    }
+}
+
+pub(crate) fn heartbeat(streams: Vec<StreamReport>) -> Heartbeat {
+    Heartbeat { node: "n1".to_owned(), started_at_ms: 1, public_url: None, whep_port: 8889, streams }
+}
+
+impl Running {
+    pub(crate) async fn stop(self) {
+        self.end.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+
+    /// Ends it in the middle of whatever it does.
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    pub(crate) async fn beat(&self, state: Option<(&str, StreamState)>) {
+        let streams = state.map(|(session, state)| StreamReport {
+            class: "lesson".to_owned(),
+            session: session.to_owned(),
+            state,
+            viewers: 3,
+            has_video: true,
+            has_audio: true,
+            width: 1280,
+            height: 720,
+            bitrate_bps: 2_000_000,
+            problems: Vec::new(),
+        });
+        self.node.heartbeat(&heartbeat(streams.into_iter().collect())).await.unwrap();
+    }
+
+    pub(crate) async fn publish(&self, name: Option<&str>, key: &str) -> Result<String, ClientError> {
+        let request = PublishRequest {
+            node: "n1".to_owned(),
+            name: name.map(str::to_owned),
+            key: key.to_owned(),
+            peer_ip: "192.0.2.7".to_owned(),
+            encoder: "phone".to_owned(),
+        };
+        self.node.authorize_publish(&request).await.map(|grant| grant.session)
+    }
+
+    /// Asks for a token with one header more.
+    pub(crate) async fn token(&self, query: &str, header: Option<(&str, &str)>) -> (u16, Value) {
+        let mut request = self.request(Method::POST, &format!("/api/token?{query}"));
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+}
