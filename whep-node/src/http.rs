@@ -4,8 +4,10 @@ mod session;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use axum::http::{HeaderMap, Method, StatusCode};
@@ -23,7 +25,7 @@ use serde::Deserialize;
 use self::reply::{Failure, SDP};
 use crate::metrics::Metrics;
 use crate::server::Config;
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, random_text};
 use crate::stream::Streams;
 use crate::viewer::{Journal, now_ms};
 
@@ -31,6 +33,10 @@ use crate::viewer::{Journal, now_ms};
 pub(crate) const DEFAULT_ALIAS: &str = "stream";
 /// Characters of a browser's name that are kept.
 const USER_AGENT_MAX: usize = 256;
+/// Random characters of the name under which a viewer is reported.
+const REPORT_ID_LEN: usize = 24;
+/// From a request's head to its answer: the coordinator may be asked for its keys (3 s), and a phone sends 7 kB.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Binds a viewer's sources together in its answer.
 const CNAME: &str = "lectern";
 
@@ -86,7 +92,7 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// What concerns every request: the rate limit, CORS, and the count.
+/// What concerns every request: the rate limit, the time limit, CORS, and the count.
 async fn around(
     State(app): Shared,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -95,9 +101,13 @@ async fn around(
 ) -> Response {
     let method = request.method().clone();
     let is_costly = matches!(method, Method::POST | Method::PATCH | Method::DELETE);
-    let may_pass = !is_costly || app.limiter.take(peer.ip(), std::time::Instant::now());
-    let mut response =
-        if may_pass { next.run(request).await } else { Failure::too_many_requests().into_response() };
+    let may_pass = !is_costly || app.limiter.take(peer.ip(), Instant::now());
+    let mut response = if may_pass {
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
+        answer.unwrap_or_else(|_| Failure::timeout().into_response())
+    } else {
+        Failure::too_many_requests().into_response()
+    };
     reply::allow_other_origins(&mut response);
     let status = response.status();
     app.metrics.requests.with_label_values(&[reply::method_label(&method), status.as_str()]).inc();
@@ -107,11 +117,13 @@ async fn around(
 /// The endpoint of one class.
 async fn endpoint(
     State(app): Shared,
-    Path(stream): Path<String>,
-    Query(parameters): Query<Parameters>,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<Parameters>, QueryRejection>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
+    let Ok(Path(stream)) = path else { return Failure::not_found().into_response() };
+    let Ok(Query(parameters)) = query else { return Failure::bad_query().into_response() };
     let (head, body) = request.into_parts();
     match head.method {
         Method::POST => {
@@ -173,7 +185,9 @@ impl Call<'_> {
         let remote = answer.terms.remote.clone();
         let (id, etag, displaced) = app.sessions.insert(viewer, self.stream, &claims.jti, remote);
         displaced.into_iter().for_each(|viewer| app.engine.remove(viewer));
-        app.journal.on_joined(viewer, &id, self.joined(&id, &open.session, &claims));
+        // The session's id is the permission to end it, so reports and tables know the viewer by another name.
+        let report_id = random_text(REPORT_ID_LEN);
+        app.journal.on_joined(viewer, &report_id, self.joined(&report_id, &open.session, &claims));
         if app.engine.add(seat, open.id, answer.terms).is_err() {
             app.sessions.remove_viewer(viewer);
             return Err(Failure::overloaded());

@@ -6,6 +6,8 @@ mod answer;
 mod codec;
 mod fragment;
 mod offer;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -44,6 +46,7 @@ impl Fingerprint {
         let mut pairs = text.split(':');
         for byte in &mut hash {
             let pair = pairs.next().filter(|pair| pair.len() == 2)?;
+            pair.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some(())?;
             *byte = u8::from_str_radix(pair, 16).ok()?;
         }
         pairs.next().is_none().then_some(Self(hash))
@@ -165,6 +168,9 @@ pub enum OfferError {
     /// The viewer wants to be the DTLS server as well.
     #[error("the offer says a=setup:passive, which is our part; use actpass or active")]
     BothPassive,
+    /// Picture and sound would need a transport each, and a viewer has one.
+    #[error("the offer has several media sections and no a=group:BUNDLE")]
+    NotBundled,
     /// The stream has a picture, the offer a video section, but none of H.264 in packetisation mode 1.
     #[error("the offer has no H.264 with packetization-mode=1 that can carry this stream")]
     NoH264,

@@ -55,6 +55,14 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, "Not allowed", "the token is not for this class")
     }
 
+    pub(super) fn bad_query() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Query not usable", "a parameter of the URL is there twice")
+    }
+
+    pub(super) fn timeout() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "Too slow", "the request did not arrive in time")
+    }
+
     pub(super) fn bad_offer(detail: &str) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Offer not usable", detail)
     }

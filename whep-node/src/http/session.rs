@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{CONTENT_TYPE, IF_MATCH};
 use axum::http::{HeaderMap, Method, StatusCode};
@@ -16,12 +17,15 @@ const METHODS: &str = "PATCH, DELETE, GET, HEAD, OPTIONS";
 /// Knowing the URL is the permission (the session's id cannot be guessed): players send no token here.
 pub(super) async fn serve(
     State(app): State<Arc<App>>,
-    Path((stream, session)): Path<(String, String)>,
-    Query(parameters): Query<Parameters>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    query: Result<Query<Parameters>, QueryRejection>,
     method: Method,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
+    let Ok(Path((stream, session))) = path else { return Failure::not_found().into_response() };
+    let Ok(Query(parameters)) = query else { return Failure::bad_query().into_response() };
+    let Ok(body) = body else { return Failure::bad_fragment().into_response() };
     let is_beacon = method == Method::POST && parameters.method.as_deref() == Some("DELETE");
     let outcome = match method {
         Method::PATCH => patch(&app, &stream, &session, &headers, &body),
@@ -51,12 +55,12 @@ fn patch(app: &App, stream: &str, id: &str, headers: &HeaderMap, body: &[u8]) ->
     }
     let fragment =
         std::str::from_utf8(body).ok().and_then(Fragment::parse).ok_or_else(Failure::bad_fragment)?;
-    match fragment.credentials {
+    match fragment.credentials.clone() {
         Some(remote) if remote != session.remote => {
             let local = app.engine.restart(session.viewer).map_err(|_| Failure::not_found())?;
             let etag = app.sessions.on_restart(id, remote).ok_or_else(Failure::not_found)?;
             tracing::info!("viewer restarts ICE");
-            Ok(reply::restarted(&etag, Fragment::write_restart(&local, app.engine.candidates())))
+            Ok(reply::restarted(&etag, fragment.answer(&local, app.engine.candidates())))
         }
         // We are ICE-lite: the viewer's candidates reveal themselves by its checks.
         _ => Ok(reply::empty(StatusCode::NO_CONTENT)),

@@ -67,7 +67,14 @@ impl Offer {
         if local.video.is_some() && receives_video && !gets_video {
             return Err(OfferError::NoH264);
         }
-        let (transport, _) = accepted().next().ok_or(OfferError::NothingToSend)?;
+        let mut transports = accepted().map(|(section, _)| section);
+        let first = transports.clone().next().ok_or(OfferError::NothingToSend)?;
+        if self.bundle.is_empty() && transports.clone().count() > 1 {
+            return Err(OfferError::NotBundled);
+        }
+        let is_tagged =
+            |section: &&Section| self.tagged().is_some_and(|tagged| std::ptr::eq(tagged, *section));
+        let transport = transports.find(is_tagged).unwrap_or(first);
         let remote = self.credentials(transport)?;
         let remote_fingerprint = self.fingerprint(transport)?;
         if self.is_passive(transport) {
@@ -115,13 +122,13 @@ impl Offer {
     /// transport on; libwebrtc then fails to set up RTCP multiplexing. So it stays, without media.
     fn keep_transport<'a>(&'a self, fates: &mut [Fate<'a>]) {
         let has_media = fates.iter().any(|fate| matches!(fate, Fate::Video(..) | Fate::Audio(..)));
-        let Some(tagged) = self.bundle.first().filter(|_| has_media) else { return };
+        let Some(tagged) = self.tagged().filter(|_| has_media) else { return };
         for (section, fate) in self.sections.iter().zip(fates) {
-            if section.mid.as_ref() == Some(tagged)
+            if std::ptr::eq(section, tagged)
                 && matches!(fate, Fate::Rejected)
                 && matches!(section.kind, Kind::Video | Kind::Audio)
                 && !section.is_rejected
-                && let Some(codec) = section.codecs.first()
+                && let Some(codec) = section.codecs.iter().find(|codec| codec.encoding().is_some())
             {
                 *fate = Fate::Idle(codec);
             }
@@ -175,13 +182,12 @@ fn write_section(sdp: &mut String, section: &Section, fate: &Fate<'_>, local: &L
             line(sdp, format_args!("a=inactive"));
         }
         Fate::Idle(codec) => {
-            let mid = section.mid.as_deref().unwrap_or_default();
-            write_head(sdp, section, local, mid, "inactive", [Some(codec.pt), None]);
-            line(sdp, format_args!("a=rtpmap:{} {}", codec.pt, codec.encoding()));
+            write_head(sdp, section, local, "inactive", [Some(codec.pt), None]);
+            line(sdp, format_args!("a=rtpmap:{} {}", codec.pt, codec.encoding().unwrap_or_default()));
         }
         Fate::Video(codec, terms) => {
             let rtx = terms.rtx.map(|rtx| rtx.pt);
-            write_head(sdp, section, local, &terms.mid, "sendonly", [Some(terms.pt), rtx]);
+            write_head(sdp, section, local, "sendonly", [Some(terms.pt), rtx]);
             let level = local.video.map_or(0x1f, |[_, _, level]| level);
             line(sdp, format_args!("a=rtpmap:{} H264/90000", terms.pt));
             line(sdp, format_args!("a=fmtp:{} {}", terms.pt, codec.h264_answer(level)));
@@ -205,7 +211,7 @@ fn write_section(sdp: &mut String, section: &Section, fate: &Fate<'_>, local: &L
             }
         }
         Fate::Audio(terms) => {
-            write_head(sdp, section, local, &terms.mid, "sendonly", [Some(terms.pt), None]);
+            write_head(sdp, section, local, "sendonly", [Some(terms.pt), None]);
             line(sdp, format_args!("a=rtpmap:{} opus/48000/2", terms.pt));
             // RFC 7587, section 6.1: what we send may be stereo, and carries in-band FEC if the encoder adds it.
             line(sdp, format_args!("a=fmtp:{} minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1", terms.pt));
@@ -215,14 +221,7 @@ fn write_section(sdp: &mut String, section: &Section, fate: &Fate<'_>, local: &L
 }
 
 /// What both kinds of section begin with: the same transport for both, once for each as RFC 9429, section 5.3.1 wants.
-fn write_head(
-    sdp: &mut String,
-    section: &Section,
-    local: &Local<'_>,
-    mid: &str,
-    direction: &str,
-    pts: [Option<u8>; 2],
-) {
+fn write_head(sdp: &mut String, section: &Section, local: &Local<'_>, direction: &str, pts: [Option<u8>; 2]) {
     let formats: Vec<String> = pts.iter().flatten().map(u8::to_string).collect();
     line(sdp, format_args!("m={} 9 {} {}", section.media, section.protocol, formats.join(" ")));
     line(sdp, format_args!("c=IN IP4 0.0.0.0"));
@@ -235,14 +234,18 @@ fn write_head(
     line(sdp, format_args!("a=ice-pwd:{}", local.credentials.pwd));
     line(sdp, format_args!("a=fingerprint:sha-256 {}", local.fingerprint));
     line(sdp, format_args!("a=setup:passive"));
-    line(sdp, format_args!("a=mid:{mid}"));
+    if let Some(mid) = &section.mid {
+        line(sdp, format_args!("a=mid:{mid}"));
+    }
     line(sdp, format_args!("a={direction}"));
     if direction == "sendonly" {
         line(sdp, format_args!("a=msid:{} {}", local.cname, section.media));
     }
     line(sdp, format_args!("a=rtcp-mux"));
     line(sdp, format_args!("a=rtcp-mux-only"));
-    line(sdp, format_args!("a=rtcp-rsize"));
+    if section.has_reduced_rtcp {
+        line(sdp, format_args!("a=rtcp-rsize"));
+    }
 }
 
 fn write_source(sdp: &mut String, ssrc: u32, track: &str, local: &Local<'_>) {

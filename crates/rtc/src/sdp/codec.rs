@@ -1,4 +1,5 @@
 //! Codecs and header extensions of an offer, and which of them carries the stream.
+use super::offer::is_token;
 
 /// Bytes of a codec's parameters that are kept; the answer repeats some of them.
 const FMTP_LEN_MAX: usize = 256;
@@ -26,16 +27,12 @@ impl Codec {
         Some(Self { pt, ..Self::default() })
     }
 
-    pub(super) fn is(&self, format: &str) -> bool {
-        format.parse() == Ok(self.pt)
-    }
-
     pub(super) fn on_attribute(&mut self, name: &str, value: &str) {
         match (name, value.trim()) {
             ("rtpmap", value) => {
                 let mut parts = value.split('/');
-                self.name =
-                    parts.next().filter(|name| name.len() <= NAME_LEN_MAX).unwrap_or("").to_ascii_lowercase();
+                let name = parts.next().filter(|name| name.len() <= NAME_LEN_MAX && is_token(name));
+                self.name = name.unwrap_or("").to_ascii_lowercase();
                 self.rate = parts.next().and_then(|rate| rate.parse().ok()).unwrap_or(0);
                 self.channels = parts.next().and_then(|channels| channels.parse().ok());
             }
@@ -47,10 +44,10 @@ impl Codec {
         }
     }
 
-    /// Name, rate and channels as an `a=rtpmap` line has them.
-    pub(super) fn encoding(&self) -> String {
+    /// Name, rate and channels as an `a=rtpmap` line has them; `None` for a payload type that has no such line.
+    pub(super) fn encoding(&self) -> Option<String> {
         let channels = self.channels.map(|channels| format!("/{channels}")).unwrap_or_default();
-        format!("{}/{}{channels}", self.name, self.rate)
+        (!self.name.is_empty()).then(|| format!("{}/{}{channels}", self.name, self.rate))
     }
 
     fn parameter(&self, name: &str) -> Option<&str> {
@@ -101,17 +98,31 @@ impl Codec {
 /// High decode both all the same, as long as there are no B-frames.
 pub(super) fn choose_h264(codecs: &[Codec], stream: [u8; 3]) -> Option<&Codec> {
     let rank = |codec: &Codec| match (codec.profile(), stream) {
-        ([profile, constraints, _], [wanted, wanted_constraints, _])
-            if profile == wanted && constraints & 0x40 == wanted_constraints & 0x40 =>
-        {
-            0
-        }
-        ([0x42, constraints, _], _) if constraints & 0x40 != 0 => 1,
+        (offered, stream) if Profile::of(offered) == Profile::of(stream) => 0,
+        (offered, _) if Profile::of(offered) == Profile::ConstrainedBaseline => 1,
         ([0x42, ..], _) => 2,
-        ([profile, ..], [wanted, ..]) if profile == wanted => 3,
-        _ => 4,
+        _ => 3,
     };
     codecs.iter().filter(|codec| codec.is_h264()).min_by_key(|codec| rank(codec))
+}
+
+/// What the first two bytes of a profile-level-id mean together (RFC 6184, section 8.1, table 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Profile {
+    ConstrainedBaseline,
+    /// Any other, by its `profile_idc`; the constraint flags then promise nothing that a decoder could use.
+    Other(u8),
+}
+
+impl Profile {
+    fn of([profile, constraints, _]: [u8; 3]) -> Self {
+        match profile {
+            0x42 if constraints & 0x40 != 0 => Self::ConstrainedBaseline,
+            0x4d if constraints & 0x80 != 0 => Self::ConstrainedBaseline,
+            0x58 if constraints & 0xc0 == 0xc0 => Self::ConstrainedBaseline,
+            _ => Self::Other(profile),
+        }
+    }
 }
 
 pub(super) fn rtx_of(codecs: &[Codec], pt: u8) -> Option<u8> {

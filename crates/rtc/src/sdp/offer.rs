@@ -34,6 +34,8 @@ pub(super) struct Section {
     pub(super) is_rejected: bool,
     pub(super) mid: Option<String>,
     pub(super) direction: Direction,
+    /// RTCP need not come in compound packets (RFC 5506).
+    pub(super) has_reduced_rtcp: bool,
     pub(super) attributes: Attributes,
     pub(super) codecs: Vec<Codec>,
     pub(super) extensions: Vec<Extension>,
@@ -64,7 +66,8 @@ pub(super) struct Attributes {
     pub(super) ufrag: Option<String>,
     pub(super) pwd: Option<String>,
     pub(super) fingerprint: Option<Fingerprint>,
-    pub(super) is_passive: bool,
+    /// What `a=setup` says, where there is one.
+    pub(super) is_passive: Option<bool>,
 }
 
 impl Offer {
@@ -96,28 +99,41 @@ impl Offer {
         if let Some(section) = self.sections.last_mut() {
             section.on_attribute(attribute);
         } else if let Some(tags) = attribute.strip_prefix("group:BUNDLE") {
-            self.bundle = tags.split_whitespace().map(str::to_owned).take(SECTIONS_MAX).collect();
+            // One transport means one group; sections of a second one are rejected.
+            if self.bundle.is_empty() {
+                self.bundle = tags.split_whitespace().map(str::to_owned).take(SECTIONS_MAX).collect();
+            }
         } else {
             self.session.on_attribute(attribute);
         }
     }
 
-    /// The transport of the whole bundle: a section's own values, else the session's.
+    /// The section that the group names first; its transport is the group's (RFC 9143, section 7.2).
+    pub(super) fn tagged(&self) -> Option<&Section> {
+        let tag = self.bundle.first()?;
+        self.sections.iter().find(|section| section.mid.as_ref() == Some(tag))
+    }
+
+    /// The viewer's credentials, for the transport that `section` stands for.
     pub(super) fn credentials(&self, section: &Section) -> Result<Credentials, OfferError> {
-        let ufrag = section.attributes.ufrag.as_ref().or(self.session.ufrag.as_ref());
-        let pwd = section.attributes.pwd.as_ref().or(self.session.pwd.as_ref());
-        match (ufrag, pwd) {
-            (Some(ufrag), Some(pwd)) => Ok(Credentials { ufrag: ufrag.clone(), pwd: pwd.clone() }),
-            _ => Err(OfferError::NoCredentials),
-        }
+        self.find(section, Attributes::credentials).ok_or(OfferError::NoCredentials)
     }
 
+    /// The viewer's certificate, for the transport that `section` stands for.
     pub(super) fn fingerprint(&self, section: &Section) -> Result<Fingerprint, OfferError> {
-        section.attributes.fingerprint.or(self.session.fingerprint).ok_or(OfferError::NoFingerprint)
+        self.find(section, |attributes| attributes.fingerprint).ok_or(OfferError::NoFingerprint)
     }
 
+    /// Whether the viewer wants to be the DTLS server.
     pub(super) fn is_passive(&self, section: &Section) -> bool {
-        section.attributes.is_passive || self.session.is_passive
+        self.find(section, |attributes| attributes.is_passive).unwrap_or(false)
+    }
+
+    /// A value of the transport: the section's own, else the tagged section's, for bundle-only sections leave theirs
+    /// out (RFC 9143, section 7.1.3), else the session's.
+    fn find<T>(&self, section: &Section, value: impl Fn(&Attributes) -> Option<T>) -> Option<T> {
+        let tagged = self.tagged().unwrap_or(section);
+        [&section.attributes, &tagged.attributes, &self.session].into_iter().find_map(value)
     }
 }
 
@@ -155,7 +171,8 @@ impl Section {
     fn on_attribute(&mut self, attribute: &str) {
         let (name, value) = attribute.split_once(':').unwrap_or((attribute, ""));
         match name {
-            "mid" if value.len() <= MID_LEN_MAX && is_token(value) => self.mid = Some(value.to_owned()),
+            "mid" if is_mid(value) => self.mid = Some(value.to_owned()),
+            "rtcp-rsize" => self.has_reduced_rtcp = true,
             "bundle-only" => self.is_rejected = false,
             "sendrecv" => self.direction = Direction::SendRecv,
             "sendonly" => self.direction = Direction::SendOnly,
@@ -163,7 +180,8 @@ impl Section {
             "inactive" => self.direction = Direction::Inactive,
             "rtpmap" | "fmtp" | "rtcp-fb" => {
                 let Some((format, rest)) = value.split_once(' ') else { return };
-                for codec in self.codecs.iter_mut().filter(|codec| format == "*" || codec.is(format)) {
+                let (pt, is_for_all) = (format.parse().ok(), format == "*");
+                for codec in self.codecs.iter_mut().filter(|codec| is_for_all || Some(codec.pt) == pt) {
                     codec.on_attribute(name, rest);
                 }
             }
@@ -181,35 +199,49 @@ impl Section {
 }
 
 impl Attributes {
+    /// Both halves, which always stand together (RFC 8839, section 5.4).
+    fn credentials(&self) -> Option<Credentials> {
+        Some(Credentials { ufrag: self.ufrag.clone()?, pwd: self.pwd.clone()? })
+    }
+
     fn on_attribute(&mut self, attribute: &str) {
         let Some((name, value)) = attribute.split_once(':') else { return };
         match name {
-            "ice-ufrag" if UFRAG_LEN.contains(&value.len()) && value.bytes().all(is_ice_char) => {
-                self.ufrag = Some(value.to_owned());
-            }
-            "ice-pwd" if PWD_LEN.contains(&value.len()) && value.bytes().all(is_ice_char) => {
-                self.pwd = Some(value.to_owned());
-            }
+            "ice-ufrag" if is_ufrag(value) => self.ufrag = Some(value.to_owned()),
+            "ice-pwd" if is_pwd(value) => self.pwd = Some(value.to_owned()),
+            // Hashes stand side by side (RFC 8122, section 5); aiortc sends three.
             "fingerprint" => {
                 if let Some((hash, text)) = value.split_once(' ')
                     && hash.eq_ignore_ascii_case("sha-256")
                 {
-                    self.fingerprint = Fingerprint::parse(text.trim());
+                    self.fingerprint = self.fingerprint.or_else(|| Fingerprint::parse(text.trim()));
                 }
             }
-            "setup" => self.is_passive = value == "passive",
+            "setup" => self.is_passive = Some(value == "passive"),
             _ => {}
         }
     }
 }
 
+pub(super) fn is_ufrag(text: &str) -> bool {
+    UFRAG_LEN.contains(&text.len()) && text.bytes().all(is_ice_char)
+}
+
+pub(super) fn is_pwd(text: &str) -> bool {
+    PWD_LEN.contains(&text.len()) && text.bytes().all(is_ice_char)
+}
+
+pub(super) fn is_mid(text: &str) -> bool {
+    text.len() <= MID_LEN_MAX && is_token(text)
+}
+
 /// RFC 8839, section 5.1: the characters of candidates and credentials. Real players add `-` and `_`.
-pub(super) fn is_ice_char(byte: u8) -> bool {
+fn is_ice_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
 }
 
 /// RFC 8866, section 9: what a name may be made of. Nothing else of an offer comes back in an answer.
-fn is_token(word: &str) -> bool {
+pub(super) fn is_token(word: &str) -> bool {
     !word.is_empty()
         && word.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b':' | b'/' | b'='))
 }
