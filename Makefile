@@ -21,7 +21,7 @@ demo: ## Publishes the bundled lesson into the server that `make run` started.
 
 test: setup test-rust test-page test-e2e ## Sets up and runs every test, those in Chromium included.
 
-setup:
+setup: ## Installs what building and testing need.
 	@scripts/setup.sh test
 
 test-rust: setup

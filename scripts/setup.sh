@@ -59,8 +59,8 @@ install_node_modules() {
 
 build_page() {
     local newer
-    newer=$(find frontend/src frontend/public frontend/index.html frontend/vite.config.ts frontend/package-lock.json \
-        -newer frontend/dist/index.html 2>/dev/null | head -n 1 || true)
+    newer=$(find frontend/src frontend/public frontend/index.html frontend/vite.config.ts frontend/svelte.config.js \
+        frontend/package-lock.json -newer frontend/dist/index.html 2>/dev/null | head -n 1 || true)
     if [ ! -f frontend/dist/index.html ] || [ -n "$newer" ]; then
         say "building the web page"
         (cd frontend && npm run --silent build >&2)

@@ -9,7 +9,7 @@ use hub::Hub;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::heartbeat::{Reporter, now_ms};
 use crate::welcome::{self, Addresses};
 
@@ -78,7 +78,7 @@ impl Arguments {
 
 /// Runs until Ctrl-C.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let mut config = config::load(arguments.config.as_deref())?;
+    let mut config: Config = node::config::load(arguments.config.as_deref())?;
     arguments.apply(&mut config);
     let drain = node::drain::on_signal()?;
     let process = Process::bind(config).await?;

@@ -1,4 +1,5 @@
 //! The WHEP checklist against the real program: draft-ietf-wish-whep and RFC 9725.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 use std::time::{Duration, Instant};
 
 use reqwest::header::{HeaderMap, HeaderName};
@@ -247,17 +248,11 @@ async fn tokens_are_needed_and_checked() {
 }
 
 #[tokio::test]
-async fn an_expired_token_and_one_of_another_server_are_refused() {
+async fn a_token_of_another_server_is_refused() {
     let room = Room::with_lesson().await;
     let foreign = Room::empty(&[]).token().await;
     let refused = room.offer().await.headers(bearer(&foreign)).send().await.unwrap();
     assert_problem(refused, 401).await;
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "[coordinator]\ntoken_ttl_seconds = 0\n").unwrap();
-    let short = Room::empty(&["--config", file.path().to_str().unwrap()]);
-    let token = short.token().await;
-    let claims: Value = serde_json::from_slice(&decode(token.split('.').nth(1).unwrap())).unwrap();
-    assert_eq!(claims["exp"], claims["iat"], "it is born expired; the leeway of 30 s still takes it");
 }
 
 /// Replaces the header, where `bearer_auth` would add a second one.
@@ -265,20 +260,6 @@ fn bearer(token: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
     headers
-}
-
-/// Base64 for URLs, without padding.
-fn decode(text: &str) -> Vec<u8> {
-    let value = |byte: u8| match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'-' => 62,
-        _ => 63,
-    };
-    let bits = text.bytes().flat_map(|byte| (0..6).rev().map(move |bit| value(byte) >> bit & 1));
-    let bits: Vec<u8> = bits.collect();
-    bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | bit)).collect()
 }
 
 #[tokio::test]

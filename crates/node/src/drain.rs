@@ -22,3 +22,52 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     });
     Ok(drain)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    fn send_signal(name: &str, process: u32) {
+        assert!(Command::new("kill").args([name, &process.to_string()]).status().unwrap().success());
+    }
+
+    /// Not a test but the process of one: it drains, and never comes to an end by itself.
+    #[tokio::test]
+    #[ignore = "started by the tests below"]
+    async fn a_process_that_hangs() {
+        let drain = on_signal().unwrap();
+        println!("listening");
+        drain.cancelled().await;
+        println!("draining");
+        std::future::pending::<()>().await;
+    }
+
+    /// The exit code of that process after the same signal twice.
+    fn signalled_twice(name: &str) -> Option<i32> {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "drain::tests::a_process_that_hangs", "--ignored", "--nocapture"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        for line in lines {
+            if line.ends_with("listening") || line.ends_with("draining") {
+                send_signal(name, child.id());
+            }
+        }
+        child.wait().unwrap().code()
+    }
+
+    #[test]
+    fn the_first_interrupt_drains_and_the_second_ends_at_once() {
+        assert_eq!(signalled_twice("-INT"), Some(130));
+    }
+
+    #[test]
+    fn the_first_termination_drains_and_the_second_ends_at_once() {
+        assert_eq!(signalled_twice("-TERM"), Some(130));
+    }
+}

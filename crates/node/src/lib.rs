@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod config;
 pub mod drain;
 pub mod limiter;
 pub mod telemetry;

@@ -11,13 +11,23 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging to the standard error. `filter` is in the form of `tracing_subscriber`'s `EnvFilter`.
+/// What is logged when the filter cannot be read.
+const FALLBACK: &str = "info";
+
+/// Starts logging to the standard error. `filter` is in the form of `tracing_subscriber`'s `EnvFilter`; one that cannot
+/// be read is complained of and replaced by `info`, because a typing error must not keep a lesson from beginning.
 pub fn init(format: Format, filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let parsed = EnvFilter::try_new(filter);
+    let complaint = parsed.as_ref().err().map(ToString::to_string);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(parsed.unwrap_or_else(|_| EnvFilter::new(FALLBACK)))
+        .with_writer(std::io::stderr);
     // A second call, as tests in one process make, changes nothing.
     let _ = match format {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().try_init(),
     };
+    if let Some(complaint) = complaint {
+        tracing::warn!(filter, complaint, "the log filter cannot be read");
+    }
 }

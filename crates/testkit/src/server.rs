@@ -94,7 +94,8 @@ fn launch(
     let mut command = Command::new(program);
     command.arg("up").args(["--bind", "127.0.0.1"]).current_dir(folder);
     command.arg("--data-dir").arg(folder.join("data")).arg("--ready-file").arg(&ready_file);
-    let ports: [(&str, fn(&Addresses) -> SocketAddr); 5] = [
+    type Port = fn(&Addresses) -> SocketAddr;
+    let ports: [(&str, Port); 5] = [
         ("--http-port", |a| a.http),
         ("--rtmp-port", |a| a.rtmp),
         ("--whep-port", |a| a.whep),

@@ -29,7 +29,6 @@ export interface Security {
 export interface Transport {
   iceUfrag: string;
   certificates: string[];
-  pairChanges: number;
   ssrcs: number[];
 }
 
@@ -87,7 +86,6 @@ export function transport(stats: readonly Stat[]): Transport {
   return {
     iceUfrag: String(found['iceLocalUsernameFragment']),
     certificates: [String(found['localCertificateId']), String(found['remoteCertificateId'])],
-    pairChanges: number(found, 'selectedCandidatePairChanges'),
     ssrcs: inbound.map((stat) => number(stat, 'ssrc')).sort((a, b) => a - b),
   };
 }

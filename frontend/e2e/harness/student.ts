@@ -27,6 +27,13 @@ export class Student {
           window.e2eConnections.push(this);
         }
       };
+      // What a page asks for while it is being left is seen by nobody outside it, so it leaves a note.
+      const ask = window.fetch;
+      window.fetch = (resource, options) => {
+        if (options?.method === 'DELETE' && options.keepalive)
+          sessionStorage.setItem('farewell', String(resource));
+        return ask(resource, options);
+      };
     });
     const student = new Student(context, await context.newPage());
     await student.page.goto(server.ready.watch_url);
@@ -87,6 +94,11 @@ export class Student {
   /** How many connections the page has made since it was opened. */
   connections(): Promise<number> {
     return this.page.evaluate(() => window.e2eConnections.length);
+  }
+
+  /** The session that the page last deleted in a way that outlives it, as the next page of the same site knows it. */
+  farewell(): Promise<string | null> {
+    return this.page.evaluate(() => sessionStorage.getItem('farewell'));
   }
 
   async playback(): Promise<Playback> {

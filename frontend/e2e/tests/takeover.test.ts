@@ -16,6 +16,10 @@ test('a viewer stays connected while the phone reconnects beside a connection th
   const hanging = teach(LESSONS.baseline);
   await server.untilLive();
   await probe.join(server);
+  await until('picture and sound', async () => {
+    const { framesDecoded, samplesReceived } = await probe.playback();
+    return framesDecoded > 0 && samplesReceived > 0 ? true : undefined;
+  });
   const before = await probe.transport();
 
   hanging.signal('SIGSTOP');
