@@ -29,6 +29,10 @@ const RESENDS_PER_SECOND: u32 = 1500;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The clock of Opus in RTP (RFC 7587, section 4.1).
 const AUDIO_CLOCK_HZ: u32 = 48_000;
+/// How far sound may come behind its picture. Players hold the picture back until its sound is there, which takes this
+/// much longer: an AAC frame must be full, encoders write sound in lumps of a picture's length, and a player buffers
+/// them. Nobody notices 125 ms (ITU-R BT.1359-1), and broadcasters allow themselves 60 (EBU R37).
+const SOUND_BEHIND: MediaTime = MediaTime::from_millis(45);
 /// The longest step between two packets of sound that is not a silence.
 const AUDIO_STEP_MAX: MediaTime = MediaTime::from_millis(20);
 
@@ -264,8 +268,10 @@ impl Viewer {
             .video
             .as_ref()
             .map(|video| (video.terms.ssrc, video.sequence.timestamp_at(time), video.source));
+        let sound_time = time - SOUND_BEHIND;
         let audio = self.audio.as_ref().map(|audio| {
-            (audio.terms.ssrc, low32(time.ticks(AUDIO_CLOCK_HZ)).wrapping_add(audio.offset), audio.source)
+            let rtp = low32(sound_time.ticks(AUDIO_CLOCK_HZ)).wrapping_add(audio.offset);
+            (audio.terms.ssrc, rtp, audio.source)
         });
         for (ssrc, rtp, source) in video.into_iter().chain(audio) {
             let start = out.batch.arena.len();
