@@ -6,7 +6,6 @@ use str0m_proto::crypto::DtlsVersion;
 use str0m_proto::crypto::dtls::{DtlsCert, DtlsInstance, DtlsOutput};
 use thiserror::Error;
 
-use crate::batch::{Batch, Path};
 use crate::sdp::Fingerprint;
 use crate::srtp::{Srtp, SrtpError};
 
@@ -14,6 +13,9 @@ use crate::srtp::{Srtp, SrtpError};
 const RECORD_MAX: usize = 1200;
 /// Room for anything the machine gives out at once; certificates of peers are the largest.
 const OUTPUT_MAX: usize = 16 << 10;
+
+/// Datagrams for the viewer, in their order.
+pub(crate) type Flight = Vec<Vec<u8>>;
 
 /// Why the handshake, or the session after it, is over.
 #[derive(Debug, Error)]
@@ -57,14 +59,19 @@ pub(crate) struct Dtls {
 }
 
 impl Dtls {
-    pub(crate) fn new(now: Instant, identity: &Identity, expected: Fingerprint) -> Result<Self, DtlsError> {
+    pub(crate) fn new(
+        now: Instant,
+        identity: &Identity,
+        expected: Fingerprint,
+    ) -> Result<Box<Self>, DtlsError> {
         let provider = str0m_aws_lc_rs::default_provider().dtls_provider;
         let mut inner = provider
             .new_dtls(&identity.certificate, now, DtlsVersion::Dtls12, Some(RECORD_MAX))
             .map_err(|error| DtlsError::Handshake(error.to_string()))?;
         inner.set_active(false);
         inner.handle_timeout(now).map_err(|error| DtlsError::Handshake(error.to_string()))?;
-        Ok(Self { inner, expected, is_peer_known: false, keys: None, is_connected: false, deadline: now })
+        let keys = None;
+        Ok(Box::new(Self { inner, expected, is_peer_known: false, keys, is_connected: false, deadline: now }))
     }
 
     /// Feeds one datagram and writes what it leads to. Returns the keys once, when the peer is known and the handshake
@@ -72,12 +79,11 @@ impl Dtls {
     pub(crate) fn on_datagram(
         &mut self,
         datagram: &[u8],
-        path: Path,
-        batch: &mut Batch,
+        flight: &mut Flight,
     ) -> Result<Option<Srtp>, DtlsError> {
         // A single bad datagram must not end a session: anybody can send one from a forged address.
         let outcome = self.inner.handle_packet(datagram);
-        let keys = self.drain(Some(path), batch)?;
+        let keys = self.drain(flight)?;
         match outcome {
             Err(error) if !self.is_connected && keys.is_none() => {
                 Err(DtlsError::Handshake(error.to_string()))
@@ -90,31 +96,26 @@ impl Dtls {
     pub(crate) fn on_timeout(
         &mut self,
         now: Instant,
-        path: Option<Path>,
-        batch: &mut Batch,
+        flight: &mut Flight,
     ) -> Result<Option<Srtp>, DtlsError> {
         let outcome = self.inner.handle_timeout(now);
-        let keys = self.drain(path, batch)?;
+        let keys = self.drain(flight)?;
         outcome.map_err(|error| DtlsError::Handshake(error.to_string()))?;
         Ok(keys)
     }
 
     /// Tells the viewer that the session is over.
-    pub(crate) fn close(&mut self, path: Option<Path>, batch: &mut Batch) {
+    pub(crate) fn close(&mut self, flight: &mut Flight) {
         if self.inner.close().is_ok() {
-            let _ = self.drain(path, batch);
+            let _ = self.drain(flight);
         }
     }
 
-    fn drain(&mut self, path: Option<Path>, batch: &mut Batch) -> Result<Option<Srtp>, DtlsError> {
+    fn drain(&mut self, flight: &mut Flight) -> Result<Option<Srtp>, DtlsError> {
         let mut buffer = vec![0; OUTPUT_MAX];
         loop {
             match self.inner.poll_output(&mut buffer) {
-                DtlsOutput::Packet(packet) => {
-                    if let Some(path) = path {
-                        batch.push(packet, path);
-                    }
-                }
+                DtlsOutput::Packet(packet) => flight.push(packet.to_vec()),
                 DtlsOutput::BufferTooSmall { .. } => {
                     return Err(DtlsError::Handshake("an output larger than any record".to_owned()));
                 }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::counters::Counters;
 use crate::dtls::Identity;
+use crate::handshake::{Handshaker, JOBS_MAX};
 use crate::sdp::{Candidate, Credentials, Fingerprint, Ssrcs, Terms, Transport};
 use crate::shard::{Bound, Shard};
 use crate::viewer::ViewerStats;
@@ -215,7 +216,7 @@ pub(crate) struct Shared {
 /// The engine with its sockets held and nothing running.
 #[derive(Debug)]
 pub struct Engine {
-    shards: Vec<Shard>,
+    shards: Vec<(Shard, Handshaker)>,
     handle: EngineHandle,
     address: SocketAddr,
 }
@@ -261,7 +262,12 @@ impl Engine {
             .into_iter()
             .enumerate()
             .map(|(index, (bound, commands, frames))| {
-                Shard::new(index, bound, commands, frames, Arc::clone(&shared))
+                let (jobs, jobs_in) = sync_channel(JOBS_MAX);
+                let (done, done_in) = sync_channel(JOBS_MAX);
+                let waker = bound.waker();
+                let handshaker = Handshaker { jobs: jobs_in, done, waker, shared: Arc::clone(&shared) };
+                let beside = (jobs, done_in);
+                (Shard::new(index, bound, commands, frames, beside, Arc::clone(&shared)), handshaker)
             })
             .collect();
         Ok((Self { shards, handle: EngineHandle(shared), address: listen }, events_in))
@@ -282,7 +288,10 @@ impl Engine {
         let Self { shards, handle, .. } = self;
         drop(handle);
         let mut threads = Vec::new();
-        for shard in shards {
+        for (shard, handshaker) in shards {
+            let beside = thread::Builder::new().name(format!("handshake-{}", shard.index()));
+            // It ends when its shard does.
+            beside.spawn(move || handshaker.run())?;
             let thread = thread::Builder::new().name(format!("shard-{}", shard.index()));
             let (done, ended) = tokio::sync::oneshot::channel();
             thread.spawn(move || {

@@ -4,6 +4,7 @@ mod batch;
 mod counters;
 mod dtls;
 mod engine;
+mod handshake;
 mod ice;
 mod interfaces;
 mod ring;

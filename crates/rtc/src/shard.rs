@@ -6,9 +6,9 @@ mod bound;
 mod session;
 mod table;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,6 +21,7 @@ use self::session::{Clock, Session, Verdict};
 use self::table::Table;
 use crate::batch::{Batch, Path};
 use crate::engine::{CloseReason, Command, Event, NewViewer, Shared, StreamId, shard_of};
+use crate::handshake::{Done, Job};
 use crate::ice;
 use crate::ring::Ring;
 use crate::tcp::Connection;
@@ -30,11 +31,6 @@ use crate::udp::{RECEIVE_BATCH, Received};
 const TAKEN_PER_PASS: usize = 256;
 /// Calls of `recvmmsg` in one pass.
 const RECEIVES_PER_PASS: usize = 16;
-/// Handshake datagrams worked on in one pass: a key agreement takes about a millisecond, and the lesson goes on
-/// meanwhile.
-const HANDSHAKES_PER_PASS: usize = 2;
-/// Handshake datagrams that may wait. Beyond it they are dropped; DTLS sends them again.
-const HANDSHAKES_MAX: usize = 4096;
 /// Connections of one shard at most, viewers' and strangers' together.
 const CONNECTIONS_MAX: usize = 4096;
 /// Addresses remembered as belonging to other shards.
@@ -50,14 +46,6 @@ struct Stream {
     viewers: Vec<usize>,
 }
 
-/// A datagram of a handshake that waits for its turn.
-#[derive(Debug)]
-struct Handshake {
-    slot: usize,
-    path: Path,
-    datagram: Vec<u8>,
-}
-
 /// One shard.
 #[derive(Debug)]
 pub(crate) struct Shard {
@@ -71,7 +59,9 @@ pub(crate) struct Shard {
     connections: HashMap<usize, Connection>,
     next_connection: usize,
     foreign: HashMap<SocketAddr, usize>,
-    handshakes: VecDeque<Handshake>,
+    /// To and from the thread beside this one.
+    jobs: SyncSender<Job>,
+    done: Receiver<Done>,
     batch: Batch,
     received: Received,
     /// Something was left for the next pass.
@@ -85,6 +75,7 @@ impl Shard {
         bound: Bound,
         commands: Receiver<Command>,
         frames: Receiver<(StreamId, Arc<Packets>)>,
+        (jobs, done): (SyncSender<Job>, Receiver<Done>),
         shared: Arc<Shared>,
     ) -> Self {
         Self {
@@ -98,7 +89,8 @@ impl Shard {
             connections: HashMap::new(),
             next_connection: 0,
             foreign: HashMap::new(),
-            handshakes: VecDeque::new(),
+            jobs,
+            done,
             batch: Batch::default(),
             received: Received::default(),
             is_busy: false,
@@ -139,7 +131,7 @@ impl Shard {
     }
 
     fn wait(&mut self) -> Ready {
-        let timeout = if self.is_busy || !self.handshakes.is_empty() {
+        let timeout = if self.is_busy {
             Duration::ZERO
         } else {
             let wake = self.table.next_wake();
@@ -178,19 +170,11 @@ impl Shard {
     }
 
     fn add(&mut self, now: Instant, new: NewViewer) {
-        let (viewer, stream) = (new.id, new.stream);
-        match Session::new(now, new, &self.shared.identity) {
-            Ok(session) => {
-                let slot = self.table.insert(session);
-                match self.streams.get_mut(&stream) {
-                    Some(stream) => stream.viewers.push(slot),
-                    None => self.close(now, slot, CloseReason::StreamEnded),
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "no DTLS session could be made");
-                self.report_closed(viewer, CloseReason::NeverConnected, &Session::no_stats());
-            }
+        let stream = new.stream;
+        let slot = self.table.insert(Session::new(now, new));
+        match self.streams.get_mut(&stream) {
+            Some(stream) => stream.viewers.push(slot),
+            None => self.close(now, slot, CloseReason::StreamEnded),
         }
     }
 
@@ -293,9 +277,7 @@ impl Shard {
             }
             Some(20..=63) => {
                 if let Some(slot) = self.table.slot_at(path) {
-                    if self.handshakes.len() < HANDSHAKES_MAX {
-                        self.handshakes.push_back(Handshake { slot, path, datagram: bytes.to_vec() });
-                    }
+                    self.table.drive(slot, |session| session.on_dtls(now, bytes, path, &self.jobs));
                     return true;
                 }
             }
@@ -321,15 +303,14 @@ impl Shard {
     }
 
     fn take_handshakes(&mut self, now: Instant) {
-        for _ in 0..HANDSHAKES_PER_PASS {
-            let Some(Handshake { slot, path, datagram }) = self.handshakes.pop_front() else { return };
-            // The slot may have been given to somebody else while the datagram waited.
-            if self.table.slot_at(path) != Some(slot) {
-                continue;
-            }
+        for taken in 0..=TAKEN_PER_PASS {
+            self.is_busy |= taken == TAKEN_PER_PASS;
+            let Ok(done) = self.done.try_recv() else { return };
+            // Whoever is gone meanwhile has no slot.
+            let Some(slot) = self.table.slot_of(done.viewer) else { continue };
             let mut verdict = Verdict::Stay;
             self.table.drive(slot, |session| {
-                verdict = session.on_dtls(now, &datagram, path, &mut self.batch);
+                verdict = session.on_handshake(now, done, &self.jobs, &mut self.batch);
             });
             self.settle(now, slot, verdict);
         }
@@ -342,7 +323,7 @@ impl Shard {
             self.table.drive(slot, |session| {
                 let Some(stream) = self.streams.get(&session.stream) else { return };
                 let time = media_time(stream.origin, now);
-                verdict = session.on_timer(clock, time, &stream.ring, &mut self.batch);
+                verdict = session.on_timer(clock, time, &stream.ring, &self.jobs, &mut self.batch);
                 session.account(&self.shared.counters);
             });
             self.settle(now, slot, verdict);
@@ -365,7 +346,8 @@ impl Shard {
         let clock = Clock { now, ntp: ntp_now() };
         self.table.drive(slot, |session| {
             let Some(stream) = self.streams.get(&session.stream) else { return };
-            let _ = session.on_timer(clock, media_time(stream.origin, now), &stream.ring, &mut self.batch);
+            let time = media_time(stream.origin, now);
+            let _ = session.on_timer(clock, time, &stream.ring, &self.jobs, &mut self.batch);
             session.send_video(now, &stream.ring, &mut self.batch);
             let event = Event::Connected {
                 viewer: session.id,

@@ -1,5 +1,7 @@
 //! One viewer: its agent, its handshake, its keys and its media.
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use media::MediaTime;
@@ -8,10 +10,12 @@ use str0m_proto::crypto::dtls::SrtpProfile;
 
 use crate::batch::{Batch, Path};
 use crate::counters::Counters;
-use crate::dtls::{Dtls, DtlsError, Identity};
+use crate::dtls::{Dtls, DtlsError, Flight};
 use crate::engine::{Claim, CloseReason, NewViewer, StreamId, ViewerId};
+use crate::handshake::{Done, Input, Job};
 use crate::ice::{Agent, Answer};
 use crate::ring::Ring;
+use crate::sdp::Fingerprint;
 use crate::srtp::Srtp;
 use crate::viewer::{Out, Viewer, ViewerStats};
 
@@ -19,6 +23,10 @@ use crate::viewer::{Out, Viewer, ViewerStats};
 const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A viewer that got an answer must be connected within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Datagrams of one handshake that wait while it is worked on: a flight has a handful. More are dropped, and sent again.
+const FLIGHT_MAX: usize = 8;
+/// How long a retransmission of ours is put off when handshakes wait in their thousands.
+const CROWDED_WAIT: Duration = Duration::from_millis(100);
 /// The name under which a viewer's two sources belong together. One for all: every viewer has its own session.
 pub(crate) const CNAME: &str = "lectern";
 
@@ -43,7 +51,7 @@ pub(crate) struct Session {
     pub(crate) stream: StreamId,
     pub(crate) created: Instant,
     pub(crate) agent: Agent,
-    dtls: Dtls,
+    handshake: Handshake,
     srtp: Option<Srtp>,
     viewer: Viewer,
     heard: Instant,
@@ -53,21 +61,46 @@ pub(crate) struct Session {
     _claim: Claim,
 }
 
+/// A viewer's DTLS session, which is here or with the thread that works on it.
+#[derive(Debug)]
+struct Handshake {
+    dtls: Place,
+    expected: Fingerprint,
+    /// What came while it was away.
+    waiting: VecDeque<(Path, Vec<u8>)>,
+    /// Before this its thread had too much to do.
+    not_before: Instant,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Nothing has come from the viewer yet.
+    Nowhere,
+    Here(Box<Dtls>),
+    Away,
+}
+
 impl Session {
-    pub(crate) fn new(now: Instant, new: NewViewer, identity: &Identity) -> Result<Self, DtlsError> {
-        Ok(Self {
+    pub(crate) fn new(now: Instant, new: NewViewer) -> Self {
+        let expected = new.terms.remote_fingerprint;
+        Self {
             id: new.id,
             stream: new.stream,
             created: now,
             agent: Agent::new(new.local),
-            dtls: Dtls::new(now, identity, new.terms.remote_fingerprint)?,
+            handshake: Handshake {
+                dtls: Place::Nowhere,
+                expected,
+                waiting: VecDeque::new(),
+                not_before: now,
+            },
             srtp: None,
             viewer: Viewer::new(now, &new.terms),
             heard: now,
             next_pass: None,
             counted: ViewerStats::default(),
             _claim: new.claim,
-        })
+        }
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -87,17 +120,16 @@ impl Session {
         self.agent.paths()
     }
 
-    pub(crate) fn no_stats() -> ViewerStats {
-        ViewerStats::default()
-    }
-
     /// When this session wants to be driven at the latest.
     pub(crate) fn next_wake(&self) -> Instant {
         let mut wake = self.heard + CONSENT_TIMEOUT;
         if self.is_connected() {
             wake = wake.min(self.viewer.next_report());
         } else {
-            wake = wake.min(self.created + CONNECT_TIMEOUT).min(self.dtls.deadline.max(self.created));
+            wake = wake.min(self.created + CONNECT_TIMEOUT);
+            if let Place::Here(dtls) = &self.handshake.dtls {
+                wake = wake.min(dtls.deadline.max(self.handshake.not_before));
+            }
         }
         self.next_pass.map_or(wake, |pass| wake.min(pass))
     }
@@ -117,9 +149,49 @@ impl Session {
         Some(answer)
     }
 
-    pub(crate) fn on_dtls(&mut self, now: Instant, bytes: &[u8], path: Path, batch: &mut Batch) -> Verdict {
-        let outcome = self.dtls.on_datagram(bytes, path, batch);
-        self.on_dtls_outcome(now, outcome)
+    /// A datagram of the handshake, or of DTLS after it.
+    pub(crate) fn on_dtls(&mut self, now: Instant, bytes: &[u8], path: Path, jobs: &SyncSender<Job>) {
+        if matches!(self.handshake.dtls, Place::Away) {
+            if self.handshake.waiting.len() < FLIGHT_MAX {
+                self.handshake.waiting.push_back((path, bytes.to_vec()));
+            }
+            return;
+        }
+        self.hand_out(now, Input::Datagram(bytes.to_vec()), Some(path), jobs);
+    }
+
+    /// The handshake comes back; what came meanwhile is next.
+    pub(crate) fn on_handshake(
+        &mut self,
+        now: Instant,
+        done: Done,
+        jobs: &SyncSender<Job>,
+        batch: &mut Batch,
+    ) -> Verdict {
+        self.handshake.dtls = done.dtls.map_or(Place::Nowhere, Place::Here);
+        if let Some(path) = done.path.or(self.agent.selected()) {
+            done.flight.iter().for_each(|packet| batch.push(packet, path));
+        }
+        let verdict = self.on_dtls_outcome(now, done.outcome);
+        if !matches!(verdict, Verdict::Close(_))
+            && let Some((path, bytes)) = self.handshake.waiting.pop_front()
+        {
+            self.hand_out(now, Input::Datagram(bytes), Some(path), jobs);
+        }
+        verdict
+    }
+
+    /// Gives the handshake to the thread that works on it. When that has too much to do, the input is dropped.
+    fn hand_out(&mut self, now: Instant, input: Input, path: Option<Path>, jobs: &SyncSender<Job>) {
+        let dtls = match std::mem::replace(&mut self.handshake.dtls, Place::Away) {
+            Place::Here(dtls) => Some(dtls),
+            Place::Nowhere | Place::Away => None,
+        };
+        let job = Job { viewer: self.id, dtls, expected: self.handshake.expected, input, path };
+        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = jobs.try_send(job) {
+            self.handshake.dtls = job.dtls.map_or(Place::Nowhere, Place::Here);
+            self.handshake.not_before = now + CROWDED_WAIT;
+        }
     }
 
     fn on_dtls_outcome(&mut self, now: Instant, outcome: Result<Option<Srtp>, DtlsError>) -> Verdict {
@@ -178,6 +250,7 @@ impl Session {
         clock: Clock,
         time: MediaTime,
         ring: &Ring,
+        jobs: &SyncSender<Job>,
         batch: &mut Batch,
     ) -> Verdict {
         let now = clock.now;
@@ -192,9 +265,9 @@ impl Session {
             if now >= self.created + CONNECT_TIMEOUT {
                 return Verdict::Close(CloseReason::NeverConnected);
             }
-            if now >= self.dtls.deadline {
-                let outcome = self.dtls.on_timeout(now, self.agent.selected(), batch);
-                return self.on_dtls_outcome(now, outcome);
+            if matches!(&self.handshake.dtls, Place::Here(dtls) if now >= dtls.deadline.max(self.handshake.not_before))
+            {
+                self.hand_out(now, Input::Timeout, self.agent.selected(), jobs);
             }
             return Verdict::Stay;
         }
@@ -224,7 +297,12 @@ impl Session {
     }
 
     pub(crate) fn say_goodbye(&mut self, batch: &mut Batch) {
-        self.dtls.close(self.agent.selected(), batch);
+        // A viewer that leaves amid its handshake needs no goodbye.
+        if let (Place::Here(dtls), Some(path)) = (&mut self.handshake.dtls, self.agent.selected()) {
+            let mut flight = Flight::new();
+            dtls.close(&mut flight);
+            flight.iter().for_each(|packet| batch.push(packet, path));
+        }
     }
 
     /// Adds what happened since the last call to the counters of the process.
