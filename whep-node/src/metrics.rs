@@ -1,7 +1,7 @@
 //! What the WHEP side counts, and the engine's counters for whoever scrapes.
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::proto::{self, MetricFamily, MetricType};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 use rtc::EngineHandle;
 
 /// Counters of all sessions together; clones share them.
@@ -40,15 +40,16 @@ impl Metrics {
 /// Reads the engine's counters when somebody asks.
 struct EngineCollector {
     engine: EngineHandle,
-    viewers: Gauge,
+    viewers: IntGaugeVec,
 }
 
 impl EngineCollector {
     fn new(engine: EngineHandle) -> prometheus::Result<Self> {
-        Ok(Self { engine, viewers: Gauge::new("lectern_rtc_viewers", "Viewers that have a seat")? })
+        let viewers = Opts::new("lectern_rtc_viewers", "Viewers that have a seat, by shard");
+        Ok(Self { engine, viewers: IntGaugeVec::new(viewers, &["shard"])? })
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, u64); 11] {
+    fn counters(&self) -> [(&'static str, &'static str, u64); 12] {
         let counters = self.engine.counters();
         [
             ("packets_total", "RTP packets sent, retransmissions included", counters.packets.value()),
@@ -65,7 +66,31 @@ impl EngineCollector {
             ("send_calls_total", "System calls made for sending", counters.send_calls.value()),
             ("strays_total", "Datagrams that belong to nobody", counters.strays.value()),
             ("forwarded_total", "Datagrams handed to another shard", counters.forwarded.value()),
+            (
+                "resends_refused_total",
+                "Retransmissions beyond a viewer's budget",
+                counters.resends_refused.value(),
+            ),
             ("handshakes_failed_total", "Viewers that never connected", counters.handshakes_failed.value()),
+        ]
+    }
+}
+
+impl EngineCollector {
+    fn histograms(&self) -> [(&'static str, &'static str, &rtc::Histogram); 3] {
+        let counters = self.engine.counters();
+        [
+            (
+                "forward_delay_seconds",
+                "From the arrival of a frame to the end of the pass that sent it",
+                &counters.forward_delay,
+            ),
+            ("pass_seconds", "How long the passes of shards took", &counters.pass_time),
+            (
+                "first_report_seconds",
+                "From a viewer's answer to its first report on the picture",
+                &counters.first_report,
+            ),
         ]
     }
 }
@@ -76,8 +101,10 @@ impl Collector for EngineCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let viewers = u32::try_from(self.engine.viewers()).unwrap_or(u32::MAX);
-        self.viewers.set(f64::from(viewers));
+        for (shard, viewers) in self.engine.viewers_of_shards().enumerate() {
+            let gauge = self.viewers.with_label_values(&[&shard.to_string()]);
+            gauge.set(i64::try_from(viewers).unwrap_or(i64::MAX));
+        }
         let mut families = self.viewers.collect();
         for (name, help, value) in self.counters() {
             if let Ok(counter) = IntCounter::new(format!("lectern_rtc_{name}"), help) {
@@ -85,6 +112,30 @@ impl Collector for EngineCollector {
                 families.extend(counter.collect());
             }
         }
+        let histograms = self.histograms();
+        families.extend(histograms.map(|(name, help, histogram)| family(name, help, histogram)));
         families
     }
+}
+
+/// The engine's histogram in Prometheus's form.
+fn family(name: &str, help: &str, histogram: &rtc::Histogram) -> MetricFamily {
+    let bucket = |(upper_bound, count)| {
+        let mut bucket = proto::Bucket::default();
+        bucket.set_upper_bound(upper_bound);
+        bucket.set_cumulative_count(count);
+        bucket
+    };
+    let mut sample = proto::Histogram::default();
+    sample.set_bucket(histogram.cumulative().map(bucket).collect());
+    sample.set_sample_count(histogram.count());
+    sample.set_sample_sum(histogram.sum_seconds());
+    let mut metric = proto::Metric::default();
+    metric.set_histogram(sample);
+    let mut family = MetricFamily::default();
+    family.set_name(format!("lectern_rtc_{name}"));
+    family.set_help(help.to_owned());
+    family.set_field_type(MetricType::HISTOGRAM);
+    family.set_metric(vec![metric]);
+    family
 }

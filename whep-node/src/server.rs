@@ -37,6 +37,9 @@ pub struct Config {
     pub shards: usize,
     /// Viewers at once.
     pub viewers_max: usize,
+    /// How many times faster than its stream a viewer may be sent the group of pictures that it starts from, and a
+    /// large keyframe: enough to be live at once, and not so much that the queue of a home's router overflows.
+    pub burst_multiple: u32,
     /// Servers that players may use to reach us. None by default: the node has its own addresses.
     pub ice_servers: Vec<IceServer>,
     /// The class that `/live/stream/whep` means.
@@ -51,6 +54,7 @@ impl Default for Config {
             announce: Vec::new(),
             shards: 0,
             viewers_max: 20_000,
+            burst_multiple: 32,
             ice_servers: Vec::new(),
             default_class: "lesson".to_owned(),
         }
@@ -93,6 +97,7 @@ pub async fn bind(config: Config, registry: &Registry) -> io::Result<Bound> {
         announce: config.announce.clone(),
         shards: config.shards,
         viewers_max: config.viewers_max,
+        burst_multiple: config.burst_multiple,
     })?;
     let metrics = Metrics::new(registry, engine.handle()).map_err(io::Error::other)?;
     Ok(Bound { listener, address, engine, events, config, metrics, sessions: Sessions::default() })

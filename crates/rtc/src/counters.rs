@@ -1,5 +1,6 @@
 //! What the shards count. Every number only grows, but for those that say otherwise.
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -13,6 +14,49 @@ impl Counter {
     /// Its value.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Upper ends of a histogram's buckets, in microseconds; what is longer falls into one more.
+const BOUNDS_US: [u64; 15] = [
+    50, 100, 200, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
+    1_000_000,
+];
+
+/// How often something took how long.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [AtomicU64; BOUNDS_US.len()],
+    longer: AtomicU64,
+    sum_us: AtomicU64,
+}
+
+impl Histogram {
+    pub(crate) fn observe(&self, took: Duration) {
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = self.buckets.get(BOUNDS_US.partition_point(|bound| *bound < took_us));
+        bucket.unwrap_or(&self.longer).fetch_add(1, Ordering::Relaxed);
+        self.sum_us.fetch_add(took_us, Ordering::Relaxed);
+    }
+
+    /// The buckets: their upper ends in seconds, and how many were not longer than that.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+        let counts = self.buckets.iter().scan(0_u64, |sum, bucket| {
+            *sum = sum.saturating_add(bucket.load(Ordering::Relaxed));
+            Some(*sum)
+        });
+        BOUNDS_US.iter().map(|bound| Duration::from_micros(*bound).as_secs_f64()).zip(counts)
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        let within: u64 = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum();
+        within.saturating_add(self.longer.load(Ordering::Relaxed))
+    }
+
+    /// How long all of them took together, in seconds.
+    pub fn sum_seconds(&self) -> f64 {
+        Duration::from_micros(self.sum_us.load(Ordering::Relaxed)).as_secs_f64()
     }
 }
 
@@ -41,4 +85,29 @@ pub struct Counters {
     pub forwarded: Counter,
     /// Handshakes that failed.
     pub handshakes_failed: Counter,
+    /// Retransmissions that were asked for beyond a viewer's budget.
+    pub resends_refused: Counter,
+    /// From the arrival of a frame at the node to the end of the pass in which a shard sent it.
+    pub forward_delay: Histogram,
+    /// How long the passes of shards took.
+    pub pass_time: Histogram,
+    /// From a viewer's answer to its first report on the picture: when it has seen some of it at the latest.
+    pub first_report: Histogram,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_holds_what_is_not_longer_than_its_end() {
+        let histogram = Histogram::default();
+        for took_us in [0, 50, 51, 1_000_000, 1_000_001, u64::MAX >> 20] {
+            histogram.observe(Duration::from_micros(took_us));
+        }
+        let buckets: Vec<(f64, u64)> = histogram.cumulative().collect();
+        assert_eq!(buckets.first(), Some(&(0.000_05, 2)));
+        assert_eq!(buckets.get(1), Some(&(0.000_1, 3)));
+        assert_eq!((buckets.last(), histogram.count()), (Some(&(1.0, 4)), 6));
+    }
 }

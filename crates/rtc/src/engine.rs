@@ -43,6 +43,8 @@ pub struct Config {
     pub shards: usize,
     /// Viewers at most.
     pub viewers_max: usize,
+    /// How many times faster than its stream a viewer may be sent what it starts from.
+    pub burst_multiple: u32,
 }
 
 /// One viewer of this process.
@@ -68,13 +70,27 @@ pub struct Seat {
     claim: Claim,
 }
 
-/// Counts a viewer for as long as it lives.
+/// Counts a viewer of a shard for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Claim(Arc<AtomicUsize>);
+pub(crate) struct Claim {
+    seated: Arc<[AtomicUsize]>,
+    shard: usize,
+}
+
+impl Claim {
+    /// On the shard that has the fewest viewers.
+    fn new(seated: &Arc<[AtomicUsize]>) -> Self {
+        let counts = seated.iter().enumerate();
+        let emptiest = counts.min_by_key(|(_, count)| count.load(Ordering::Relaxed));
+        let shard = emptiest.map_or(0, |(shard, _)| shard);
+        seated[shard].fetch_add(1, Ordering::Relaxed);
+        Self { seated: Arc::clone(seated), shard }
+    }
+}
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.seated[self.shard].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -206,8 +222,10 @@ pub(crate) struct Shared {
     /// Viewers that live, so that a restart of one that is gone can be refused at once.
     pub(crate) living: Mutex<HashSet<ViewerId>>,
     candidates: Vec<Candidate>,
-    seated: Arc<AtomicUsize>,
+    /// Viewers of each shard.
+    seated: Arc<[AtomicUsize]>,
     viewers_max: usize,
+    pub(crate) burst_multiple: u32,
     next_viewer: AtomicU64,
     next_stream: AtomicU64,
     next_ssrc: AtomicU32,
@@ -252,8 +270,9 @@ impl Engine {
             events,
             living: Mutex::default(),
             candidates: candidates(listen, &config.announce)?,
-            seated: Arc::default(),
+            seated: (0..count).map(|_| AtomicUsize::new(0)).collect(),
             viewers_max: config.viewers_max,
+            burst_multiple: config.burst_multiple,
             next_viewer: AtomicU64::new(0),
             next_stream: AtomicU64::new(0),
             next_ssrc: AtomicU32::new(rand::random()),
@@ -327,19 +346,23 @@ impl EngineHandle {
 
     /// Viewers that have a seat.
     pub fn viewers(&self) -> usize {
-        self.0.seated.load(Ordering::Relaxed)
+        self.viewers_of_shards().sum()
     }
 
-    /// Finds a seat on the next shard in turn. Dropping the seat gives it back.
+    /// Viewers that have a seat on the first shard, on the second, and so on.
+    pub fn viewers_of_shards(&self) -> impl Iterator<Item = usize> {
+        self.0.seated.iter().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Finds a seat on the shard that has the fewest viewers. Dropping the seat gives it back.
     pub fn reserve(&self) -> Result<Seat, Full> {
         let shared = &self.0;
-        let claim = Claim(Arc::clone(&shared.seated));
-        if shared.seated.fetch_add(1, Ordering::Relaxed) >= shared.viewers_max {
+        let claim = Claim::new(&shared.seated);
+        if self.viewers() > shared.viewers_max {
             return Err(Full);
         }
         let number = shared.next_viewer.fetch_add(1, Ordering::Relaxed);
-        let count = shared.neighbours.len() as u64;
-        let shard = usize::try_from(number % count).expect("below the number of shards");
+        let shard = claim.shard;
         // An odd step visits every value before one comes twice, and neighbours look unlike each other.
         let ssrc = || shared.next_ssrc.fetch_add(0x9e37_79b1, Ordering::Relaxed).max(1);
         Ok(Seat {
@@ -447,4 +470,32 @@ fn candidates(listen: SocketAddr, announce: &[std::net::IpAddr]) -> io::Result<V
         addresses.iter().map(move |ip| Candidate { addr: SocketAddr::new(*ip, port), transport })
     };
     Ok(all(Transport::Udp).chain(all(Transport::TcpPassive)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seats_are_given_where_the_fewest_sit_and_no_more_than_there_are() {
+        let config = Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+            announce: vec![],
+            shards: 3,
+            viewers_max: 7,
+            burst_multiple: 1,
+        };
+        let (engine, _events) = Engine::bind(&config).unwrap();
+        let handle = engine.handle();
+        let mut seats: Vec<Seat> = (0..6).map(|_| handle.reserve().unwrap()).collect();
+        assert_eq!(handle.viewers_of_shards().collect::<Vec<_>>(), [2, 2, 2]);
+        seats.retain(|seat| seat.viewer.shard != 1);
+        assert_eq!(handle.reserve().unwrap().viewer.shard, 1);
+        seats.extend((0..3).map(|_| handle.reserve().unwrap()));
+        assert_eq!(handle.viewers(), 7);
+        assert_eq!(handle.reserve().err(), Some(Full));
+        assert_eq!(handle.viewers(), 7, "a refusal takes no seat");
+        drop(seats);
+        assert_eq!(handle.viewers(), 0);
+    }
 }

@@ -16,6 +16,6 @@ mod tcp;
 mod udp;
 mod viewer;
 
-pub use counters::{Counter, Counters};
+pub use counters::{Counter, Counters, Histogram};
 pub use engine::{CloseReason, Config, Engine, EngineHandle, Event, Full, Gone, Seat, StreamId, ViewerId};
 pub use viewer::ViewerStats;

@@ -12,6 +12,11 @@ const BYTES_MAX: usize = 16 << 20;
 /// Frames that one ring keeps at most: 30 s at 60 frames a second.
 const FRAMES_MAX: usize = 1800;
 
+/// A rate is told from this much video at least.
+const RATE_SPAN_MIN_US: u64 = 500_000;
+/// Bits a second of a phone's 720p.
+const RATE_USUAL_BPS: u64 = 2_500_000;
+
 /// Frames of video in the order of their numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Ring {
@@ -68,6 +73,16 @@ impl Ring {
     /// The number of the newest keyframe.
     pub(crate) fn keyframe(&self) -> Option<u64> {
         self.keyframe
+    }
+
+    /// Bits of payload a second; what a lesson usually has while there is too little to tell.
+    pub(crate) fn rate_bps(&self) -> u64 {
+        let span = self.frames.front().zip(self.frames.back()).map(|(first, last)| last.time - first.time);
+        let span_us = span.and_then(|span| u64::try_from(span.as_micros()).ok()).unwrap_or(0);
+        if span_us < RATE_SPAN_MIN_US {
+            return RATE_USUAL_BPS;
+        }
+        (self.bytes as u64).saturating_mul(8_000_000) / span_us
     }
 
     /// Bytes of payload from the newest keyframe to the live edge.

@@ -64,6 +64,8 @@ pub(crate) struct Shard {
     done: Receiver<Done>,
     batch: Batch,
     received: Received,
+    /// The frames of this pass.
+    taken: Vec<(StreamId, Arc<Packets>)>,
     /// Something was left for the next pass.
     is_busy: bool,
     is_draining: bool,
@@ -93,6 +95,7 @@ impl Shard {
             done,
             batch: Batch::default(),
             received: Received::default(),
+            taken: Vec::with_capacity(TAKEN_PER_PASS),
             is_busy: false,
             is_draining: false,
         }
@@ -122,6 +125,7 @@ impl Shard {
             self.take_handshakes(now);
             self.run_timers(now);
             self.flush();
+            self.measure(now);
         }
         let now = Instant::now();
         for slot in self.table.slots() {
@@ -171,7 +175,7 @@ impl Shard {
 
     fn add(&mut self, now: Instant, new: NewViewer) {
         let stream = new.stream;
-        let slot = self.table.insert(Session::new(now, new));
+        let slot = self.table.insert(Session::new(now, new, self.shared.burst_multiple));
         match self.streams.get_mut(&stream) {
             Some(stream) => stream.viewers.push(slot),
             None => self.close(now, slot, CloseReason::StreamEnded),
@@ -180,13 +184,24 @@ impl Shard {
 
     /// Sound first: a keyframe to a thousand viewers must not delay it.
     fn take_frames(&mut self, now: Instant) {
-        let taken: Vec<_> = self.frames.try_iter().take(TAKEN_PER_PASS).collect();
+        let mut taken = std::mem::take(&mut self.taken);
+        taken.extend(self.frames.try_iter().take(TAKEN_PER_PASS));
         self.is_busy |= taken.len() == TAKEN_PER_PASS;
         for (stream, frame) in taken.iter().filter(|(_, frame)| frame.track == Track::Audio) {
             self.send_audio(*stream, frame);
         }
-        for (stream, frame) in taken.into_iter().filter(|(_, frame)| frame.track == Track::Video) {
-            self.send_video(now, stream, frame);
+        for (stream, frame) in taken.iter().filter(|(_, frame)| frame.track == Track::Video) {
+            self.send_video(now, *stream, frame);
+        }
+        self.taken = taken;
+    }
+
+    /// At the end of a pass, when everything that it took has been handed to the kernel.
+    fn measure(&mut self, started: Instant) {
+        let (now, counters) = (Instant::now(), &self.shared.counters);
+        counters.pass_time.observe(now.saturating_duration_since(started));
+        for (_, frame) in self.taken.drain(..) {
+            counters.forward_delay.observe(now.saturating_duration_since(frame.arrival));
         }
     }
 
@@ -202,9 +217,9 @@ impl Shard {
         }
     }
 
-    fn send_video(&mut self, now: Instant, stream: StreamId, frame: Arc<Packets>) {
+    fn send_video(&mut self, now: Instant, stream: StreamId, frame: &Arc<Packets>) {
         let Some(stream) = self.streams.get_mut(&stream) else { return };
-        stream.ring.push(frame);
+        stream.ring.push(Arc::clone(frame));
         for slot in &stream.viewers {
             self.table.drive(*slot, |session| session.send_video(now, &stream.ring, &mut self.batch));
             if self.batch.is_full() {
@@ -294,12 +309,10 @@ impl Shard {
     }
 
     fn on_feedback(&mut self, now: Instant, slot: usize, bytes: &mut [u8]) {
-        let mut verdict = Verdict::Stay;
         self.table.drive(slot, |session| {
             let Some(stream) = self.streams.get(&session.stream) else { return };
-            verdict = session.on_feedback(now, bytes, &stream.ring, &mut self.batch);
+            session.on_feedback(now, bytes, &stream.ring, &mut self.batch);
         });
-        self.settle(now, slot, verdict);
     }
 
     fn take_handshakes(&mut self, now: Instant) {

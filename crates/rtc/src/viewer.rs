@@ -1,4 +1,5 @@
 //! One viewer's media: keyframe gate, join burst, pacing, retransmission and reports.
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,10 +22,16 @@ const LAG_FRAMES_MAX: u64 = 15;
 const PASS_PACKETS: usize = 16;
 /// The shortest time between two passes of one viewer: 16 packets a millisecond are 150 Mbit/s.
 const PASS_INTERVAL: Duration = Duration::from_millis(1);
+/// A burst is never slower than this, however slow its stream: any network that can carry a lesson carries it.
+const BURST_BPS_MIN: u64 = 20_000_000;
 /// A keyframe request is answered at most this often; frames in flight are often answer enough.
 const REPLAY_INTERVAL: Duration = Duration::from_millis(1000);
 /// Packets that are sent again for one viewer in one second at most: more than a 12 Mbit/s stream has.
 const RESENDS_PER_SECOND: u32 = 1500;
+/// A packet that has just been sent again is not sent once more: its copy and the second request crossed.
+const RESEND_INTERVAL: Duration = Duration::from_millis(10);
+/// Packets sent again that are remembered for that.
+const RECENT_MAX: usize = 256;
 /// How often a viewer gets sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The clock of Opus in RTP (RFC 7587, section 4.1).
@@ -52,6 +59,8 @@ pub struct ViewerStats {
     pub bytes: u64,
     /// Packets that were sent again.
     pub resent: u64,
+    /// Packets that were asked for again beyond the budget.
+    pub resends_refused: u64,
     /// Packets that the viewer reports as lost, by its last report on each track.
     pub lost: u64,
     /// Keyframe requests received.
@@ -78,6 +87,8 @@ struct Video {
     /// The keyframe that is sent alone, because its group is too large for a burst.
     still: Option<u64>,
     next_pass: Instant,
+    /// How many times faster than its stream a burst may be.
+    burst_multiple: u32,
     next_replay: Instant,
     resend: Resend,
     source: Source,
@@ -114,10 +125,12 @@ struct Resend {
     next: u64,
     window: Instant,
     count: u32,
+    /// Sequence numbers that were sent again lately, and when.
+    recent: VecDeque<(u16, Instant)>,
 }
 
 impl Viewer {
-    pub(crate) fn new(now: Instant, terms: &Terms) -> Self {
+    pub(crate) fn new(now: Instant, terms: &Terms, burst_multiple: u32) -> Self {
         let start = || rand::random::<u16>() >> 1;
         let video = terms.video.clone().map(|terms| Video {
             playout_delay: terms.playout_delay_id.and_then(PlayoutDelay::new),
@@ -126,8 +139,9 @@ impl Viewer {
             cursor: Cursor::Keyframe { from: 0 },
             still: None,
             next_pass: now,
+            burst_multiple,
             next_replay: now,
-            resend: Resend { next: u64::from(start()), window: now, count: 0 },
+            resend: Resend { next: u64::from(start()), window: now, count: 0, recent: VecDeque::new() },
             source: Source::default(),
         });
         let audio = terms.audio.clone().map(|terms| Audio {
@@ -171,6 +185,7 @@ impl Viewer {
             return video.has_more(ring).then_some(video.next_pass);
         }
         let mut budget = PASS_PACKETS;
+        let mut bytes = 0;
         while budget > 0 {
             let (frame, packet) = video.next_packet(ring, &mut self.stats)?;
             let payload = frame.payload(packet)?;
@@ -179,9 +194,11 @@ impl Viewer {
             video.source.count(payload.len());
             self.stats.count(payload.len());
             video.advance(frame, packet);
+            bytes += payload.len() as u64;
             budget -= 1;
         }
-        video.next_pass = now + PASS_INTERVAL;
+        let burst_bps = (ring.rate_bps() * u64::from(video.burst_multiple)).max(BURST_BPS_MIN);
+        video.next_pass = now + PASS_INTERVAL.max(Duration::from_micros(bytes * 8_000_000 / burst_bps));
         video.has_more(ring).then_some(video.next_pass)
     }
 
@@ -203,8 +220,12 @@ impl Viewer {
             let Some((source, index)) = video.sequence.find(sequence) else { continue };
             let Some((frame, packet)) = ring.packet(source) else { continue };
             let Some(payload) = frame.payload(packet) else { continue };
+            if video.resend.is_repeat(now, sequence) {
+                continue;
+            }
             if !video.resend.allows(now) {
-                return;
+                self.stats.resends_refused += 1;
+                continue;
             }
             let numbered = video.sequence.renumber(index, frame);
             let header = video.header(numbered, frame.is_last(packet));
@@ -235,8 +256,9 @@ impl Viewer {
         video.has_more(ring)
     }
 
-    /// The report blocks' loss counts end up in the viewer's statistics.
-    pub(crate) fn on_report(&mut self, ssrc: u32, lost: u32) {
+    /// The report blocks' loss counts end up in the viewer's statistics. Returns whether this one is about the picture.
+    pub(crate) fn on_report(&mut self, ssrc: u32, lost: u32) -> bool {
+        let is_video = self.video.as_ref().is_some_and(|video| video.terms.ssrc == ssrc);
         let video =
             self.video.as_mut().filter(|video| video.terms.ssrc == ssrc).map(|video| &mut video.source);
         let audio =
@@ -247,6 +269,7 @@ impl Viewer {
             self.stats.lost = self.stats.lost - u64::from(source.lost) + u64::from(lost);
             source.lost = lost;
         }
+        is_video
     }
 
     /// When the next sender reports are due.
@@ -363,6 +386,21 @@ impl Video {
 }
 
 impl Resend {
+    /// Whether this was sent again just now; if not, it is now.
+    fn is_repeat(&mut self, now: Instant, sequence: u16) -> bool {
+        while self.recent.front().is_some_and(|(_, at)| now.saturating_duration_since(*at) >= RESEND_INTERVAL)
+        {
+            self.recent.pop_front();
+        }
+        if self.recent.iter().any(|(known, _)| *known == sequence) {
+            return true;
+        }
+        if self.recent.len() < RECENT_MAX {
+            self.recent.push_back((sequence, now));
+        }
+        false
+    }
+
     fn allows(&mut self, now: Instant) -> bool {
         if now.saturating_duration_since(self.window) >= Duration::from_secs(1) {
             self.window = now;
@@ -410,3 +448,6 @@ fn seal(out: &mut Out<'_>, start: usize, protect: impl FnOnce(&mut Srtp, &mut Ve
         tracing::warn!("a packet could not be sealed and was not sent");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,16 @@ pub(crate) struct Session {
     /// When the next pass of video may be.
     next_pass: Option<Instant>,
     counted: ViewerStats,
+    first_report: FirstReport,
     _claim: Claim,
+}
+
+/// The first report on the picture, which is counted once.
+#[derive(Clone, Copy, Debug)]
+enum FirstReport {
+    None,
+    After(Duration),
+    Counted,
 }
 
 /// A viewer's DTLS session, which is here or with the thread that works on it.
@@ -81,7 +90,7 @@ enum Place {
 }
 
 impl Session {
-    pub(crate) fn new(now: Instant, new: NewViewer) -> Self {
+    pub(crate) fn new(now: Instant, new: NewViewer, burst_multiple: u32) -> Self {
         let expected = new.terms.remote_fingerprint;
         Self {
             id: new.id,
@@ -95,10 +104,11 @@ impl Session {
                 not_before: now,
             },
             srtp: None,
-            viewer: Viewer::new(now, &new.terms),
+            viewer: Viewer::new(now, &new.terms, burst_multiple),
             heard: now,
             next_pass: None,
             counted: ViewerStats::default(),
+            first_report: FirstReport::None,
             _claim: new.claim,
         }
     }
@@ -215,33 +225,27 @@ impl Session {
     }
 
     /// RTCP from the viewer.
-    pub(crate) fn on_feedback(
-        &mut self,
-        now: Instant,
-        bytes: &mut [u8],
-        ring: &Ring,
-        batch: &mut Batch,
-    ) -> Verdict {
-        let (Some(srtp), Some(path)) = (&mut self.srtp, self.agent.selected()) else { return Verdict::Stay };
-        let Some(plain) = srtp.unprotect_rtcp(bytes) else { return Verdict::Stay };
+    pub(crate) fn on_feedback(&mut self, now: Instant, bytes: &mut [u8], ring: &Ring, batch: &mut Batch) {
+        let (Some(srtp), Some(path)) = (&mut self.srtp, self.agent.selected()) else { return };
+        let Some(plain) = srtp.unprotect_rtcp(bytes) else { return };
         self.heard = now;
-        let mut verdict = Verdict::Stay;
-        let mut wants_video = false;
+        let (mut wants_video, mut has_video_report) = (false, false);
         let mut out = Out { srtp, path, batch };
         let viewer = &mut self.viewer;
         rtcp::parse(plain, |feedback| match feedback {
-            Feedback::Report(block) => viewer.on_report(block.ssrc, block.lost),
+            Feedback::Report(block) => has_video_report |= viewer.on_report(block.ssrc, block.lost),
             Feedback::Nack { ssrc, lost } => viewer.on_nack(now, ssrc, lost, ring, &mut out),
             Feedback::KeyframeRequest { .. } => wants_video |= viewer.on_keyframe_request(now, ring),
             Feedback::Estimate { .. } => {}
             // A browser says goodbye for a source it stops; the session ends with DTLS or DELETE.
             Feedback::Goodbye => {}
         });
+        if has_video_report && matches!(self.first_report, FirstReport::None) {
+            self.first_report = FirstReport::After(now.saturating_duration_since(self.created));
+        }
         if wants_video {
             self.send_video(now, ring, batch);
-            verdict = Verdict::Stay;
         }
-        verdict
     }
 
     /// Whatever is due: the handshake's retransmission, a report, a pass of video, the end of consent.
@@ -313,6 +317,11 @@ impl Session {
         counters.resent.add(stats.resent - before.resent);
         counters.keyframe_requests.add(stats.keyframe_requests - before.keyframe_requests);
         counters.skips.add(stats.skips - before.skips);
+        counters.resends_refused.add(stats.resends_refused - before.resends_refused);
+        if let FirstReport::After(took) = self.first_report {
+            counters.first_report.observe(took);
+            self.first_report = FirstReport::Counted;
+        }
         self.counted = stats;
         stats
     }
