@@ -14,6 +14,7 @@ use tracing::Instrument;
 
 use crate::metrics::Metrics;
 use crate::publish::{Publication, PublishError};
+use crate::transcode::Redundancy;
 
 /// Bytes taken from the socket at once.
 const READ_BYTES: usize = 32 << 10;
@@ -27,6 +28,7 @@ pub(crate) struct Context {
     pub(crate) control: Client,
     pub(crate) node: String,
     pub(crate) limits: rtmp::Limits,
+    pub(crate) redundancy: Redundancy,
     pub(crate) metrics: Metrics,
 }
 
@@ -199,7 +201,8 @@ impl Connection {
         tracing::info!(encoder = request.encoder, "publisher accepted");
         self.context.metrics.publishers.inc();
         self.superseded = publisher.superseded();
-        self.publication = Some(Publication::new(publisher, self.context.metrics.clone()));
+        self.publication =
+            Some(Publication::new(publisher, self.context.redundancy, self.context.metrics.clone()));
         Ok(())
     }
 }

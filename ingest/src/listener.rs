@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection::{self, Context};
 use crate::metrics::Metrics;
+use crate::transcode::Redundancy;
 
 /// How the RTMP side is set up.
 #[derive(Clone, Debug, Deserialize)]
@@ -25,11 +26,18 @@ pub struct Config {
     pub connections_max: usize,
     /// Connections at once from one address. A school is often behind one.
     pub connections_per_address_max: usize,
+    /// Lets packets of Opus carry a copy of the one before them, against loss.
+    pub opus_fec: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: ([0, 0, 0, 0], 1935).into(), connections_max: 1024, connections_per_address_max: 256 }
+        Self {
+            listen: ([0, 0, 0, 0], 1935).into(),
+            connections_max: 1024,
+            connections_per_address_max: 256,
+            opus_fec: false,
+        }
     }
 }
 
@@ -59,7 +67,8 @@ impl Bound {
     /// Serves publishers until drained.
     pub async fn run(self, hub: Hub, control: Client, node: String, drain: CancellationToken) {
         let limits = rtmp::Limits::default();
-        let context = Arc::new(Context { hub, control, node, limits, metrics: self.metrics });
+        let redundancy = if self.config.opus_fec { Redundancy::InBandFec } else { Redundancy::None };
+        let context = Arc::new(Context { hub, control, node, limits, redundancy, metrics: self.metrics });
         let mut connections = JoinSet::new();
         let mut by_address: HashMap<IpAddr, usize> = HashMap::new();
         loop {

@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::reorder::{Picture, Policy, Reorder};
 use crate::sound::Sound;
 use crate::timeline::Timeline;
+use crate::transcode::Redundancy;
 
 /// A publisher that has sent only one kind of media for this long has no other.
 const SETTLE: Duration = Duration::from_millis(1000);
@@ -55,11 +56,11 @@ pub struct Publication {
 
 impl Publication {
     /// For somebody who may publish.
-    pub fn new(publisher: Publisher, metrics: Metrics) -> Self {
+    pub fn new(publisher: Publisher, redundancy: Redundancy, metrics: Metrics) -> Self {
         let publisher = Arc::new(publisher);
         Self {
             timeline: Timeline::new(publisher.resume_after()),
-            sound: Sound::new(Arc::clone(&publisher), metrics.clone()),
+            sound: Sound::new(Arc::clone(&publisher), redundancy, metrics.clone()),
             publisher,
             metrics,
             started: None,

@@ -11,8 +11,8 @@ use media::aac::{AacError, AudioSpecificConfig, HighEfficiency};
 
 use crate::metrics::Metrics;
 use crate::publish::{PublishError, audio_frame};
-use crate::transcode::Transcoder;
 use crate::transcode::clock::{AudioClock, Correction};
+use crate::transcode::{Redundancy, Transcoder};
 
 /// AAC frames that may wait for the transcoder: a second and a half. A machine that is this far behind drops sound.
 const WAITING_MAX: usize = 64;
@@ -34,6 +34,7 @@ pub(crate) struct Sound {
     publisher: Arc<Publisher>,
     metrics: Metrics,
     config: Option<AudioSpecificConfig>,
+    redundancy: Redundancy,
     worker: Option<SyncSender<Waiting>>,
     passthrough: AudioClock,
     state: Arc<State>,
@@ -47,11 +48,12 @@ struct State {
 }
 
 impl Sound {
-    pub(crate) fn new(publisher: Arc<Publisher>, metrics: Metrics) -> Self {
+    pub(crate) fn new(publisher: Arc<Publisher>, redundancy: Redundancy, metrics: Metrics) -> Self {
         Self {
             publisher,
             metrics,
             config: None,
+            redundancy,
             worker: None,
             passthrough: AudioClock::default(),
             state: Arc::default(),
@@ -93,9 +95,11 @@ impl Sound {
         let worker = self.worker.get_or_insert_with(|| {
             let (sender, receiver) = sync_channel(WAITING_MAX);
             let (publisher, state) = (Arc::clone(&self.publisher), Arc::clone(&self.state));
-            let metrics = self.metrics.clone();
+            let (redundancy, metrics) = (self.redundancy, self.metrics.clone());
             // The thread ends when this side of the channel is dropped with the publication.
-            tokio::task::spawn_blocking(move || transcode(&receiver, &publisher, &state, &metrics));
+            tokio::task::spawn_blocking(move || {
+                transcode(&receiver, redundancy, &publisher, &state, &metrics);
+            });
             sender
         });
         match worker.try_send(Waiting { config, time, frame, arrival: now }) {
@@ -124,7 +128,13 @@ impl Sound {
     }
 }
 
-fn transcode(waiting: &Receiver<Waiting>, publisher: &Publisher, state: &State, metrics: &Metrics) {
+fn transcode(
+    waiting: &Receiver<Waiting>,
+    redundancy: Redundancy,
+    publisher: &Publisher,
+    state: &State,
+    metrics: &Metrics,
+) {
     let fail = |text: String| {
         *state.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(text);
     };
@@ -132,7 +142,7 @@ fn transcode(waiting: &Receiver<Waiting>, publisher: &Publisher, state: &State, 
     while let Ok(Waiting { config, time, frame, arrival }) = waiting.recv() {
         let current = match transcoder.take().filter(|(current, _)| *current == config) {
             Some(current) => current,
-            None => match Transcoder::new(config) {
+            None => match Transcoder::new(config, redundancy) {
                 Ok(new) => (config, new),
                 Err(error) => return fail(error.to_string()),
             },

@@ -5,7 +5,7 @@
     reason = "what fails here fails the test, and what it measures is shown"
 )]
 use bytes::Bytes;
-use ingest::transcode::{OpusPacket, Transcoder};
+use ingest::transcode::{OpusPacket, Redundancy, Transcoder};
 use media::MediaTime;
 use media::aac::AudioSpecificConfig;
 use media::flv::AudioTag;
@@ -39,7 +39,7 @@ fn due(index: u32, rate_hz: u32, ppm: f64) -> MediaTime {
 /// Feeds `count` frames and returns every packet with the time of the input that completed it.
 fn run(file: &'static [u8], count: u32, ppm: f64) -> Vec<(MediaTime, OpusPacket)> {
     let (config, frames) = tone(file);
-    let mut transcoder = Transcoder::new(config).unwrap();
+    let mut transcoder = Transcoder::new(config, Redundancy::None).unwrap();
     let mut packets = Vec::new();
     // Beyond the encoder's first frames the tone is steady, so it can be looped.
     let steady: Vec<_> = frames.iter().skip(4).take(86).collect();
@@ -115,7 +115,7 @@ fn the_tone_comes_out_as_it_went_in_at_every_rate() {
 #[test]
 fn a_pause_moves_the_count_by_whole_packets() {
     let (config, frames) = tone(MONO_44100);
-    let mut transcoder = Transcoder::new(config).unwrap();
+    let mut transcoder = Transcoder::new(config, Redundancy::None).unwrap();
     let mut times = Vec::new();
     for index in 0..120_u32 {
         let pause = if index < 60 { 0 } else { 500 };
@@ -131,7 +131,7 @@ fn a_pause_moves_the_count_by_whole_packets() {
 #[test]
 fn sound_that_comes_twice_is_played_once() {
     let (config, frames) = tone(MONO_44100);
-    let mut transcoder = Transcoder::new(config).unwrap();
+    let mut transcoder = Transcoder::new(config, Redundancy::None).unwrap();
     let mut times = Vec::new();
     for index in (0..60).chain(30..120_u32) {
         let time = due(index, config.rate_hz, 0.0);
@@ -145,7 +145,7 @@ fn sound_that_comes_twice_is_played_once() {
 #[test]
 fn damaged_frames_cost_themselves_and_nothing_else() {
     let (config, frames) = tone(MONO_44100);
-    let mut transcoder = Transcoder::new(config).unwrap();
+    let mut transcoder = Transcoder::new(config, Redundancy::None).unwrap();
     let mut state = 9_u32;
     let mut count = 0;
     for index in 0..600_u32 {
@@ -163,4 +163,28 @@ fn damaged_frames_cost_themselves_and_nothing_else() {
     }
     assert!(transcoder.damaged_frames > 0);
     assert!((690..=697).contains(&count), "600 frames are 13.9 s: {count} packets");
+}
+
+#[test]
+fn a_lost_packet_is_heard_from_the_one_after_it_where_that_was_asked_for() {
+    let loudness = |redundancy| {
+        let (config, frames) = tone(STEREO_48000);
+        let mut transcoder = Transcoder::new(config, redundancy).unwrap();
+        let mut packets = Vec::new();
+        for index in 0..60_u32 {
+            let time = due(index, config.rate_hz, 0.0);
+            transcoder.push(time, &frames[index as usize], |packet| packets.push(packet.packet)).unwrap();
+        }
+        // The encoder repeats what it takes for speech, as it does a tone that begins. A decoder that has heard nothing
+        // has nothing else to conceal with.
+        let heard = packets.iter().map(|packet| {
+            let mut decoder = opus::Decoder::new(48_000, opus::Channels::Stereo).unwrap();
+            let mut sound = [0.0_f32; 960 * 2];
+            decoder.decode_float(packet, &mut sound, true).unwrap();
+            sound.iter().map(|sample| sample * sample).sum::<f32>() / 1920.0
+        });
+        heard.fold(0.0, f32::max)
+    };
+    let (without, with) = (loudness(Redundancy::None), loudness(Redundancy::InBandFec));
+    assert!(without < 1e-6 && with > 1e-3, "{without} without, {with} with");
 }
