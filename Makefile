@@ -4,7 +4,7 @@ SHELL := /bin/bash
 TOOLS := target/tools
 DENY := $(TOOLS)/bin/cargo-deny
 
-.PHONY: help run demo test test-rust test-page test-e2e check lint deny bench setup clean
+.PHONY: help run demo test test-rust test-page test-e2e check lint deny bench counts setup clean
 
 help: ## Lists the commands.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,7 +32,7 @@ test-page: setup
 	cd frontend && npm run --silent test
 
 test-e2e: setup
-	cargo build --locked -p lectern
+	cargo build --locked --workspace
 	cd frontend && npm run --silent e2e
 
 check: lint deny ## Formatting, lints and licences: what a commit must pass.
@@ -52,6 +52,10 @@ $(DENY):
 bench: setup ## Measures joins and latency in Chromium, with the release build.
 	cargo build --release --locked -p lectern
 	cd frontend && LECTERN_BIN=../target/release/lectern npm run --silent e2e:bench
+
+counts: setup ## Compares what the hot paths cost, in instructions, with the committed counts; ARGS=update accepts.
+	cargo build --release --locked -p counts
+	target/release/counts $(or $(ARGS),check)
 
 clean: ## Removes what was built.
 	rm -rf target frontend/dist frontend/node_modules .venv

@@ -11,6 +11,7 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("control", &[]),
     ("coordinator", &["control", "node"]),
+    ("counts", &["hub", "media", "rtc", "rtmp", "rtp"]),
     ("hub", &["media"]),
     ("ingest", &["control", "hub", "media", "node", "rtmp"]),
     ("lectern", &["control", "coordinator", "hub", "ingest", "media", "node", "testkit", "whep-node"]),
@@ -45,7 +46,7 @@ fn root() -> PathBuf {
 /// Every Rust file of the project, with its path from the root.
 fn sources() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    let mut folders: Vec<PathBuf> = ["coordinator", "crates", "ingest", "lectern", "whep-node"]
+    let mut folders: Vec<PathBuf> = ["benches", "coordinator", "crates", "ingest", "lectern", "whep-node"]
         .iter()
         .map(|name| root().join(name))
         .collect();

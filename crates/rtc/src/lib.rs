@@ -1,6 +1,9 @@
 //! WebRTC egress: offer and answer, ICE-lite, DTLS, SRTP, and the shards that send.
 
 mod batch;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod counters;
 mod dtls;
 mod engine;

@@ -1,8 +1,6 @@
 //! Chunks: section 5.3. A message is cut into chunks, and chunks of several messages alternate.
 mod writer;
 
-use std::collections::HashMap;
-
 use bytes::{Bytes, BytesMut};
 
 use crate::Error;
@@ -32,7 +30,8 @@ pub struct Message {
 #[derive(Debug)]
 pub struct Reader {
     size: usize,
-    streams: HashMap<u32, ChunkStream>,
+    /// So few that looking at each is faster than any map.
+    streams: Vec<ChunkStream>,
     partial_bytes: usize,
     /// Bytes of one message at most.
     pub message_max: usize,
@@ -43,6 +42,7 @@ pub struct Reader {
 /// What one chunk stream remembers between chunks.
 #[derive(Debug, Default)]
 struct ChunkStream {
+    id: u32,
     has_header: bool,
     timestamp_ms: u32,
     delta_ms: u32,
@@ -72,7 +72,7 @@ impl Reader {
     pub fn new(message_max: usize, streams_max: usize, partial_max: usize) -> Self {
         Self {
             size: DEFAULT_SIZE,
-            streams: HashMap::new(),
+            streams: Vec::new(),
             partial_bytes: 0,
             message_max,
             streams_max,
@@ -92,7 +92,7 @@ impl Reader {
 
     /// Section 5.4.2: what has come of a message is thrown away.
     pub fn abort(&mut self, id: u32) {
-        if let Some(stream) = self.streams.get_mut(&id) {
+        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == id) {
             self.partial_bytes = self.partial_bytes.saturating_sub(stream.body.len());
             stream.body = BytesMut::new();
             stream.is_open = false;
@@ -108,11 +108,15 @@ impl Reader {
     /// and the message that it completed.
     pub fn read(&mut self, input: &[u8]) -> Result<Option<(usize, Option<Message>)>, Error> {
         let Some(header) = parse_header(input) else { return Ok(None) };
-        let is_new = !self.streams.contains_key(&header.id);
-        if is_new && self.streams.len() >= self.streams_max {
-            return Err(Error::TooManyChunkStreams(self.streams_max));
+        let known = self.streams.iter().position(|stream| stream.id == header.id);
+        if known.is_none() {
+            if self.streams.len() >= self.streams_max {
+                return Err(Error::TooManyChunkStreams(self.streams_max));
+            }
+            self.streams.push(ChunkStream { id: header.id, ..ChunkStream::default() });
         }
-        let stream = self.streams.entry(header.id).or_default();
+        let place = known.unwrap_or(self.streams.len().saturating_sub(1));
+        let stream = self.streams.get_mut(place).expect("it was found or has just been added");
         if header.format > 1 && !stream.has_header {
             return Err(Error::NoHeader(header.id));
         }
