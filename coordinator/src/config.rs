@@ -41,6 +41,10 @@ pub struct Config {
     pub allow_public_open: bool,
     /// Seconds for which tokens are good.
     pub token_ttl_seconds: u64,
+    /// Tokens for one address at once: a school is one address.
+    pub tokens_at_once: u32,
+    /// Tokens for one address a second after that.
+    pub tokens_per_second: u32,
     /// What nodes prove themselves with. When empty, the one in `data_dir` is used, which is made at random.
     pub node_secret: String,
     /// The class that exists from the beginning.
@@ -56,6 +60,8 @@ impl Default for Config {
             mode: Mode::default(),
             allow_public_open: false,
             token_ttl_seconds: 3600,
+            tokens_at_once: 600,
+            tokens_per_second: 60,
             node_secret: String::new(),
             default_class: "lesson".to_owned(),
         }

@@ -19,9 +19,6 @@ use crate::registry::Registry;
 use crate::store::{Store, StoreError};
 use crate::{reach, reaper, secret};
 
-/// Tokens for one address at once, and a second after that: a school is one address.
-const TOKENS_AT_ONCE: u32 = 600;
-const TOKENS_PER_SECOND: u32 = 60;
 /// Guesses of a PIN from one address at once: a class that comes in together. After that, one a second.
 const GUESSES_AT_ONCE: u32 = 120;
 const GUESSES_PER_SECOND: u32 = 1;
@@ -118,7 +115,7 @@ pub async fn bind(config: Config, prometheus: &Prometheus) -> Result<Bound, Bind
         token_ttl: config.token_ttl(),
         node_secret: secrets.node,
         default_class: config.default_class,
-        tokens: Limiter::new(TOKENS_AT_ONCE, TOKENS_PER_SECOND),
+        tokens: Limiter::new(config.tokens_at_once, config.tokens_per_second),
         guesses: Limiter::new(GUESSES_AT_ONCE, GUESSES_PER_SECOND),
     };
     Ok(Bound { listener, address, app: Arc::new(app), default_class })

@@ -18,11 +18,6 @@ use crate::sessions::Sessions;
 use crate::stream::Streams;
 use crate::viewer::{self, Journal};
 
-/// Requests of one address at once: a school's computers are one address and open the lesson together.
-const REQUESTS_AT_ONCE: u32 = 600;
-/// Requests of one address a second after that.
-const REQUESTS_PER_SECOND: u32 = 60;
-
 /// How the WHEP side is set up.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -40,6 +35,10 @@ pub struct Config {
     /// How many times faster than its stream a viewer may be sent the group of pictures that it starts from, and a
     /// large keyframe: enough to be live at once, and not so much that the queue of a home's router overflows.
     pub burst_multiple: u32,
+    /// Requests of one address at once: a school's computers are one address and open the lesson together.
+    pub requests_at_once: u32,
+    /// Requests of one address a second after that.
+    pub requests_per_second: u32,
     /// Servers that players may use to reach us. None by default: the node has its own addresses.
     pub ice_servers: Vec<IceServer>,
     /// The class that `/live/stream/whep` means.
@@ -55,6 +54,8 @@ impl Default for Config {
             shards: 0,
             viewers_max: 20_000,
             burst_multiple: 32,
+            requests_at_once: 600,
+            requests_per_second: 60,
             ice_servers: Vec::new(),
             default_class: "lesson".to_owned(),
         }
@@ -139,8 +140,8 @@ impl Bound {
             journal: journal.clone(),
             metrics: self.metrics,
             node,
+            limiter: Limiter::new(self.config.requests_at_once, self.config.requests_per_second),
             config: self.config,
-            limiter: Limiter::new(REQUESTS_AT_ONCE, REQUESTS_PER_SECOND),
         };
         let deliver = tokio::spawn(viewer::deliver(waiting, control));
         let follow = tokio::spawn(viewer::follow(self.events, sessions, journal));
