@@ -3,8 +3,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use dimpl::SrtpProfile;
 use rtp::{HEADER_LEN, Packets};
-use str0m_proto::crypto::dtls::SrtpProfile;
 
 use crate::batch::{Batch, Path};
 use crate::ring::Ring;

@@ -1,9 +1,10 @@
 //! DTLS 1.2 with one viewer, of which we are the server, and the keys that come out of it.
+use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use str0m_proto::crypto::DtlsVersion;
-use str0m_proto::crypto::dtls::{DtlsCert, DtlsInstance, DtlsOutput};
+use dimpl::certificate::generate_self_signed_certificate;
+use dimpl::{Config, DtlsCertificate, Output};
 use thiserror::Error;
 
 use crate::sdp::Fingerprint;
@@ -33,23 +34,26 @@ pub(crate) enum DtlsError {
 /// Our certificate, one for the life of the process, and its fingerprint.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    certificate: DtlsCert,
+    certificate: DtlsCertificate,
+    /// One for all sessions: making it tries every cipher and curve, which takes twice as long as a handshake.
+    config: Arc<Config>,
     pub(crate) fingerprint: Fingerprint,
 }
 
 impl Identity {
     /// Makes a self-signed ECDSA P-256 certificate.
     pub(crate) fn generate() -> Option<Self> {
-        let certificate = str0m_aws_lc_rs::default_provider().dtls_provider.generate_certificate()?;
+        let certificate = generate_self_signed_certificate().ok()?;
         let fingerprint = fingerprint_of(&certificate.certificate);
-        Some(Self { certificate, fingerprint })
+        // The connectivity check has shown that the viewer is where it says it is: a cookie would show it again.
+        let config = Config::builder().use_server_cookie(false).mtu(RECORD_MAX).build().ok()?;
+        Some(Self { certificate, config: Arc::new(config), fingerprint })
     }
 }
 
 /// One session.
-#[derive(Debug)]
 pub(crate) struct Dtls {
-    inner: Box<dyn DtlsInstance>,
+    inner: dimpl::Dtls,
     expected: Fingerprint,
     is_peer_known: bool,
     /// Keys appear before the handshake is over, and before the peer's certificate is known to be right.
@@ -64,10 +68,7 @@ impl Dtls {
         identity: &Identity,
         expected: Fingerprint,
     ) -> Result<Box<Self>, DtlsError> {
-        let provider = str0m_aws_lc_rs::default_provider().dtls_provider;
-        let mut inner = provider
-            .new_dtls(&identity.certificate, now, DtlsVersion::Dtls12, Some(RECORD_MAX))
-            .map_err(|error| DtlsError::Handshake(error.to_string()))?;
+        let mut inner = dimpl::Dtls::new_12(Arc::clone(&identity.config), identity.certificate.clone(), now);
         inner.set_active(false);
         inner.handle_timeout(now).map_err(|error| DtlsError::Handshake(error.to_string()))?;
         let keys = None;
@@ -115,20 +116,20 @@ impl Dtls {
         let mut buffer = vec![0; OUTPUT_MAX];
         loop {
             match self.inner.poll_output(&mut buffer) {
-                DtlsOutput::Packet(packet) => flight.push(packet.to_vec()),
-                DtlsOutput::BufferTooSmall { .. } => {
+                Output::Packet(packet) => flight.push(packet.to_vec()),
+                Output::BufferTooSmall { .. } => {
                     return Err(DtlsError::Handshake("an output larger than any record".to_owned()));
                 }
-                DtlsOutput::PeerCert(certificate) => {
+                Output::PeerCert(certificate) => {
                     if fingerprint_of(certificate) != self.expected {
                         return Err(DtlsError::Fingerprint);
                     }
                     self.is_peer_known = true;
                 }
-                DtlsOutput::KeyingMaterial(keying, profile) => self.keys = Some(Srtp::new(profile, &keying)?),
-                DtlsOutput::Connected => self.is_connected = true,
-                DtlsOutput::CloseNotify => return Err(DtlsError::Closed),
-                DtlsOutput::Timeout(deadline) => {
+                Output::KeyingMaterial(keying, profile) => self.keys = Some(Srtp::new(profile, &keying)?),
+                Output::Connected => self.is_connected = true,
+                Output::CloseNotify => return Err(DtlsError::Closed),
+                Output::Timeout(deadline) => {
                     self.deadline = deadline;
                     break;
                 }
@@ -136,6 +137,12 @@ impl Dtls {
             }
         }
         Ok(if self.is_connected && self.is_peer_known { self.keys.take() } else { None })
+    }
+}
+
+impl std::fmt::Debug for Dtls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dtls").field("is_connected", &self.is_connected).finish_non_exhaustive()
     }
 }
 

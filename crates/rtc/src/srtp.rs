@@ -6,7 +6,7 @@ use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, Non
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
-use str0m_proto::crypto::dtls::SrtpProfile;
+use dimpl::SrtpProfile;
 use thiserror::Error;
 
 /// Why protection failed. Nothing in it depends on secrets.

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
+use dimpl::SrtpProfile;
 use media::MediaTime;
 use rtp::rtcp::{self, Feedback};
-use str0m_proto::crypto::dtls::SrtpProfile;
 
 use crate::batch::{Batch, Path};
 use crate::counters::Counters;

@@ -1,8 +1,8 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use dimpl::SrtpProfile;
 use media::{AudioFrame, VideoConfig, VideoFrame};
-use str0m_proto::crypto::dtls::SrtpProfile;
 
 use super::*;
 use crate::sdp::{Credentials, Fingerprint};
