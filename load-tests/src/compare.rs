@@ -1,0 +1,3 @@
+//! stub
+#[derive(Debug, clap::Args)] pub(crate) struct Arguments {}
+pub(crate) fn run(_a: Arguments) -> anyhow::Result<()> { Ok(()) }
