@@ -123,8 +123,7 @@ impl Outcome {
         let title = format!("core {}, {} bytes", self.core, self.payload);
         let mut table =
             Table::new(&[&title, "µs per packet", "least", "most", "packets/s", "viewers at 128/s", "read"]);
-        let sending =
-            |what: &str| format!("{what} sendmmsg({}) with GSO x{}", self.batch, self.segments);
+        let sending = |what: &str| format!("{what} sendmmsg({}) with GSO x{}", self.batch, self.segments);
         let rows = [
             ("AES-128-GCM".to_owned(), Some(&self.seal)),
             (format!("{}, nobody reads", sending("")).trim_start().to_owned(), Some(&self.send_unread)),
@@ -134,7 +133,8 @@ impl Outcome {
         ];
         for (what, figures) in rows {
             let Some(figures) = figures else { continue };
-            let read = figures.read_share.map_or(String::new(), |share| format!("{} %", figure(share * 100.0)));
+            let read =
+                figures.read_share.map_or(String::new(), |share| format!("{} %", figure(share * 100.0)));
             table.push([
                 what,
                 figure(figures.us_per_packet),

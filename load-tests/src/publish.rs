@@ -107,8 +107,7 @@ enum Audio {
 
 /// Publishes until the time is over, or Ctrl-C.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
     runtime.block_on(publish(arguments))
 }
 

@@ -35,7 +35,12 @@ struct Segment {
 }
 
 /// Sends messages that are to be cut every `segment` bytes. Returns how many the kernel took.
-pub(super) fn send(socket: &UdpSocket, arena: &[u8], messages: &[Message], segment: u16) -> io::Result<usize> {
+pub(super) fn send(
+    socket: &UdpSocket,
+    arena: &[u8],
+    messages: &[Message],
+    segment: u16,
+) -> io::Result<usize> {
     let count = messages.len().min(BATCH_MAX);
     // SAFETY: these are plain C structures, for which zeros are valid.
     let (mut headers, mut vectors, mut names): (

@@ -4,7 +4,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
 use rml_rtmp::sessions::{
-    ClientSession, ClientSessionConfig, ClientSessionEvent, ClientSessionResult, PublishRequestType, StreamMetadata,
+    ClientSession, ClientSessionConfig, ClientSessionEvent, ClientSessionResult, PublishRequestType,
+    StreamMetadata,
 };
 use rml_rtmp::time::RtmpTimestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,14 +81,19 @@ impl Client {
     }
 
     /// Sends a message and says how many bytes that were on the wire.
-    pub(super) async fn send(&mut self, message: Message, metadata: &StreamMetadata) -> anyhow::Result<usize> {
+    pub(super) async fn send(
+        &mut self,
+        message: Message,
+        metadata: &StreamMetadata,
+    ) -> anyhow::Result<usize> {
         let timestamp = RtmpTimestamp::new(message.timestamp_ms());
         let packet = match message.kind {
             Kind::Audio => self.session.publish_audio_data(message.body, timestamp, false),
             Kind::Video => self.session.publish_video_data(message.body, timestamp, false),
             Kind::Metadata => self.session.publish_metadata(metadata),
         };
-        let ClientSessionResult::OutboundResponse(packet) = packet.context("a message cannot be written")? else {
+        let ClientSessionResult::OutboundResponse(packet) = packet.context("a message cannot be written")?
+        else {
             return Ok(0);
         };
         self.write_all(&packet.bytes).await?;
@@ -160,7 +166,9 @@ async fn shake_hands(socket: &mut TcpStream) -> anyhow::Result<Vec<u8>> {
             bail!("the server closed the connection in the handshake");
         }
         match handshake.process_bytes(buffer.get(..count).unwrap_or(&[])).context("handshake")? {
-            HandshakeProcessResult::InProgress { response_bytes } => socket.write_all(&response_bytes).await?,
+            HandshakeProcessResult::InProgress { response_bytes } => {
+                socket.write_all(&response_bytes).await?
+            }
             HandshakeProcessResult::Completed { response_bytes, remaining_bytes } => {
                 socket.write_all(&response_bytes).await?;
                 return Ok(remaining_bytes);

@@ -170,7 +170,11 @@ fn as_f64(value: u64) -> f64 {
     value as f64
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be positive and not large")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to be positive and not large"
+)]
 fn whole(value: f64) -> u64 {
     value as u64
 }
