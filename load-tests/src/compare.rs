@@ -6,7 +6,7 @@ mod summary;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use self::group::Group;
-use self::ready::Ready;
+use self::ready::{Before, Ready};
 use self::summary::{Cost, Run, Side, Summary};
 use crate::publish::quantity::parse_duration;
 use crate::report;
@@ -128,9 +128,10 @@ async fn take_turn(
     side: Side,
     folder: &Path,
 ) -> anyhow::Result<figures::Figures> {
-    if let Some(ready) = &arguments.ready {
-        ready.check_vacant().await?;
-    }
+    let before = match &arguments.ready {
+        Some(ready) => Some(ready.look_before().await?),
+        None => None,
+    };
     let command = match side {
         Side::A => &arguments.a,
         Side::B => &arguments.b,
@@ -140,9 +141,8 @@ async fn take_turn(
             arguments.logs.as_ref().map(|logs| logs.join(format!("{round}-{}-{what}.log", side.name())));
         file.map(File::create).transpose().context("cannot write a log")
     };
-    let started = SystemTime::now();
     let mut server = Group::start(command, &arguments.cores.0, log("server")?)?;
-    wait_until_ready(arguments, &mut server, started).await?;
+    wait_until_ready(arguments, &mut server, before).await?;
     let json = folder.join(format!("{round}-{}.json", side.name()));
     let work = arguments.work.replace("{json}", &json.display().to_string());
     let work = work.replace("{server}", side.name()).replace("{round}", &round.to_string());
@@ -157,9 +157,9 @@ async fn take_turn(
 async fn wait_until_ready(
     arguments: &Arguments,
     server: &mut Group,
-    started: SystemTime,
+    before: Option<Before>,
 ) -> anyhow::Result<()> {
-    let Some(ready) = &arguments.ready else {
+    let (Some(ready), Some(before)) = (&arguments.ready, before) else {
         sleep(SETTLE).await;
         return Ok(());
     };
@@ -168,7 +168,7 @@ async fn wait_until_ready(
         if let Some(status) = server.status()? {
             bail!("the server ended before it was ready: {status}");
         }
-        if ready.is_reached(started).await? {
+        if ready.is_reached(&before).await? {
             return Ok(());
         }
         ensure!(begun.elapsed() < arguments.ready_timeout, "the server is not ready in time");

@@ -1,10 +1,10 @@
 //! When a server is ready.
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -37,24 +37,36 @@ impl FromStr for Ready {
 }
 
 impl Ready {
-    /// That no other server is already there.
-    pub(super) async fn check_vacant(&self) -> anyhow::Result<()> {
-        if let Self::Tcp(address) = self {
-            ensure!(!accepts(*address).await, "something already listens at {address}");
+    /// What is there before a server is started. That another one already listens is an error.
+    pub(super) async fn look_before(&self) -> anyhow::Result<Before> {
+        match self {
+            Self::Tcp(address) if accepts(*address).await => bail!("something already listens at {address}"),
+            Self::Tcp(_) => Ok(Before(None)),
+            Self::File(path) => written(path).map(Before),
         }
-        Ok(())
     }
 
-    /// Whether the server that was started then is ready.
-    pub(super) async fn is_reached(&self, started: SystemTime) -> anyhow::Result<bool> {
+    /// Whether the server is ready.
+    pub(super) async fn is_reached(&self, before: &Before) -> anyhow::Result<bool> {
         match self {
             Self::Tcp(address) => Ok(accepts(*address).await),
-            Self::File(path) => match std::fs::metadata(path) {
-                Ok(file) => Ok(file.len() > 0 && file.modified()? >= started),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-                Err(error) => Err(error).with_context(|| format!("{}", path.display())),
-            },
+            // Compared with the file itself, not with the clock: files keep time more coarsely.
+            Self::File(path) => Ok(written(path)?.is_some_and(|time| before.0 != Some(time))),
         }
+    }
+}
+
+/// When the file of the server before was written, if there was one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before(Option<SystemTime>);
+
+/// When a file was written last; `None` while there is nothing in it.
+fn written(path: &Path) -> anyhow::Result<Option<SystemTime>> {
+    match std::fs::metadata(path) {
+        Ok(file) if file.len() > 0 => Ok(Some(file.modified()?)),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("{}", path.display())),
     }
 }
 
