@@ -1,5 +1,4 @@
 //! Comparing two servers that are none.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 use std::process::Command;
 use std::time::Duration;
 

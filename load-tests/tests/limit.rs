@@ -1,5 +1,4 @@
 //! The limit, as a process.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 use std::process::Command;
 
 use serde_json::Value;

@@ -167,7 +167,7 @@ async fn shake_hands(socket: &mut TcpStream) -> anyhow::Result<Vec<u8>> {
         }
         match handshake.process_bytes(buffer.get(..count).unwrap_or(&[])).context("handshake")? {
             HandshakeProcessResult::InProgress { response_bytes } => {
-                socket.write_all(&response_bytes).await?
+                socket.write_all(&response_bytes).await?;
             }
             HandshakeProcessResult::Completed { response_bytes, remaining_bytes } => {
                 socket.write_all(&response_bytes).await?;
