@@ -46,12 +46,15 @@ const BITRATE_BPS: f64 = 1.1e6;
 /// The command line of `publish`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Where to publish; {n} is the publisher's number, from 1.
+    /// Where to publish; {n} is the publisher's number, from 1, and {key} its line of --keys.
     #[arg(long, value_name = "rtmp://HOST[:PORT]/APP/KEY")]
     rtmp: String,
     /// How many publish.
     #[arg(long, default_value_t = 1)]
     count: usize,
+    /// A file with a stream key in each line, for servers that choose the keys.
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
     /// An FLV file, in a loop.
     #[arg(long, value_name = "FLV", conflicts_with = "synthetic")]
     file: Option<PathBuf>,
@@ -113,9 +116,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 async fn publish(arguments: Arguments) -> anyhow::Result<()> {
     let plan = Plan::new(&arguments)?;
-    let targets: Vec<Target> = (1..=arguments.count)
-        .map(|number| Target::parse(&arguments.rtmp, number))
-        .collect::<anyhow::Result<_>>()?;
+    let targets = Target::all(&arguments.rtmp, arguments.count, arguments.keys.as_deref())?;
     let publishers = targets.len();
     let (plan, tally, (end, ended)) = (Arc::new(plan), Arc::new(Tally::default()), watch::channel(false));
     let mut tasks = JoinSet::new();
@@ -207,10 +208,6 @@ impl Plan {
     fn new(arguments: &Arguments) -> anyhow::Result<Self> {
         let count = arguments.count;
         ensure!((1..=PUBLISHERS_MAX).contains(&count), "--count must be 1 to {PUBLISHERS_MAX}");
-        ensure!(
-            count == 1 || Target::is_numbered(&arguments.rtmp),
-            "{count} publishers need an address each: put {{n}} where their number belongs"
-        );
         let mut metadata = StreamMetadata::new();
         metadata.encoder = Some(format!("lectern-load {}", env!("CARGO_PKG_VERSION")));
         let default_stamp = if arguments.file.is_some() { Stamp::None } else { Stamp::Tail };
