@@ -34,7 +34,7 @@ use crate::report;
 
 /// Publishers of one process at most: each has a connection, and most systems let a process have 1,024 files.
 const PUBLISHERS_MAX: usize = 1000;
-/// Threads: a publisher of 1 Mbit/s costs about a hundredth of a core.
+/// Threads: one carries some hundred publishers of 1 Mbit/s.
 const WORKERS: usize = 2;
 /// Publishers begin one after the other within this time, so that their keyframes do not come all at once.
 const SPREAD: Duration = Duration::from_secs(2);
@@ -46,8 +46,9 @@ const BITRATE_BPS: f64 = 1.1e6;
 /// The command line of `publish`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Where to publish; {n} is the publisher's number, from 1, and {key} its line of --keys.
-    #[arg(long, value_name = "rtmp://HOST[:PORT]/APP/KEY")]
+    /// Where to publish. The publisher's number, from 1, takes the place of an n in braces, its line of --keys that of
+    /// {key}.
+    #[arg(long, value_name = "rtmp://HOST[:PORT]/APP/KEY{n}")]
     rtmp: String,
     /// How many publish.
     #[arg(long, default_value_t = 1)]
@@ -70,7 +71,8 @@ pub(crate) struct Arguments {
     /// RTP packets of video per second that a WebRTC server makes of the stream, instead of a bit rate. Sound adds 50.
     #[arg(long, value_name = "N", conflicts_with = "file")]
     packets_per_second: Option<f64>,
-    /// Bytes of those packets' payload. Up to 29 packets, servers that put more into one make as many.
+    /// Bytes of those packets' payload: what the server puts into one at most. The default is Lectern's; servers with
+    /// room for 1200 make the same number of packets, but for a keyframe's.
     #[arg(long, value_name = "BYTES", default_value_t = 1160, conflicts_with = "file")]
     payload: usize,
     /// RTP packets of a keyframe.
