@@ -12,7 +12,7 @@ help: ## Lists the commands.
 run: ## Sets up, builds and starts Lectern for everybody on this network.
 	@scripts/setup.sh run
 	cargo build --release --locked -p lectern
-	target/release/lectern up --open $(ARGS)
+	target/release/lectern up --open-if-private $(ARGS)
 
 demo: ## Publishes the bundled lesson into the server that `make run` started.
 	@scripts/setup.sh run

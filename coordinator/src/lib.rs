@@ -14,4 +14,5 @@ pub mod store;
 mod web;
 
 pub use config::{Config, ConfigError, Mode};
+pub use reach::public_address;
 pub use server::{BindError, Bound, DefaultClass, bind};

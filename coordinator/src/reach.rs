@@ -2,7 +2,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 /// The address under which the world reaches a server that listens on `ip`, if it does.
-pub(crate) fn public_address(ip: IpAddr) -> Option<IpAddr> {
+pub fn public_address(ip: IpAddr) -> Option<IpAddr> {
     if ip.is_unspecified() { own_public_address(ip) } else { Some(ip).filter(|ip| !is_private(*ip)) }
 }
 
@@ -21,14 +21,25 @@ fn own_public_address(unspecified: IpAddr) -> Option<IpAddr> {
     })
 }
 
-/// Loopback, link-local, the private ranges of RFC 1918 and RFC 4193, and RFC 6598's shared range.
+/// Loopback, link-local, the private ranges of RFC 1918 and RFC 4193, RFC 6598's shared range, and what is kept for
+/// documents and benchmarks (RFC 5737, RFC 3849, RFC 2544) and so is routed nowhere.
 fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
-            v4.is_loopback() || v4.is_private() || v4.is_link_local() || (a == 100 && (64..128).contains(&b))
+            let is_shared = a == 100 && (64..128).contains(&b);
+            let is_benchmark = a == 198 && (b == 18 || b == 19);
+            v4.is_loopback()
+                || v4.is_private()
+                || v4.is_link_local()
+                || v4.is_documentation()
+                || is_shared
+                || is_benchmark
         }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+        IpAddr::V6(v6) => {
+            let is_documentation = matches!(v6.segments(), [0x2001, 0xdb8, ..]);
+            v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local() || is_documentation
+        }
     }
 }
 
@@ -45,6 +56,11 @@ mod tests {
             "172.31.255.255",
             "192.168.1.1",
             "169.254.1.1",
+            "192.0.2.2",
+            "198.51.100.7",
+            "203.0.113.9",
+            "198.19.0.1",
+            "2001:db8::5",
             "100.64.0.1",
             "100.127.255.255",
             "::1",

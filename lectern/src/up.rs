@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// Anybody who reaches this machine may watch. Refused on public addresses.
     #[arg(long)]
     open: bool,
+    /// The same where only the local network reaches this machine; on a public address the class's PIN is asked for.
+    #[arg(long, conflicts_with = "open")]
+    open_if_private: bool,
     /// The configuration file [default: lectern.toml, if there is one].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -68,6 +71,10 @@ impl Arguments {
         ];
         for (listen, port) in ports {
             *listen = SocketAddr::new(self.bind.unwrap_or(listen.ip()), port.unwrap_or(listen.port()));
+        }
+        if self.open_if_private {
+            let is_public = coordinator::public_address(coordinator.listen.ip()).is_some();
+            coordinator.mode = if is_public { coordinator::Mode::Guarded } else { coordinator::Mode::Open };
         }
         if let Some(port) = self.admin_port {
             node.admin_listen.set_port(port);
@@ -207,4 +214,30 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn the_world_is_asked_for_the_pin_and_the_local_network_is_not() {
+        let mode = |line: &str| {
+            let mut config = Config::default();
+            Line::parse_from(line.split(' ')).arguments.apply(&mut config);
+            config.coordinator.mode
+        };
+        assert_eq!(mode("up --open-if-private --bind 8.8.8.8"), coordinator::Mode::Guarded);
+        assert_eq!(mode("up --open-if-private --bind 192.168.1.7"), coordinator::Mode::Open);
+        assert_eq!(mode("up --bind 192.168.1.7"), coordinator::Mode::Guarded);
+        assert_eq!(mode("up --open --bind 8.8.8.8"), coordinator::Mode::Open, "bind refuses it");
+    }
 }

@@ -81,8 +81,8 @@ fn errors_are_readable() {
     let (ok, text) =
         run(&["up", "--bind", "127.0.0.1", "--data-dir", data, "--http-port", "0", "--rtmp-port", &port]);
     assert!(!ok && text.contains("cannot listen for RTMP on 127.0.0.1") && text.contains(&port), "{text}");
-    let (ok, text) = run(&["up", "--open", "--bind", "203.0.113.1", "--data-dir", data]);
-    assert!(!ok && text.contains("refused on the public address 203.0.113.1"), "{text}");
+    let (ok, text) = run(&["up", "--open", "--bind", "8.8.8.8", "--data-dir", data]);
+    assert!(!ok && text.contains("refused on the public address 8.8.8.8"), "{text}");
     let (ok, text) = run(&["demo", "http://example/live/key"]);
     assert!(!ok && text.contains("must begin with rtmp://"), "{text}");
     let (ok, text) = run(&["up", "--data-dir", "/proc/nowhere"]);

@@ -16,7 +16,7 @@ fn header<'a>(response: &'a Response, name: &str) -> &'a str {
 #[tokio::test]
 async fn open_mode_refuses_public_addresses() {
     let folder = TempDir::new().unwrap();
-    for (address, is_public) in [("203.0.113.1:0", true), ("[2001:db8::1]:0", true), ("127.0.0.1:0", false)] {
+    for (address, is_public) in [("8.8.8.8:0", true), ("[2a00::1]:0", true), ("127.0.0.1:0", false)] {
         let config = Config { listen: address.parse().unwrap(), ..config(folder.path(), Mode::Open) };
         let outcome = bind(config.clone(), &Registry::new()).await;
         assert_eq!(matches!(outcome, Err(BindError::PublicOpen(_))), is_public, "{address}");
