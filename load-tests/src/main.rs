@@ -1,15 +1,18 @@
-//! Load for RTMP and WHEP servers, and what it costs them.
+//! `lectern-load`: load for any RTMP or WHEP server, and what it costs them.
 mod compare;
 mod limit;
 mod process;
 mod publish;
 mod report;
+mod stats;
+mod watch;
+mod whep;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Publishes to servers of RTMP and WHEP, and measures what that costs them.
+/// Publishers and viewers by the thousand for RTMP and WHEP servers, and measures of what comes back and what it costs.
 #[derive(Debug, Parser)]
 #[command(version, about, arg_required_else_help = true)]
 struct Arguments {
@@ -21,6 +24,12 @@ struct Arguments {
 enum Command {
     /// Publishes over RTMP, from a file or with made-up pictures of a wanted size.
     Publish(Box<publish::Arguments>),
+    /// Viewers join and watch.
+    Watch(Box<watch::options::Watch>),
+    /// Viewers come and go.
+    Churn(Box<watch::options::Churn>),
+    /// Many join while others watch.
+    Storm(Box<watch::options::Storm>),
     /// Measures what sealing and sending a packet costs on this machine at the least.
     Limit(limit::Arguments),
     /// Gives the same work to two servers in turn and compares what it costs them.
@@ -32,6 +41,9 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Publish(arguments) => publish::run(*arguments),
+        Command::Watch(options) => watch::watch(&options),
+        Command::Churn(options) => watch::churn(&options),
+        Command::Storm(options) => watch::storm(&options),
         Command::Limit(arguments) => limit::run(&arguments),
         Command::Compare(arguments) => compare::run(*arguments),
         Command::Report(arguments) => report::run(&arguments),

@@ -5,7 +5,7 @@ mod pacing;
 mod picture;
 pub(crate) mod quantity;
 mod recorded;
-mod stamp;
+pub(crate) mod stamp;
 mod synthetic;
 mod tally;
 mod target;

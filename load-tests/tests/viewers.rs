@@ -1,0 +1,186 @@
+//! The program against the real server: what it counts is what was published.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use testkit::{Process, Server};
+
+/// From the publisher's start to the first viewer.
+const LIVE: Duration = Duration::from_secs(20);
+
+/// The server's binary, beside our own; built when only this crate was.
+fn lectern() -> &'static str {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    let path = PATH.get_or_init(|| {
+        let path = Path::new(env!("CARGO_BIN_EXE_lectern-load")).with_file_name("lectern");
+        if !path.exists() {
+            let is_release = path.parent().unwrap().ends_with("release");
+            let profile = if is_release { "release" } else { "dev" };
+            let built =
+                Command::new(env!("CARGO")).args(["build", "-p", "lectern", "--profile", profile]).status();
+            assert!(built.unwrap().success());
+        }
+        path
+    });
+    path.to_str().unwrap()
+}
+
+fn lesson() -> (Server, Process) {
+    let server = Server::start(lectern(), &["--open"]);
+    let publisher = server.publish_demo();
+    // The publisher is let in before the server's directory says so.
+    let url = token_url(&server);
+    let deadline = Instant::now() + LIVE;
+    loop {
+        let (figures, text) = load(&["watch", "--token-url", &url, "--viewers", "1", "--duration", "0s"]);
+        if number(&figures, "/viewers/connected") == 1 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+    }
+    (server, publisher)
+}
+
+fn token_url(server: &Server) -> String {
+    let (http, class) = (server.addresses.http, &server.addresses.class);
+    format!("http://{http}/api/token?user_type=student&user_id=s{{n}}&class_id={class}")
+}
+
+/// Runs the program and returns its JSON and its table.
+fn load(arguments: &[&str]) -> (Value, String) {
+    let folder = TempDir::new().unwrap();
+    let json = folder.path().join("figures.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lectern-load"));
+    let output = command.args(arguments).arg("--json").arg(&json).output().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    let figures = std::fs::read(&json).unwrap_or_else(|_| panic!("no figures; it said:\n{text}"));
+    (serde_json::from_slice(&figures).unwrap(), text)
+}
+
+#[track_caller]
+fn check(figures: &Value, is_right: impl Fn(&Value) -> bool, what: &str) {
+    assert!(is_right(figures), "{what}: {figures:#}");
+}
+
+fn number(figures: &Value, path: &str) -> u64 {
+    figures.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {path} in {figures:#}"))
+}
+
+#[test]
+fn viewers_see_whole_pictures_and_lose_nothing() {
+    let (server, _publisher) = lesson();
+    let url = token_url(&server);
+    let (figures, _) =
+        load(&["watch", "--token-url", &url, "--viewers", "12", "--decrypt-every", "2", "--duration", "4s"]);
+    for path in ["/viewers/joined", "/viewers/connected", "/viewers/with_media"] {
+        assert_eq!(number(&figures, path), 12, "{path}: {figures:#}");
+    }
+    check(&figures, |f| number(f, "/viewers/units_complete") > 6 * 60, "pictures");
+    check(&figures, |f| number(f, "/viewers/sounds") > 6 * 150, "sounds");
+    check(&figures, |f| number(f, "/viewers/keyframes") >= 6, "keyframes");
+    for path in ["/viewers/units_damaged", "/viewers/undecryptable", "/viewers/sounds_malformed"] {
+        assert_eq!(number(&figures, path), 0, "{path}: {figures:#}");
+    }
+    for path in ["/viewers/video/missed", "/viewers/video/lost", "/viewers/audio/lost"] {
+        assert_eq!(number(&figures, path), 0, "{path}: {figures:#}");
+    }
+    check(&figures, |f| f["viewers"]["ended_early"].as_object().unwrap().is_empty(), "nobody left early");
+}
+
+#[test]
+fn what_a_bad_link_loses_is_asked_for_and_healed() {
+    let (server, _publisher) = lesson();
+    let url = token_url(&server);
+    let arguments = ["watch", "--token-url", &url, "--viewers", "10", "--decrypt-every", "2"];
+    let (figures, _) =
+        load(&[&arguments[..], &["--loss", "3", "--delay", "50", "--duration", "8s"]].concat());
+    assert_eq!(number(&figures, "/viewers/connected"), 10, "{figures:#}");
+    let nacked = number(&figures, "/viewers/video/nacked");
+    let healed = number(&figures, "/viewers/video/healed");
+    assert!(nacked > 30, "{figures:#}");
+    // Those that were asked for last are still under way.
+    assert!(healed * 100 >= nacked * 90, "{healed} of {nacked}: {figures:#}");
+    assert_eq!(number(&figures, "/viewers/video/lost"), 0, "{figures:#}");
+    assert_eq!(number(&figures, "/viewers/units_damaged"), 0, "{figures:#}");
+    let round_trip = figures["viewers"]["round_trip_ms"]["p50"].as_f64().unwrap();
+    assert!((100.0..150.0).contains(&round_trip), "{figures:#}");
+}
+
+#[test]
+fn viewers_of_the_old_cipher_see_the_same_and_heal_too() {
+    let (server, _publisher) = lesson();
+    let url = token_url(&server);
+    let arguments = ["watch", "--token-url", &url, "--viewers", "6", "--decrypt-every", "1", "--sha1"];
+    let (figures, _) =
+        load(&[&arguments[..], &["--loss", "2", "--delay", "20", "--duration", "5s"]].concat());
+    assert_eq!(number(&figures, "/viewers/srtp_profiles/AES128_CM_HMAC_SHA1_80"), 6, "{figures:#}");
+    check(&figures, |f| number(f, "/viewers/units_complete") > 6 * 60, "pictures");
+    check(&figures, |f| number(f, "/viewers/video/healed") > 10, "healed");
+    for path in ["/viewers/units_damaged", "/viewers/undecryptable", "/viewers/video/lost"] {
+        assert_eq!(number(&figures, path), 0, "{path}: {figures:#}");
+    }
+}
+
+#[test]
+fn viewers_come_and_go() {
+    let (server, _publisher) = lesson();
+    let url = token_url(&server);
+    let arguments = ["churn", "--token-url", &url, "--viewers", "8", "--rate", "6"];
+    let (figures, _) = load(&[&arguments[..], &["--stay", "1s", "--duration", "5s"]].concat());
+    let joined = number(&figures, "/viewers/joined");
+    assert!((25..=31).contains(&joined), "{figures:#}");
+    assert_eq!(number(&figures, "/viewers/connected"), joined, "{figures:#}");
+    assert_eq!(figures["every_session_deleted"], true);
+    check(&figures, |f| f["viewers"]["ended_early"].as_object().unwrap().is_empty(), "nobody left early");
+}
+
+#[test]
+fn a_storm_of_joins_takes_nothing_from_those_who_watch() {
+    let (server, _publisher) = lesson();
+    let url = token_url(&server);
+    let arguments = ["storm", "--token-url", &url, "--watchers", "5", "--viewers", "20"];
+    let (figures, _) = load(&[&arguments[..], &["--within", "2s", "--duration", "1s"]].concat());
+    assert_eq!(number(&figures, "/joiners/connected"), 20, "{figures:#}");
+    assert_eq!(figures["viewers"]["window_lost_per_viewer"]["max"], 0.0, "{figures:#}");
+    assert_eq!(figures["viewers"]["window_longest_gap_ms"]["count"], 5, "{figures:#}");
+}
+
+#[test]
+fn misbehaving_viewers_harm_nobody_else() {
+    let (server, _publisher) = lesson();
+    let url = token_url(&server);
+    for how in ["stop-reading", "garbage", "nack-flood"] {
+        let arguments = ["watch", "--token-url", &url, "--viewers", "5", "--duration", "2s"];
+        let (figures, _) = load(&[&arguments[..], &["--misbehave", how, "--misbehaving", "2"]].concat());
+        assert_eq!(number(&figures, "/misbehaving/connected"), 2, "{how}: {figures:#}");
+        assert_eq!(number(&figures, "/viewers/video/lost"), 0, "{how}: {figures:#}");
+        assert_eq!(number(&figures, "/viewers/units_damaged"), 0, "{how}: {figures:#}");
+    }
+}
+
+#[test]
+fn the_webrtc_crate_is_of_the_same_opinion() {
+    let (server, _publisher) = lesson();
+    let url = token_url(&server);
+    let arguments = ["watch", "--token-url", &url, "--viewers", "5", "--client", "webrtc"];
+    let (figures, _) = load(&[&arguments[..], &["--duration", "3s"]].concat());
+    assert_eq!(number(&figures, "/viewers/connected"), 5, "{figures:#}");
+    assert_eq!(number(&figures, "/viewers/video/lost"), 0, "{figures:#}");
+    check(&figures, |f| number(f, "/viewers/units_complete") > 5 * 45, "pictures");
+    // The crate may drop what comes before its track is announced, so the first picture may lack its beginning.
+    check(&figures, |f| number(f, "/viewers/units_damaged") <= 5, "damage at the beginning only");
+}
+
+#[test]
+fn refusals_are_counted_by_their_reason() {
+    let (server, _publisher) = lesson();
+    let whep = format!("http://{}/live/{}/whep", server.addresses.whep, server.addresses.class);
+    let arguments = ["watch", "--whep", &whep, "--token", "of{n}", "--viewers", "3", "--duration", "0s"];
+    let (figures, text) = load(&arguments);
+    assert_eq!(number(&figures, "/viewers/failures/POST: 401 Unauthorized"), 3, "{figures:#}");
+    assert!(text.contains("no viewer got in"), "{text}");
+}
