@@ -63,7 +63,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", default_value = "packets")]
     packets: String,
     /// The figure in {json} that counts viewers.
-    #[arg(long, value_name = "NAME", default_value = "viewers")]
+    #[arg(long, value_name = "NAME", default_value = "connected")]
     viewers: String,
     /// Keep what the commands print in this folder.
     #[arg(long, value_name = "FOLDER")]

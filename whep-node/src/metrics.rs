@@ -77,19 +77,24 @@ impl EngineCollector {
 }
 
 impl EngineCollector {
-    fn histograms(&self) -> [(&'static str, &'static str, &rtc::Histogram); 3] {
+    fn histograms(&self) -> Vec<MetricFamily> {
         let counters = self.engine.counters();
-        [
-            (
+        let delays = [("audio", &counters.sound_delay), ("video", &counters.picture_delay)];
+        vec![
+            family(
                 "forward_delay_seconds",
-                "From the arrival of a frame to the end of the pass that sent it",
-                &counters.forward_delay,
+                "From the arrival of a frame to when a shard had sent it to all its viewers",
+                delays.map(|(track, histogram)| sample(histogram, Some(("track", track)))).into(),
             ),
-            ("pass_seconds", "How long the passes of shards took", &counters.pass_time),
-            (
+            family(
+                "pass_seconds",
+                "How long the passes of shards took",
+                vec![sample(&counters.pass_time, None)],
+            ),
+            family(
                 "first_report_seconds",
                 "From a viewer's answer to its first report on the picture",
-                &counters.first_report,
+                vec![sample(&counters.first_report, None)],
             ),
         ]
     }
@@ -112,30 +117,40 @@ impl Collector for EngineCollector {
                 families.extend(counter.collect());
             }
         }
-        let histograms = self.histograms();
-        families.extend(histograms.map(|(name, help, histogram)| family(name, help, histogram)));
+        families.extend(self.histograms());
         families
     }
 }
 
 /// The engine's histogram in Prometheus's form.
-fn family(name: &str, help: &str, histogram: &rtc::Histogram) -> MetricFamily {
+fn sample(histogram: &rtc::Histogram, label: Option<(&str, &str)>) -> proto::Metric {
     let bucket = |(upper_bound, count)| {
         let mut bucket = proto::Bucket::default();
         bucket.set_upper_bound(upper_bound);
         bucket.set_cumulative_count(count);
         bucket
     };
+    let pair = |(name, value): (&str, &str)| {
+        let mut pair = proto::LabelPair::default();
+        pair.set_name(name.to_owned());
+        pair.set_value(value.to_owned());
+        pair
+    };
     let mut sample = proto::Histogram::default();
     sample.set_bucket(histogram.cumulative().map(bucket).collect());
     sample.set_sample_count(histogram.count());
     sample.set_sample_sum(histogram.sum_seconds());
     let mut metric = proto::Metric::default();
+    metric.set_label(label.map(pair).into_iter().collect());
     metric.set_histogram(sample);
+    metric
+}
+
+fn family(name: &str, help: &str, samples: Vec<proto::Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(format!("lectern_rtc_{name}"));
     family.set_help(help.to_owned());
     family.set_field_type(MetricType::HISTOGRAM);
-    family.set_metric(vec![metric]);
+    family.set_metric(samples);
     family
 }

@@ -87,8 +87,10 @@ pub struct Counters {
     pub handshakes_failed: Counter,
     /// Retransmissions that were asked for beyond a viewer's budget.
     pub resends_refused: Counter,
-    /// From the arrival of a frame at the node to the end of the pass in which a shard sent it.
-    pub forward_delay: Histogram,
+    /// From the arrival of sound at the node to when a shard had sent it to all its viewers.
+    pub sound_delay: Histogram,
+    /// The same of pictures, their first packets if they are many.
+    pub picture_delay: Histogram,
     /// How long the passes of shards took.
     pub pass_time: Histogram,
     /// From a viewer's answer to its first report on the picture: when it has seen some of it at the latest.

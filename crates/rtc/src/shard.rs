@@ -6,7 +6,7 @@ mod bound;
 mod session;
 mod table;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, PoisonError};
@@ -29,6 +29,8 @@ use crate::udp::{RECEIVE_BATCH, Received};
 
 /// Commands, and frames, taken in one pass.
 const TAKEN_PER_PASS: usize = 256;
+/// Viewers that get a picture before sound that has come meanwhile goes first: a millisecond's worth of a keyframe.
+const VIEWERS_AT_ONCE: usize = 64;
 /// Calls of `recvmmsg` in one pass.
 const RECEIVES_PER_PASS: usize = 16;
 /// Connections of one shard at most, viewers' and strangers' together.
@@ -64,8 +66,9 @@ pub(crate) struct Shard {
     done: Receiver<Done>,
     batch: Batch,
     received: Received,
-    /// The frames of this pass.
-    taken: Vec<(StreamId, Arc<Packets>)>,
+    /// What has been taken from `frames` and waits for its turn.
+    sounds: VecDeque<(StreamId, Arc<Packets>)>,
+    pictures: VecDeque<(StreamId, Arc<Packets>)>,
     /// Something was left for the next pass.
     is_busy: bool,
     is_draining: bool,
@@ -95,7 +98,8 @@ impl Shard {
             done,
             batch: Batch::default(),
             received: Received::default(),
-            taken: Vec::with_capacity(TAKEN_PER_PASS),
+            sounds: VecDeque::new(),
+            pictures: VecDeque::new(),
             is_busy: false,
             is_draining: false,
         }
@@ -125,7 +129,7 @@ impl Shard {
             self.take_handshakes(now);
             self.run_timers(now);
             self.flush();
-            self.measure(now);
+            self.shared.counters.pass_time.observe(now.elapsed());
         }
         let now = Instant::now();
         for slot in self.table.slots() {
@@ -184,24 +188,24 @@ impl Shard {
 
     /// Sound first: a keyframe to a thousand viewers must not delay it.
     fn take_frames(&mut self, now: Instant) {
-        let mut taken = std::mem::take(&mut self.taken);
-        taken.extend(self.frames.try_iter().take(TAKEN_PER_PASS));
-        self.is_busy |= taken.len() == TAKEN_PER_PASS;
-        for (stream, frame) in taken.iter().filter(|(_, frame)| frame.track == Track::Audio) {
-            self.send_audio(*stream, frame);
+        for _ in 0..TAKEN_PER_PASS {
+            self.take_sounds();
+            let Some((stream, frame)) = self.pictures.pop_front() else { return };
+            self.send_video(now, stream, &frame);
         }
-        for (stream, frame) in taken.iter().filter(|(_, frame)| frame.track == Track::Video) {
-            self.send_video(now, *stream, frame);
-        }
-        self.taken = taken;
+        self.is_busy = true;
     }
 
-    /// At the end of a pass, when everything that it took has been handed to the kernel.
-    fn measure(&mut self, started: Instant) {
-        let (now, counters) = (Instant::now(), &self.shared.counters);
-        counters.pass_time.observe(now.saturating_duration_since(started));
-        for (_, frame) in self.taken.drain(..) {
-            counters.forward_delay.observe(now.saturating_duration_since(frame.arrival));
+    /// Sends all the sound that has come so far. Pictures that came with it wait.
+    fn take_sounds(&mut self) {
+        let room = TAKEN_PER_PASS.saturating_sub(self.pictures.len());
+        for (stream, frame) in self.frames.try_iter().take(room) {
+            let is_sound = frame.track == Track::Audio;
+            let queue = if is_sound { &mut self.sounds } else { &mut self.pictures };
+            queue.push_back((stream, frame));
+        }
+        while let Some((stream, frame)) = self.sounds.pop_front() {
+            self.send_audio(stream, &frame);
         }
     }
 
@@ -215,17 +219,31 @@ impl Shard {
                 flush(&mut self.bound, &mut self.batch, &mut self.connections, &self.shared);
             }
         }
+        self.flush();
+        self.shared.counters.sound_delay.observe(frame.arrival.elapsed());
     }
 
-    fn send_video(&mut self, now: Instant, stream: StreamId, frame: &Arc<Packets>) {
-        let Some(stream) = self.streams.get_mut(&stream) else { return };
-        stream.ring.push(Arc::clone(frame));
-        for slot in &stream.viewers {
-            self.table.drive(*slot, |session| session.send_video(now, &stream.ring, &mut self.batch));
-            if self.batch.is_full() {
-                flush(&mut self.bound, &mut self.batch, &mut self.connections, &self.shared);
-            }
+    fn send_video(&mut self, now: Instant, id: StreamId, frame: &Arc<Packets>) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.ring.push(Arc::clone(frame));
         }
+        for first in (0..).step_by(VIEWERS_AT_ONCE) {
+            let Some(stream) = self.streams.get(&id) else { return };
+            let after = stream.viewers.len().min(first + VIEWERS_AT_ONCE);
+            for slot in stream.viewers.get(first..after).unwrap_or(&[]) {
+                self.table.drive(*slot, |session| session.send_video(now, &stream.ring, &mut self.batch));
+                if self.batch.is_full() {
+                    flush(&mut self.bound, &mut self.batch, &mut self.connections, &self.shared);
+                }
+            }
+            let is_last = after == stream.viewers.len();
+            self.flush();
+            if is_last {
+                break;
+            }
+            self.take_sounds();
+        }
+        self.shared.counters.picture_delay.observe(frame.arrival.elapsed());
     }
 
     fn take_datagrams(&mut self, now: Instant) {
@@ -342,6 +360,7 @@ impl Shard {
             self.settle(now, slot, verdict);
             if self.batch.is_full() {
                 self.flush();
+                self.take_sounds();
             }
         }
     }

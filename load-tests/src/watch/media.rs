@@ -277,7 +277,12 @@ impl Media {
                 let is_start = at.now.saturating_duration_since(first_unit) < START;
                 match at.wall.duration_since(sent) {
                     Ok(delay) if is_start => totals.delay_at_start_ms.record_time(delay),
-                    Ok(delay) => totals.delay_ms.record_time(delay),
+                    Ok(delay) => {
+                        totals.delay_ms.record_time(delay);
+                        if unit.is_keyframe {
+                            totals.keyframe_delay_ms.record_time(delay);
+                        }
+                    }
                     Err(_) => totals.stamps_from_the_future += 1,
                 }
             }

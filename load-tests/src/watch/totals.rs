@@ -65,6 +65,7 @@ totals! {
     post_to_first_keyframe_ms: MS,
     round_trip_ms: MS,
     delay_ms: MS,
+    keyframe_delay_ms: MS,
     delay_at_start_ms: MS,
     jitter_ms: MS,
     longest_gap_ms: MS,
