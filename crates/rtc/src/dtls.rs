@@ -82,15 +82,12 @@ impl Dtls {
         datagram: &[u8],
         flight: &mut Flight,
     ) -> Result<Option<Srtp>, DtlsError> {
-        // A single bad datagram must not end a session: anybody can send one from a forged address.
-        let outcome = self.inner.handle_packet(datagram);
-        let keys = self.drain(flight)?;
-        match outcome {
-            Err(error) if !self.is_connected && keys.is_none() => {
-                Err(DtlsError::Handshake(error.to_string()))
-            }
-            _ => Ok(keys),
+        // A single bad datagram must not end a session: anybody can send one from a forged address, and links lose and
+        // swap them (RFC 6347, section 4.1.2.7). What a handshake cannot do without, it waits for in vain.
+        if let Err(error) = self.inner.handle_packet(datagram) {
+            tracing::debug!(%error, "a DTLS datagram was dropped");
         }
+        self.drain(flight)
     }
 
     /// Retransmits what is due.
