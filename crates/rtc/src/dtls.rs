@@ -79,9 +79,16 @@ impl Dtls {
     /// complete.
     pub(crate) fn on_datagram(
         &mut self,
+        now: Instant,
         datagram: &[u8],
         flight: &mut Flight,
     ) -> Result<Option<Srtp>, DtlsError> {
+        // Also after the handshake: the machine answers a repetition of the viewer's last flight only when the time
+        // since its answer before has passed by this clock. Otherwise a viewer that loses both never connects.
+        let outcome = self.inner.handle_timeout(now);
+        if !self.is_connected {
+            outcome.map_err(|error| DtlsError::Handshake(error.to_string()))?;
+        }
         // A single bad datagram must not end a session: anybody can send one from a forged address, and links lose and
         // swap them (RFC 6347, section 4.1.2.7). What a handshake cannot do without, it waits for in vain.
         if let Err(error) = self.inner.handle_packet(datagram) {
@@ -146,4 +153,106 @@ impl std::fmt::Debug for Dtls {
 fn fingerprint_of(certificate: &[u8]) -> Fingerprint {
     let hash = digest(&SHA256, certificate);
     Fingerprint::new(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A viewer made of the same machine, which does not know that its datagrams are counted.
+    struct Viewer {
+        inner: dimpl::Dtls,
+        deadline: Instant,
+        is_connected: bool,
+    }
+
+    impl Viewer {
+        fn new(now: Instant, certificate: &DtlsCertificate) -> Self {
+            let config = Arc::new(Config::builder().build().unwrap());
+            let mut inner = dimpl::Dtls::new_12(config, certificate.clone(), now);
+            inner.set_active(true);
+            inner.handle_timeout(now).unwrap();
+            Self { inner, deadline: now, is_connected: false }
+        }
+
+        fn drain(&mut self) -> Flight {
+            let (mut flight, mut buffer) = (Flight::new(), vec![0; OUTPUT_MAX]);
+            loop {
+                match self.inner.poll_output(&mut buffer) {
+                    Output::Packet(packet) => flight.push(packet.to_vec()),
+                    Output::Connected => self.is_connected = true,
+                    Output::Timeout(deadline) => {
+                        self.deadline = deadline;
+                        return flight;
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Runs a handshake in virtual time. `is_lost` says of each of our datagrams since we were connected, counted from
+    /// 0, whether it is lost.
+    fn shake_hands(is_lost: impl Fn(usize) -> bool) -> (Viewer, Duration) {
+        let began = Instant::now();
+        let mut now = began;
+        let identity = Identity::generate().unwrap();
+        let certificate = generate_self_signed_certificate().unwrap();
+        let mut viewer = Viewer::new(now, &certificate);
+        let mut ours = Dtls::new(now, &identity, fingerprint_of(&certificate.certificate)).unwrap();
+        let mut last_flights = 0;
+        let mut sent = viewer.drain();
+        while !viewer.is_connected && now < began + Duration::from_secs(20) {
+            for datagram in std::mem::take(&mut sent) {
+                let mut flight = Flight::new();
+                ours.on_datagram(now, &datagram, &mut flight).unwrap();
+                for datagram in flight {
+                    let lost = ours.is_connected && is_lost(last_flights);
+                    last_flights += usize::from(ours.is_connected);
+                    if !lost {
+                        viewer.inner.handle_packet(&datagram).unwrap();
+                    }
+                }
+            }
+            sent = viewer.drain();
+            if sent.is_empty() && !viewer.is_connected {
+                now = viewer.deadline;
+                viewer.inner.handle_timeout(now).unwrap();
+                sent = viewer.drain();
+            }
+        }
+        (viewer, now - began)
+    }
+
+    #[test]
+    fn a_viewer_connects_however_often_our_last_words_are_lost() {
+        let (viewer, took) = shake_hands(|_| false);
+        assert!(viewer.is_connected && took.is_zero(), "{took:?}");
+        for losses in 1..4 {
+            let (viewer, took) = shake_hands(|datagram| datagram < losses);
+            assert!(viewer.is_connected, "not in {took:?} after {losses} losses");
+        }
+    }
+
+    #[test]
+    fn garbage_amid_a_handshake_is_dropped() {
+        let now = Instant::now();
+        let identity = Identity::generate().unwrap();
+        let certificate = generate_self_signed_certificate().unwrap();
+        let mut viewer = Viewer::new(now, &certificate);
+        let mut ours = Dtls::new(now, &identity, fingerprint_of(&certificate.certificate)).unwrap();
+        let mut flight = Flight::new();
+        for hello in viewer.drain() {
+            for len in 0..hello.len() {
+                ours.on_datagram(now, &hello[..len], &mut flight).unwrap();
+            }
+            ours.on_datagram(now, &[22, 254, 253, 0, 1, 0, 0, 0, 0, 0, 9, 0, 3, 1, 2, 3], &mut flight)
+                .unwrap();
+            flight.clear();
+            ours.on_datagram(now, &hello, &mut flight).unwrap();
+        }
+        assert!(!flight.is_empty(), "the hello itself is answered");
+    }
 }

@@ -77,7 +77,7 @@ impl Handshaker {
             Err(error) => return Done { viewer, dtls: None, outcome: Err(error), flight, path },
         };
         let outcome = match input {
-            Input::Datagram(datagram) => dtls.on_datagram(&datagram, &mut flight),
+            Input::Datagram(datagram) => dtls.on_datagram(now, &datagram, &mut flight),
             Input::Timeout => dtls.on_timeout(now, &mut flight),
         };
         Done { viewer, dtls: Some(dtls), outcome, flight, path }
