@@ -1,6 +1,6 @@
 //! DTLS 1.2 with one viewer, of which we are the server, and the keys that come out of it.
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use dimpl::certificate::generate_self_signed_certificate;
@@ -12,6 +12,11 @@ use crate::srtp::{Srtp, SrtpError};
 
 /// Bytes of one DTLS record that we send: a flight is cut to fit the path's smallest MTU.
 const RECORD_MAX: usize = 1200;
+/// The first wait for an answer to a flight; each further one is twice as long. RFC 6347, section 4.2.4.1, has a second,
+/// browsers 50 ms: somebody waits for a picture.
+const RETRANSMIT_AFTER: Duration = Duration::from_millis(100);
+/// Further tries, which together take as long as a viewer may need to connect.
+const RETRANSMITS_MAX: usize = 8;
 /// Room for anything the machine gives out at once; certificates of peers are the largest.
 const OUTPUT_MAX: usize = 16 << 10;
 
@@ -46,7 +51,13 @@ impl Identity {
         let certificate = generate_self_signed_certificate().ok()?;
         let fingerprint = fingerprint_of(&certificate.certificate);
         // The connectivity check has shown that the viewer is where it says it is: a cookie would show it again.
-        let config = Config::builder().use_server_cookie(false).mtu(RECORD_MAX).build().ok()?;
+        let config = Config::builder()
+            .use_server_cookie(false)
+            .mtu(RECORD_MAX)
+            .flight_start_rto(RETRANSMIT_AFTER)
+            .flight_retries(RETRANSMITS_MAX)
+            .build()
+            .ok()?;
         Some(Self { certificate, config: Arc::new(config), fingerprint })
     }
 }
@@ -157,8 +168,6 @@ fn fingerprint_of(certificate: &[u8]) -> Fingerprint {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// A viewer made of the same machine, which does not know that its datagrams are counted.

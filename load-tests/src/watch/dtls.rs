@@ -1,6 +1,6 @@
 //! DTLS 1.2 with the server, and the SRTP keys that come out of it (RFC 5764).
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use dimpl::certificate::generate_self_signed_certificate;
@@ -12,6 +12,10 @@ use super::srtp::Session;
 
 /// Bytes of a record that we send.
 const RECORD_MAX: usize = 1200;
+/// The first wait for an answer to a flight, as in browsers.
+const RETRANSMIT_AFTER: Duration = Duration::from_millis(50);
+/// Further tries, each after twice the time.
+const RETRANSMITS_MAX: usize = 10;
 /// Room for anything that the machine gives out at once.
 const OUTPUT_MAX: usize = 16 << 10;
 
@@ -40,7 +44,14 @@ pub(super) struct Identity {
 impl Identity {
     pub(super) fn generate(sha1_only: bool) -> Option<Self> {
         let certificate = generate_self_signed_certificate().ok()?;
-        let config = Arc::new(Config::builder().mtu(RECORD_MAX).build().ok()?);
+        let config = Arc::new(
+            Config::builder()
+                .mtu(RECORD_MAX)
+                .flight_start_rto(RETRANSMIT_AFTER)
+                .flight_retries(RETRANSMITS_MAX)
+                .build()
+                .ok()?,
+        );
         let sha1 = if sha1_only { Some(dtls_sha1::Offer::generate()?) } else { None };
         Some(Self { certificate, config, sha1 })
     }
