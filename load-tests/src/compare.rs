@@ -1,6 +1,6 @@
 //! `lectern-load compare`: two servers, the same work, the same cores, in turn.
 mod figures;
-mod group;
+pub(crate) mod group;
 mod ready;
 mod summary;
 

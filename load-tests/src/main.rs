@@ -1,4 +1,5 @@
 //! `lectern-load`: load for any RTMP or WHEP server, and what it costs them.
+mod bench;
 mod compare;
 mod limit;
 mod process;
@@ -34,6 +35,8 @@ enum Command {
     Limit(limit::Arguments),
     /// Gives the same work to two servers in turn and compares what it costs them.
     Compare(Box<compare::Arguments>),
+    /// Measures what one node of Lectern carries on this machine.
+    Bench(bench::Arguments),
     /// Draws what was measured.
     Report(report::Arguments),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Storm(options) => watch::storm(&options),
         Command::Limit(arguments) => limit::run(&arguments),
         Command::Compare(arguments) => compare::run(*arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
     };
     match outcome {

@@ -16,14 +16,14 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// A running command.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(crate) struct Group {
     child: Child,
     status: Option<ExitStatus>,
 }
 
 impl Group {
     /// Has a shell run `command` on these cores. What it prints goes to `log`, or nowhere.
-    pub(super) fn start(command: &str, cores: &[usize], log: Option<File>) -> anyhow::Result<Self> {
+    pub(crate) fn start(command: &str, cores: &[usize], log: Option<File>) -> anyhow::Result<Self> {
         let (out, err) = match log {
             Some(log) => (Stdio::from(log.try_clone()?), Stdio::from(log)),
             None => (Stdio::null(), Stdio::null()),
@@ -45,17 +45,17 @@ impl Group {
     }
 
     /// The number of the group, which is that of the shell.
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// What it has cost so far.
-    pub(super) fn usage(&self) -> std::io::Result<Usage> {
+    pub(crate) fn usage(&self) -> std::io::Result<Usage> {
         process::group_usage(self.id())
     }
 
     /// How the shell has ended, if it has.
-    pub(super) fn status(&mut self) -> std::io::Result<Option<ExitStatus>> {
+    pub(crate) fn status(&mut self) -> std::io::Result<Option<ExitStatus>> {
         if self.status.is_none() {
             self.status = self.child.try_wait()?;
         }

@@ -1,0 +1,203 @@
+//! What every scene needs: a server, a publisher, viewers, each on its cores.
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::scrape::Metrics;
+use crate::compare::group::Group;
+use crate::process::Usage;
+
+/// How long a program may take to be ready, and viewers to be in.
+const READY_TIMEOUT: Duration = Duration::from_secs(90);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// From the first picture to the moment at which everything is warm.
+const WARM: Duration = Duration::from_secs(2);
+/// The limits of one address are not what is measured here.
+const SETTINGS: &str = "requests_at_once = 1000000\nrequests_per_second = 1000000\n\
+    [coordinator]\ntokens_at_once = 1000000\ntokens_per_second = 1000000\n";
+
+/// The programs and the cores.
+#[derive(Debug)]
+pub(super) struct Place {
+    server: PathBuf,
+    own: PathBuf,
+    cores: Vec<usize>,
+    pub(super) churn_seconds: u64,
+}
+
+/// What publishes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lesson {
+    /// 128 packets of 1,160 bytes of payload a second, and no sound.
+    Pictures,
+    /// The same with 50 packets of sound.
+    WithSound,
+}
+
+/// A server that somebody publishes to.
+#[derive(Debug)]
+pub(super) struct Scene<'a> {
+    place: &'a Place,
+    work_cores: Vec<usize>,
+    folder: TempDir,
+    pub(super) server: Group,
+    _publisher: Group,
+    ready: Value,
+}
+
+/// The server over a stretch of time.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    pub(super) cpu: Duration,
+    pub(super) packets: f64,
+    pub(super) rss_bytes: u64,
+    pub(super) before: Metrics,
+    pub(super) after: Metrics,
+}
+
+impl Place {
+    pub(super) fn new(server: PathBuf, cores: &[usize], churn_seconds: u64) -> anyhow::Result<Self> {
+        Ok(Self { server, own: std::env::current_exe()?, cores: cores.to_vec(), churn_seconds })
+    }
+
+    /// Starts a server with `shards` shards on as many cores, and a publisher on the others.
+    pub(super) async fn set(&self, shards: usize, lesson: Lesson) -> anyhow::Result<Scene<'_>> {
+        let (server_cores, work_cores) = self.cores.split_at(shards);
+        let folder = TempDir::new()?;
+        let path = folder.path();
+        std::fs::write(path.join("lectern.toml"), format!("[whep]\nshards = {shards}\n{SETTINGS}"))?;
+        let command = format!(
+            "cd {} && exec env LECTERN_LOG=warn {} up --open --bind 127.0.0.1 --data-dir data --http-port 0 \
+             --rtmp-port 0 --whep-port 0 --media-port 0 --admin-port 0 --ready-file ready.json",
+            path.display(),
+            self.server.display()
+        );
+        let mut server = Group::start(&command, server_cores, None)?;
+        let file = path.join("ready.json");
+        wait_for(&mut server, "the server", || Ok(file.exists())).await?;
+        let ready: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+        let field = |name: &str| ready[name].as_str().unwrap_or_default();
+        let sound = if matches!(lesson, Lesson::WithSound) { "aac" } else { "none" };
+        let command = format!(
+            "exec {} publish --rtmp {}/{} --packets-per-second 128 --payload 1160 --audio {sound} --duration 1h",
+            self.own.display(),
+            field("rtmp_url"),
+            field("key")
+        );
+        let publisher = Group::start(&command, work_cores, None)?;
+        let streams = format!("http://{}/api/v1/streams", field("http"));
+        let deadline = Instant::now() + READY_TIMEOUT;
+        while !reqwest::get(&streams).await?.text().await?.contains("\"active\"") {
+            ensure!(Instant::now() < deadline, "nobody publishes");
+            tokio::time::sleep(LOOK).await;
+        }
+        tokio::time::sleep(WARM).await;
+        let work_cores = work_cores.to_vec();
+        Ok(Scene { place: self, work_cores, folder, server, _publisher: publisher, ready })
+    }
+
+    /// Runs one of our own commands to its end on `cores` and returns its figures.
+    pub(super) async fn measure(&self, arguments: &str, cores: &[usize]) -> anyhow::Result<Value> {
+        let folder = TempDir::new()?;
+        let file = folder.path().join("figures.json");
+        let command = format!("exec {} {arguments} --json {}", self.own.display(), file.display());
+        let mut group = Group::start(&command, cores, None)?;
+        while group.status()?.is_none() {
+            tokio::time::sleep(LOOK).await;
+        }
+        let figures = std::fs::read(&file).with_context(|| format!("{arguments} came to nothing"))?;
+        Ok(serde_json::from_slice(&figures)?)
+    }
+
+    /// The core of the first shard.
+    pub(super) fn server_core(&self) -> usize {
+        self.cores.first().copied().unwrap_or(0)
+    }
+}
+
+impl Scene<'_> {
+    fn command(&self, what: &str) -> String {
+        let http = self.ready["http"].as_str().unwrap_or_default();
+        let threads = self.work_cores.len();
+        format!(
+            "{what} --threads {threads} --token-url \
+             'http://{http}/api/token?user_type=student&user_id=s{{n}}&class_id=lesson'"
+        )
+    }
+
+    pub(super) async fn metrics(&self) -> anyhow::Result<Metrics> {
+        Metrics::read(self.ready["admin"].as_str().unwrap_or_default()).await
+    }
+
+    pub(super) fn usage(&self) -> anyhow::Result<Usage> {
+        Ok(self.server.usage()?)
+    }
+
+    /// Runs viewers to their end and returns their figures.
+    pub(super) async fn view(&self, what: &str) -> anyhow::Result<Value> {
+        self.place.measure(&self.command(what), &self.work_cores).await
+    }
+
+    /// The same, and what the server does from when all are in, for `stretch`.
+    pub(super) async fn view_steadily(
+        &self,
+        what: &str,
+        stretch: Duration,
+    ) -> anyhow::Result<(Value, Stretch)> {
+        let ready = self.folder.path().join("viewers");
+        let seconds = (stretch + 2 * WARM).as_secs();
+        let what = format!("{what} --duration {seconds}s --ready-file {}", ready.display());
+        let observe = async {
+            let deadline = Instant::now() + READY_TIMEOUT;
+            while !ready.exists() {
+                ensure!(Instant::now() < deadline, "the viewers are not in");
+                tokio::time::sleep(LOOK).await;
+            }
+            tokio::time::sleep(WARM).await;
+            let (began, before) = (self.usage()?, self.metrics().await?);
+            tokio::time::sleep(stretch).await;
+            let (ended, after) = (self.usage()?, self.metrics().await?);
+            Ok(Stretch {
+                cpu: ended.cpu.saturating_sub(began.cpu),
+                packets: after.grown(&before, "lectern_rtc_packets_total")?,
+                rss_bytes: ended.rss_bytes,
+                before,
+                after,
+            })
+        };
+        let (figures, stretch) = tokio::try_join!(self.view(&what), observe)?;
+        std::fs::remove_file(&ready)?;
+        Ok((figures, stretch))
+    }
+}
+
+impl Stretch {
+    pub(super) fn us_per_packet(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.packets.max(1.0)
+    }
+}
+
+/// A number of viewers' figures; nothing counted is 0.
+pub(super) fn number(figures: &Value, path: &str) -> f64 {
+    figures.pointer(path).and_then(Value::as_f64).unwrap_or(0.0)
+}
+
+async fn wait_for(
+    group: &mut Group,
+    what: &str,
+    mut is_ready: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + READY_TIMEOUT;
+    while !is_ready()? {
+        if let Some(status) = group.status()? {
+            bail!("{what} has ended: {status}");
+        }
+        ensure!(Instant::now() < deadline, "{what} is not ready");
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
