@@ -4,7 +4,7 @@ SHELL := /bin/bash
 TOOLS := target/tools
 DENY := $(TOOLS)/bin/cargo-deny
 
-.PHONY: help run demo test test-rust test-page test-e2e check lint deny bench counts setup clean
+.PHONY: help run demo test test-rust test-page test-e2e check lint deny bench bench-browser counts setup clean
 
 help: ## Lists the commands.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -49,7 +49,12 @@ deny: $(DENY)
 $(DENY):
 	cargo install --locked --root $(TOOLS) --version 0.20.2 cargo-deny
 
-bench: setup ## Measures joins and latency in Chromium, with the release build.
+bench: ## Measures what one node carries, as a table, beside what this machine could carry.
+	@scripts/setup.sh run
+	cargo build --release --locked -p lectern -p load-tests
+	target/release/lectern-load bench $(ARGS)
+
+bench-browser: setup ## Measures joins and latency in Chromium, with the release build.
 	cargo build --release --locked -p lectern
 	cd frontend && LECTERN_BIN=../target/release/lectern npm run --silent e2e:bench
 

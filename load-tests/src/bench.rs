@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     /// Seconds that viewers come and go.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     churn_seconds: u64,
+    /// Draw viewers against CPU, and the delay, into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
     /// Write the rows there.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -56,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .with_context(|| format!("there is no server at {}; build it first", arguments.server.display()))?;
     let cores = socket::cores().context("which cores are allowed")?;
     ensure!(cores.len() >= 3, "the bench needs three cores: for the server, and for those who load it");
-    let place = Place::new(server, &cores, arguments.churn_seconds)?;
+    let place = Place::new(server, &cores, arguments.churn_seconds, arguments.plots.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut rows = Vec::new();
     for (name, play) in scenes::ALL {

@@ -9,6 +9,8 @@ const PRECISION_BITS: u32 = 7;
 const SUBBUCKETS: usize = 1 << PRECISION_BITS;
 /// Values above 2^40 are counted as 2^40: 12 days in microseconds.
 const VALUE_MAX: u64 = (1 << 40) - 1;
+/// Bars of a picture of a histogram.
+const BARS: u64 = 40;
 /// Different reasons that a tally tells apart; a server that invents a new one each time fills the last.
 const REASONS_MAX: usize = 32;
 /// Letters of a reason.
@@ -98,7 +100,28 @@ impl Histogram {
             "p95": scaled(self.percentile(95)),
             "p99": scaled(self.percentile(99)),
             "max": scaled(self.max),
+            "bars": self.bars(unit),
         })
+    }
+
+    /// How many values lie between 0 and the 99th percentile, in bars of one width, as `report plot` draws them.
+    fn bars(&self, unit: f64) -> Vec<Value> {
+        let width = self.percentile(99).div_ceil(BARS).max(1);
+        let mut counts = vec![0_u64; usize::try_from(BARS).unwrap_or(0)];
+        for (at, count) in self.buckets.iter().enumerate() {
+            if let Some(bar) = usize::try_from(upper_end(at) / width).ok().and_then(|bar| counts.get_mut(bar))
+            {
+                *bar += count;
+            }
+        }
+        let bar = |(from, count): (u64, u64)| {
+            json!({
+                "from": rounded(to_f64(from * width) / unit),
+                "to": rounded(to_f64((from + 1) * width) / unit),
+                "count": count,
+            })
+        };
+        (0..).zip(counts).map(bar).collect()
     }
 }
 

@@ -18,9 +18,9 @@ impl Counter {
 }
 
 /// Upper ends of a histogram's buckets, in microseconds; what is longer falls into one more.
-const BOUNDS_US: [u64; 15] = [
-    50, 100, 200, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
-    1_000_000,
+const BOUNDS_US: [u64; 20] = [
+    50, 100, 200, 300, 500, 750, 1_000, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000, 30_000, 50_000,
+    100_000, 200_000, 500_000, 1_000_000,
 ];
 
 /// How often something took how long.

@@ -241,7 +241,7 @@ impl Shard {
             if is_last {
                 break;
             }
-            self.take_sounds();
+            self.make_way();
         }
         self.shared.counters.picture_delay.observe(frame.arrival.elapsed());
     }
@@ -360,9 +360,15 @@ impl Shard {
             self.settle(now, slot, verdict);
             if self.batch.is_full() {
                 self.flush();
-                self.take_sounds();
+                self.make_way();
             }
         }
+    }
+
+    /// Amid long work: lets those run who bring sound, if they share this core, and sends what they brought.
+    fn make_way(&mut self) {
+        std::thread::yield_now();
+        self.take_sounds();
     }
 
     fn settle(&mut self, now: Instant, slot: usize, verdict: Verdict) {

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::scrape::Metrics;
 use crate::compare::group::Group;
 use crate::process::Usage;
+use crate::report::plot::Plot;
 
 /// How long a program may take to be ready, and viewers to be in.
 const READY_TIMEOUT: Duration = Duration::from_secs(90);
@@ -27,6 +28,7 @@ pub(super) struct Place {
     own: PathBuf,
     cores: Vec<usize>,
     pub(super) churn_seconds: u64,
+    plots: Option<PathBuf>,
 }
 
 /// What publishes.
@@ -60,8 +62,21 @@ pub(super) struct Stretch {
 }
 
 impl Place {
-    pub(super) fn new(server: PathBuf, cores: &[usize], churn_seconds: u64) -> anyhow::Result<Self> {
-        Ok(Self { server, own: std::env::current_exe()?, cores: cores.to_vec(), churn_seconds })
+    pub(super) fn new(
+        server: PathBuf,
+        cores: &[usize],
+        churn_seconds: u64,
+        plots: Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { server, own: std::env::current_exe()?, cores: cores.to_vec(), churn_seconds, plots })
+    }
+
+    /// Draws a picture, if pictures are wanted.
+    pub(super) fn draw(&self, name: &str, plot: Value) -> anyhow::Result<()> {
+        let Some(folder) = &self.plots else { return Ok(()) };
+        std::fs::create_dir_all(folder)?;
+        let plot: Plot = serde_json::from_value(plot)?;
+        std::fs::write(folder.join(name), plot.draw()?).with_context(|| format!("{name} cannot be written"))
     }
 
     /// Starts a server with `shards` shards on as many cores, and a publisher on the others.

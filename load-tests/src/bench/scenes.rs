@@ -3,12 +3,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::scene::{Lesson, Place, Scene, number};
 use super::{Row, with_unit};
 use crate::report::figure;
 
 /// How long a steady state is looked at.
 const STEADY: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_secs(5);
 /// Viewers for whom the cost of a packet is measured: the target.
 const VIEWERS: u64 = 3_800;
 /// Of the limit, as many viewers as are to be carried.
@@ -25,8 +28,9 @@ type Playing<'a> = Pin<Box<dyn Future<Output = Rows> + 'a>>;
 type Play = for<'a> fn(&'a Place) -> Playing<'a>;
 
 /// All of them, by name.
-pub(super) const ALL: [(&str, Play); 8] = [
+pub(super) const ALL: [(&str, Play); 9] = [
     ("capacity", |place| Box::pin(capacity(place))),
+    ("curve", |place| Box::pin(curve(place))),
     ("shards", |place| Box::pin(shards(place))),
     ("storm", |place| Box::pin(storm(place))),
     ("delay", |place| Box::pin(delay(place))),
@@ -83,6 +87,30 @@ async fn capacity(place: &Place) -> Rows {
     Ok(rows)
 }
 
+/// How the cost grows with the viewers.
+async fn curve(place: &Place) -> Rows {
+    let mut points = vec![[0.0, 0.0]];
+    for viewers in [500, 1000, 2000, 3000, 4000] {
+        let scene = place.set(1, Lesson::Pictures).await?;
+        let (_, steady) =
+            scene.view_steadily(&format!("watch --viewers {viewers} --rate {RATE}"), SHORT).await?;
+        points.push([f64::from(viewers), steady.cpu.as_secs_f64() / SHORT.as_secs_f64() * 100.0]);
+    }
+    let text: Vec<String> = points
+        .iter()
+        .skip(1)
+        .map(|[viewers, percent]| format!("{}: {} %", figure(*viewers), figure(*percent)))
+        .collect();
+    place.draw(
+        "viewers-cpu.svg",
+        json!({
+            "title": "CPU of one node, 128 packets per second and viewer", "x": "viewers", "y": "% of a core",
+            "lines": [{ "name": "lectern", "points": points }],
+        }),
+    )?;
+    Ok(vec![Row::new("CPU by viewers", text.join(", "), "", true)])
+}
+
 /// What two shards on two cores cost, beside one on one.
 async fn shards(place: &Place) -> Rows {
     let mut us = Vec::new();
@@ -108,14 +136,14 @@ async fn storm(place: &Place) -> Rows {
     let scene = place.set(1, Lesson::Pictures).await?;
     let figures = scene
         .view(
-            "storm --watchers 1000 --viewers 2000 --within 5s --duration 5s --posts 256 --decrypt-every 200",
+            "storm --watchers 1000 --viewers 2000 --within 4s --duration 5s --posts 256 --decrypt-every 200",
         )
         .await?;
-    let joins = number(&figures, "/joiners/connected") / 5.0;
+    let joins = number(&figures, "/joiners/connected") / 4.0;
     let p99 = number(&figures, "/joiners/post_to_dtls_ms/p99");
     let lost = number(&figures, "/viewers/video/missed");
     Ok(vec![
-        Row::new("joins per second and core", figure(joins), "400", joins >= 400.0),
+        Row::new("joins per second and core, as many as came", figure(joins), "400", joins >= 400.0),
         Row::new("join, p99", with_unit(p99, "ms"), "1,000", p99 > 0.0 && p99 <= 1000.0),
         Row::new("packets lost by 1,000 watchers meanwhile", figure(lost), "0", lost == 0.0),
     ])
@@ -133,6 +161,13 @@ async fn delay(place: &Place) -> Rows {
     };
     let (p50, p99) = (quantile(0.5), quantile(0.99));
     let upper = |ms: Option<f64>| ms.map_or("beyond all".to_owned(), |ms| format!("<= {} ms", figure(ms)));
+    place.draw(
+        "delay.svg",
+        json!({
+            "title": "From the publisher to a decrypted picture, 1,000 viewers", "x": "delay (ms)", "y": "pictures",
+            "bars": figures["viewers"]["delay_ms"]["bars"],
+        }),
+    )?;
     let seen = |quantile: &str| number(&figures, &format!("/viewers/delay_ms/{quantile}"));
     Ok(vec![
         Row::new(

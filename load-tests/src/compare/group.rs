@@ -73,6 +73,10 @@ impl Group {
             if self.is_running() {
                 self.signal("KILL");
             }
+            // Nothing outlives this signal, but it takes a moment to arrive.
+            while self.is_running() && asked.elapsed() < grace + GRACE {
+                std::thread::sleep(LOOK);
+            }
         }
         // Only now may the number be given to another process.
         let _ = self.child.wait();
