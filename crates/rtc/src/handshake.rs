@@ -1,5 +1,6 @@
 //! Handshakes, on a thread beside each shard: a key agreement takes about a millisecond, in which a shard sends to
 //! hundreds of viewers. The thread is a polite one, so that on a busy core the lesson goes first.
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Instant;
@@ -60,7 +61,16 @@ impl Handshaker {
         // Without the permission it is as urgent as its shard, which is less good and no harm.
         let _ = rustix::process::nice(NICENESS);
         while let Ok(job) = self.jobs.recv() {
-            let done = self.work(job);
+            let (viewer, path) = (job.viewer, job.path);
+            // Strangers' bytes reach a library here: what breaks it costs one viewer, not all that come after.
+            let done = catch_unwind(AssertUnwindSafe(|| self.work(job)));
+            let done = done.unwrap_or_else(|_| Done {
+                viewer,
+                dtls: None,
+                outcome: Err(DtlsError::Handshake("the library broke down".to_owned())),
+                flight: Flight::new(),
+                path,
+            });
             if self.done.send(done).is_err() {
                 return;
             }
