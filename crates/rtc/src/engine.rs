@@ -56,7 +56,7 @@ pub struct ViewerId {
 
 /// One stream of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct StreamId(u64);
+pub struct StreamId(pub(crate) u64);
 
 /// What a viewer is given before it is there: a place on a shard and the values that its answer names.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub(crate) struct Claim {
 
 impl Claim {
     /// On the shard that has the fewest viewers.
-    fn new(seated: &Arc<[AtomicUsize]>) -> Self {
+    pub(crate) fn new(seated: &Arc<[AtomicUsize]>) -> Self {
         let counts = seated.iter().enumerate();
         let emptiest = counts.min_by_key(|(_, count)| count.load(Ordering::Relaxed));
         let shard = emptiest.map_or(0, |(shard, _)| shard);

@@ -26,6 +26,7 @@ use crate::ice;
 use crate::ring::Ring;
 use crate::tcp::Connection;
 use crate::udp::{RECEIVE_BATCH, Received};
+use crate::viewer::Crowd;
 
 /// Commands, and frames, taken in one pass.
 const TAKEN_PER_PASS: usize = 256;
@@ -46,6 +47,7 @@ struct Stream {
     origin: Instant,
     ring: Ring,
     viewers: Vec<usize>,
+    crowd: Crowd,
 }
 
 /// One shard.
@@ -161,8 +163,10 @@ impl Shard {
                     }
                 }
                 Command::OpenStream { stream, origin } => {
-                    self.streams
-                        .insert(stream, Stream { origin, ring: Ring::default(), viewers: Vec::new() });
+                    self.streams.insert(
+                        stream,
+                        Stream { origin, ring: Ring::default(), viewers: Vec::new(), crowd: Crowd::new(now) },
+                    );
                 }
                 Command::CloseStream { stream } => {
                     let viewers = self.streams.remove(&stream).map(|stream| stream.viewers);
@@ -328,8 +332,8 @@ impl Shard {
 
     fn on_feedback(&mut self, now: Instant, slot: usize, bytes: &mut [u8]) {
         self.table.drive(slot, |session| {
-            let Some(stream) = self.streams.get(&session.stream) else { return };
-            session.on_feedback(now, bytes, &stream.ring, &mut self.batch);
+            let Some(stream) = self.streams.get_mut(&session.stream) else { return };
+            session.on_feedback(now, bytes, &stream.ring, &mut stream.crowd, &mut self.batch);
         });
     }
 

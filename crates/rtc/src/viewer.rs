@@ -32,6 +32,14 @@ const RESENDS_PER_SECOND: u32 = 1500;
 const RESEND_INTERVAL: Duration = Duration::from_millis(10);
 /// Packets sent again that are remembered for that.
 const RECENT_MAX: usize = 256;
+/// When many viewers of a stream ask within this time, they probably share an access point that had no room for a moment.
+const CROWD_WINDOW: Duration = Duration::from_millis(20);
+/// So many are many.
+const CROWD_MIN: u32 = 8;
+/// Then answers are spread over this time, so that they find the room that the packets themselves did not.
+const CROWD_SPREAD: Duration = Duration::from_millis(10);
+/// Packets of one viewer that wait for that; more are answered when they are asked for again.
+const CROWD_WAITING_MAX: usize = 128;
 /// How often a viewer gets sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The clock of Opus in RTP (RFC 7587, section 4.1).
@@ -111,6 +119,28 @@ struct Audio {
     source: Source,
 }
 
+/// Who of one stream has asked for lost packets lately.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    since: Instant,
+    viewers: u32,
+}
+
+impl Crowd {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { since: now, viewers: 0 }
+    }
+
+    /// One more viewer asks. Returns how long its answer is to wait.
+    fn on_nack(&mut self, now: Instant) -> Duration {
+        if now.saturating_duration_since(self.since) >= CROWD_WINDOW {
+            *self = Self::new(now);
+        }
+        self.viewers = self.viewers.saturating_add(1);
+        if self.viewers <= CROWD_MIN { Duration::ZERO } else { CROWD_SPREAD.mul_f64(rand::random()) }
+    }
+}
+
 /// What sender reports count (RFC 3550, section 6.4.1).
 #[derive(Clone, Copy, Debug, Default)]
 struct Source {
@@ -127,6 +157,9 @@ struct Resend {
     count: u32,
     /// Sequence numbers that were sent again lately, and when.
     recent: VecDeque<(u16, Instant)>,
+    /// What is sent again at `due`.
+    waiting: Vec<u16>,
+    due: Option<Instant>,
 }
 
 impl Viewer {
@@ -141,7 +174,14 @@ impl Viewer {
             next_pass: now,
             burst_multiple,
             next_replay: now,
-            resend: Resend { next: u64::from(start()), window: now, count: 0, recent: VecDeque::new() },
+            resend: Resend {
+                next: u64::from(start()),
+                window: now,
+                count: 0,
+                recent: VecDeque::new(),
+                waiting: Vec::new(),
+                due: None,
+            },
             source: Source::default(),
         });
         let audio = terms.audio.clone().map(|terms| Audio {
@@ -210,13 +250,42 @@ impl Viewer {
         ssrc: u32,
         lost: Lost<'_>,
         ring: &Ring,
+        crowd: &mut Crowd,
         out: &mut Out<'_>,
     ) {
         let Some(video) = self.video.as_mut().filter(|video| video.terms.ssrc == ssrc && video.terms.nack)
         else {
             return;
         };
-        for sequence in lost.sequences() {
+        let wait = crowd.on_nack(now);
+        if wait.is_zero() {
+            self.resend(now, lost.sequences(), ring, out);
+            return;
+        }
+        let room = CROWD_WAITING_MAX.saturating_sub(video.resend.waiting.len());
+        video.resend.waiting.extend(lost.sequences().take(room));
+        video.resend.due.get_or_insert(now + wait);
+    }
+
+    /// When answers that wait are due.
+    pub(crate) fn next_resend(&self) -> Option<Instant> {
+        self.video.as_ref()?.resend.due
+    }
+
+    /// Sends again what has waited for this moment.
+    pub(crate) fn resend_waiting(&mut self, now: Instant, ring: &Ring, out: &mut Out<'_>) {
+        let Some(resend) = self.video.as_mut().map(|video| &mut video.resend) else { return };
+        if resend.due.is_none_or(|due| now < due) {
+            return;
+        }
+        resend.due = None;
+        let waiting = std::mem::take(&mut resend.waiting);
+        self.resend(now, waiting.into_iter(), ring, out);
+    }
+
+    fn resend(&mut self, now: Instant, sequences: impl Iterator<Item = u16>, ring: &Ring, out: &mut Out<'_>) {
+        let Some(video) = &mut self.video else { return };
+        for sequence in sequences {
             let Some((source, index)) = video.sequence.find(sequence) else { continue };
             let Some((frame, packet)) = ring.packet(source) else { continue };
             let Some(payload) = frame.payload(packet) else { continue };

@@ -17,7 +17,7 @@ use crate::ice::{Agent, Answer};
 use crate::ring::Ring;
 use crate::sdp::Fingerprint;
 use crate::srtp::Srtp;
-use crate::viewer::{Out, Viewer, ViewerStats};
+use crate::viewer::{Crowd, Out, Viewer, ViewerStats};
 
 /// RFC 7675, section 5.1: media ends when nothing authentic has come for this long.
 const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -132,16 +132,20 @@ impl Session {
 
     /// When this session wants to be driven at the latest.
     pub(crate) fn next_wake(&self) -> Instant {
-        let mut wake = self.heard + CONSENT_TIMEOUT;
-        if self.is_connected() {
-            wake = wake.min(self.viewer.next_report());
-        } else {
-            wake = wake.min(self.created + CONNECT_TIMEOUT);
-            if let Place::Here(dtls) = &self.handshake.dtls {
-                wake = wake.min(dtls.deadline.max(self.handshake.not_before));
-            }
+        let end = self.heard + CONSENT_TIMEOUT;
+        if !self.is_connected() {
+            let wake = end.min(self.created + CONNECT_TIMEOUT);
+            return match &self.handshake.dtls {
+                Place::Here(dtls) => wake.min(dtls.deadline.max(self.handshake.not_before)),
+                Place::Nowhere | Place::Away => wake,
+            };
         }
-        self.next_pass.map_or(wake, |pass| wake.min(pass))
+        // Without a way out nothing can be sent, so nothing is due: a connection that broke may yet be replaced.
+        if self.agent.selected().is_none() {
+            return end;
+        }
+        let due = [Some(self.viewer.next_report()), self.viewer.next_resend(), self.next_pass];
+        due.into_iter().flatten().fold(end, Instant::min)
     }
 
     /// A connectivity check; answered when it knows the password.
@@ -225,7 +229,14 @@ impl Session {
     }
 
     /// RTCP from the viewer.
-    pub(crate) fn on_feedback(&mut self, now: Instant, bytes: &mut [u8], ring: &Ring, batch: &mut Batch) {
+    pub(crate) fn on_feedback(
+        &mut self,
+        now: Instant,
+        bytes: &mut [u8],
+        ring: &Ring,
+        crowd: &mut Crowd,
+        batch: &mut Batch,
+    ) {
         let (Some(srtp), Some(path)) = (&mut self.srtp, self.agent.selected()) else { return };
         let Some(plain) = srtp.unprotect_rtcp(bytes) else { return };
         self.heard = now;
@@ -234,7 +245,7 @@ impl Session {
         let viewer = &mut self.viewer;
         rtcp::parse(plain, |feedback| match feedback {
             Feedback::Report(block) => has_video_report |= viewer.on_report(block.ssrc, block.lost),
-            Feedback::Nack { ssrc, lost } => viewer.on_nack(now, ssrc, lost, ring, &mut out),
+            Feedback::Nack { ssrc, lost } => viewer.on_nack(now, ssrc, lost, ring, crowd, &mut out),
             Feedback::KeyframeRequest { .. } => wants_video |= viewer.on_keyframe_request(now, ring),
             Feedback::Estimate { .. } => {}
             // A browser says goodbye for a source it stops; the session ends with DTLS or DELETE.
@@ -278,6 +289,7 @@ impl Session {
         if now >= self.viewer.next_report() {
             self.with_media(batch, |viewer, out| viewer.send_reports(now, time, clock.ntp, CNAME, out));
         }
+        self.with_media(batch, |viewer, out| viewer.resend_waiting(now, ring, out));
         if self.next_pass.is_some_and(|pass| now >= pass) {
             self.send_video(now, ring, batch);
         }
@@ -324,5 +336,50 @@ impl Session {
         }
         self.counted = stats;
         stats
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::sdp::{Credentials, Terms};
+
+    fn connected(now: Instant) -> Session {
+        let credentials = || Credentials { ufrag: "0abc".to_owned(), pwd: "password".to_owned() };
+        let terms = Terms {
+            remote: credentials(),
+            remote_fingerprint: Fingerprint::new([0; 32]),
+            video: None,
+            audio: None,
+        };
+        let seated: Arc<[AtomicUsize]> = Arc::new([AtomicUsize::new(0)]);
+        let new = NewViewer {
+            id: ViewerId { shard: 0, number: 0 },
+            stream: StreamId(0),
+            local: credentials(),
+            terms,
+            claim: Claim::new(&seated),
+        };
+        let mut session = Session::new(now, new, 1);
+        session.srtp = Some(Srtp::new(SrtpProfile::AEAD_AES_128_GCM, &[0; 56]).unwrap());
+        session
+    }
+
+    #[test]
+    fn a_viewer_whose_connection_broke_is_left_alone_until_its_consent_ends() {
+        let now = Instant::now();
+        let (jobs, _jobs_in) = std::sync::mpsc::sync_channel(1);
+        let mut session = connected(now);
+        let mut wake = session.next_wake();
+        assert_eq!(wake, now + CONSENT_TIMEOUT);
+        wake = wake.checked_sub(Duration::from_secs(1)).unwrap();
+        let clock = Clock { now: wake, ntp: 0 };
+        let verdict =
+            session.on_timer(clock, MediaTime::ZERO, &Ring::default(), &jobs, &mut Batch::default());
+        assert_eq!(verdict, Verdict::Stay);
+        assert!(session.next_wake() > wake, "or its shard would do nothing else");
     }
 }

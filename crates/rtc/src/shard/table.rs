@@ -107,6 +107,8 @@ impl Table {
         }
         if answer.is_new_path {
             self.by_path.insert(path, slot);
+            // With a way out, things are due again.
+            self.schedule(slot);
         }
         true
     }

@@ -110,7 +110,8 @@ fn packets_in_a_steady_state_allocate_nothing() {
 #[test]
 fn a_request_that_crossed_its_answer_is_not_answered_again() {
     let now = Instant::now();
-    let mut resend = Resend { next: 0, window: now, count: 0, recent: VecDeque::new() };
+    let mut resend =
+        Resend { next: 0, window: now, count: 0, recent: VecDeque::new(), waiting: Vec::new(), due: None };
     assert!(!resend.is_repeat(now, 7));
     assert!(!resend.is_repeat(now, 8));
     assert!(resend.is_repeat(now + RESEND_INTERVAL / 2, 7));
@@ -138,4 +139,39 @@ fn a_burst_is_as_many_times_faster_than_its_stream_as_it_may_be() {
         println!("{multiple}: {took_ms} ms");
         assert!(expected_ms.contains(&took_ms), "{multiple} times: {took_ms} ms");
     }
+}
+
+#[test]
+fn answers_to_a_crowd_are_spread_and_those_to_a_few_are_not() {
+    let now = Instant::now();
+    let mut crowd = Crowd::new(now);
+    let waits: Vec<Duration> = (0..CROWD_MIN + 100).map(|_| crowd.on_nack(now)).collect();
+    let (few, many) = waits.split_at(CROWD_MIN as usize);
+    assert!(few.iter().all(Duration::is_zero), "{few:?}");
+    assert!(many.iter().all(|wait| *wait <= CROWD_SPREAD));
+    let spread = many.iter().max().unwrap().saturating_sub(*many.iter().min().unwrap());
+    assert!(spread > CROWD_SPREAD / 2, "{many:?}");
+    assert!(crowd.on_nack(now + CROWD_WINDOW).is_zero(), "the crowd is gone");
+}
+
+#[test]
+fn what_waits_is_sent_again_when_it_is_due_and_once() {
+    let (mut lesson, mut ring) = (Lesson::new(), Ring::default());
+    ring.push(lesson.picture(0, true));
+    let mut srtp = Srtp::new(SrtpProfile::AEAD_AES_128_GCM, &[3; 56]).unwrap();
+    let mut viewer = Viewer::new(lesson.began, &terms(), 32);
+    let mut batch = Batch::default();
+    let mut out = Out { srtp: &mut srtp, path: Path::Udp(([127, 0, 0, 1], 9).into()), batch: &mut batch };
+    let now = lesson.began;
+    viewer.send_video(now, &ring, &mut out);
+    let resend = &mut viewer.video.as_mut().unwrap().resend;
+    let first = u16::from_be_bytes([out.batch.arena[2], out.batch.arena[3]]);
+    (resend.waiting, resend.due) = (vec![first, first.wrapping_add(1)], Some(now + CROWD_SPREAD));
+    assert_eq!(viewer.next_resend(), Some(now + CROWD_SPREAD));
+    viewer.resend_waiting(now, &ring, &mut out);
+    assert_eq!(viewer.stats.resent, 0);
+    viewer.resend_waiting(now + CROWD_SPREAD, &ring, &mut out);
+    assert_eq!((viewer.stats.resent, viewer.next_resend()), (2, None));
+    viewer.resend_waiting(now + CROWD_SPREAD * 2, &ring, &mut out);
+    assert_eq!(viewer.stats.resent, 2);
 }
