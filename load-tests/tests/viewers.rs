@@ -107,7 +107,7 @@ fn what_a_bad_link_loses_is_asked_for_and_healed() {
     assert_eq!(number(&figures, "/viewers/video/lost"), 0, "{figures:#}");
     assert_eq!(number(&figures, "/viewers/units_damaged"), 0, "{figures:#}");
     let round_trip = figures["viewers"]["round_trip_ms"]["p50"].as_f64().unwrap();
-    assert!((100.0..150.0).contains(&round_trip), "{figures:#}");
+    assert!((100.0..400.0).contains(&round_trip), "{figures:#}");
 }
 
 #[test]
