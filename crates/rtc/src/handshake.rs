@@ -1,5 +1,5 @@
-//! Handshakes, on a thread beside each shard: a key agreement takes about a millisecond, in which a shard sends to
-//! hundreds of viewers. The thread is a polite one, so that on a busy core the lesson goes first.
+//! Handshakes, on a thread beside each shard: key agreements and signatures take a good part of a millisecond, in which a
+//! shard sends hundreds of packets. The thread is a polite one, so that on a busy core the lesson goes first.
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};

@@ -1,5 +1,4 @@
 //! One viewer's media: keyframe gate, join burst, pacing, retransmission and reports.
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,8 +29,9 @@ const REPLAY_INTERVAL: Duration = Duration::from_millis(1000);
 const RESENDS_PER_SECOND: u32 = 1500;
 /// A packet that has just been sent again is not sent once more: its copy and the second request crossed.
 const RESEND_INTERVAL: Duration = Duration::from_millis(10);
-/// Packets sent again that are remembered for that.
-const RECENT_MAX: usize = 256;
+/// Places in which packets sent again are remembered for that, each found by its sequence number: a request may name
+/// thousands.
+const RECENT_LEN: usize = 256;
 /// When many viewers of a stream ask within this time, they probably share an access point that had no room for a moment.
 const CROWD_WINDOW: Duration = Duration::from_millis(20);
 /// So many are many.
@@ -155,8 +155,8 @@ struct Resend {
     next: u64,
     window: Instant,
     count: u32,
-    /// Sequence numbers that were sent again lately, and when.
-    recent: VecDeque<(u16, Instant)>,
+    /// Sequence numbers that were sent again, and when; empty until something is.
+    recent: Vec<(u16, Instant)>,
     /// What is sent again at `due`.
     waiting: Vec<u16>,
     due: Option<Instant>,
@@ -178,7 +178,7 @@ impl Viewer {
                 next: u64::from(start()),
                 window: now,
                 count: 0,
-                recent: VecDeque::new(),
+                recent: Vec::new(),
                 waiting: Vec::new(),
                 due: None,
             },
@@ -296,6 +296,7 @@ impl Viewer {
                 self.stats.resends_refused += 1;
                 continue;
             }
+            video.resend.remember(now, sequence);
             let numbered = video.sequence.renumber(index, frame);
             let header = video.header(numbered, frame.is_last(packet));
             match &video.terms.rtx {
@@ -455,19 +456,20 @@ impl Video {
 }
 
 impl Resend {
-    /// Whether this was sent again just now; if not, it is now.
-    fn is_repeat(&mut self, now: Instant, sequence: u16) -> bool {
-        while self.recent.front().is_some_and(|(_, at)| now.saturating_duration_since(*at) >= RESEND_INTERVAL)
-        {
-            self.recent.pop_front();
+    /// Whether this was sent again just now.
+    fn is_repeat(&self, now: Instant, sequence: u16) -> bool {
+        let place = self.recent.get(usize::from(sequence) % RECENT_LEN);
+        place.is_some_and(|(known, at)| {
+            *known == sequence && now.saturating_duration_since(*at) < RESEND_INTERVAL
+        })
+    }
+
+    /// Remembers that this is sent again now, in the place of an older one.
+    fn remember(&mut self, now: Instant, sequence: u16) {
+        self.recent.resize(RECENT_LEN, (sequence, now));
+        if let Some(place) = self.recent.get_mut(usize::from(sequence) % RECENT_LEN) {
+            *place = (sequence, now);
         }
-        if self.recent.iter().any(|(known, _)| *known == sequence) {
-            return true;
-        }
-        if self.recent.len() < RECENT_MAX {
-            self.recent.push_back((sequence, now));
-        }
-        false
     }
 
     fn allows(&mut self, now: Instant) -> bool {

@@ -29,6 +29,7 @@ pub(super) struct Place {
     cores: Vec<usize>,
     pub(super) churn_seconds: u64,
     plots: Option<PathBuf>,
+    http: reqwest::Client,
 }
 
 /// What publishes.
@@ -68,7 +69,9 @@ impl Place {
         churn_seconds: u64,
         plots: Option<PathBuf>,
     ) -> anyhow::Result<Self> {
-        Ok(Self { server, own: std::env::current_exe()?, cores: cores.to_vec(), churn_seconds, plots })
+        // Nothing leaves this machine, whatever proxy its environment names.
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        Ok(Self { server, own: std::env::current_exe()?, cores: cores.to_vec(), churn_seconds, plots, http })
     }
 
     /// Draws a picture, if pictures are wanted.
@@ -106,7 +109,7 @@ impl Place {
         let publisher = Group::start(&command, work_cores, None)?;
         let streams = format!("http://{}/api/v1/streams", field("http"));
         let deadline = Instant::now() + READY_TIMEOUT;
-        while !reqwest::get(&streams).await?.text().await?.contains("\"active\"") {
+        while !self.http.get(&streams).send().await?.text().await?.contains("\"active\"") {
             ensure!(Instant::now() < deadline, "nobody publishes");
             tokio::time::sleep(LOOK).await;
         }
@@ -145,7 +148,7 @@ impl Scene<'_> {
     }
 
     pub(super) async fn metrics(&self) -> anyhow::Result<Metrics> {
-        Metrics::read(self.ready["admin"].as_str().unwrap_or_default()).await
+        Metrics::read(&self.place.http, self.ready["admin"].as_str().unwrap_or_default()).await
     }
 
     pub(super) fn usage(&self) -> anyhow::Result<Usage> {

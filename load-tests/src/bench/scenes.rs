@@ -22,6 +22,8 @@ const RATE: u64 = 500;
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks before the memory is expected to be flat.
 const SETTLED_AFTER: usize = 20;
+/// Looks at the end, when the last viewers only leave.
+const LEAVING: usize = 12;
 
 type Rows = anyhow::Result<Vec<Row>>;
 type Playing<'a> = Pin<Box<dyn Future<Output = Rows> + 'a>>;
@@ -249,9 +251,12 @@ async fn churn(place: &Place) -> Rows {
         figures = scene.view(&what) => figures?,
         never = observe => return never,
     };
-    // The last viewers leave at the end.
-    let settled: Vec<u64> =
-        looks.iter().copied().skip(SETTLED_AFTER).take(looks.len().saturating_sub(32)).collect();
+    let settled: Vec<u64> = looks
+        .iter()
+        .copied()
+        .skip(SETTLED_AFTER)
+        .take(looks.len().saturating_sub(SETTLED_AFTER + LEAVING))
+        .collect();
     let (least, most) = (settled.iter().min().copied(), settled.iter().max().copied());
     let (least, most) = (f64_of(least.unwrap_or(0)), f64_of(most.unwrap_or(u64::MAX)));
     let grown = (most / least - 1.0) * 100.0;

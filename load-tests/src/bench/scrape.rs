@@ -8,9 +8,9 @@ use anyhow::Context;
 pub(super) struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
-    pub(super) async fn read(address: &str) -> anyhow::Result<Self> {
+    pub(super) async fn read(http: &reqwest::Client, address: &str) -> anyhow::Result<Self> {
         let url = format!("http://{address}/metrics");
-        let text = reqwest::get(&url).await?.error_for_status()?.text().await?;
+        let text = http.get(&url).send().await?.error_for_status()?.text().await?;
         Ok(Self::parse(&text))
     }
 

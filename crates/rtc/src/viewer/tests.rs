@@ -111,9 +111,11 @@ fn packets_in_a_steady_state_allocate_nothing() {
 fn a_request_that_crossed_its_answer_is_not_answered_again() {
     let now = Instant::now();
     let mut resend =
-        Resend { next: 0, window: now, count: 0, recent: VecDeque::new(), waiting: Vec::new(), due: None };
+        Resend { next: 0, window: now, count: 0, recent: Vec::new(), waiting: Vec::new(), due: None };
     assert!(!resend.is_repeat(now, 7));
+    resend.remember(now, 7);
     assert!(!resend.is_repeat(now, 8));
+    resend.remember(now, 8);
     assert!(resend.is_repeat(now + RESEND_INTERVAL / 2, 7));
     assert!(!resend.is_repeat(now + RESEND_INTERVAL, 7), "then it may have been lost again");
 }
@@ -174,4 +176,8 @@ fn what_waits_is_sent_again_when_it_is_due_and_once() {
     assert_eq!((viewer.stats.resent, viewer.next_resend()), (2, None));
     viewer.resend_waiting(now + CROWD_SPREAD * 2, &ring, &mut out);
     assert_eq!(viewer.stats.resent, 2);
+    viewer.resend(now + CROWD_SPREAD, [first].into_iter(), &ring, &mut out);
+    assert_eq!(viewer.stats.resent, 2, "its copy is on its way");
+    viewer.resend(now + CROWD_SPREAD + RESEND_INTERVAL, [first].into_iter(), &ring, &mut out);
+    assert_eq!(viewer.stats.resent, 3);
 }
