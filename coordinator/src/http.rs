@@ -17,7 +17,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
-use node::limiter::Limiter;
+use process::limiter::Limiter;
 use prometheus::{Encoder, Registry as Prometheus, TextEncoder};
 use serde_json::{Value, json};
 use utoipa::OpenApi;

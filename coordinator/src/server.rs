@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use node::limiter::Limiter;
+use process::limiter::Limiter;
 use prometheus::Registry as Prometheus;
 use thiserror::Error;
 use tokio::net::TcpListener;

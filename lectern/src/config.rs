@@ -1,4 +1,4 @@
-//! Every setting of the binary; `node::config` reads them.
+//! Every setting of the binary; `process::config` reads them.
 use std::net::SocketAddr;
 
 use serde::Deserialize;

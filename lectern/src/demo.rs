@@ -50,7 +50,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
     };
     let target = Target::parse(&url)?;
-    let drain = node::drain::on_signal()?;
+    let drain = process::drain::on_signal()?;
     let mut has_published = false;
     loop {
         let outcome = tokio::select! {

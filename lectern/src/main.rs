@@ -10,7 +10,7 @@ mod welcome;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use node::telemetry;
+use process::telemetry;
 
 /// What is logged unless LECTERN_LOG or LOG_LEVEL say otherwise.
 const LOG: &str = "info,sqlx=warn,tower_http=warn";

@@ -85,9 +85,9 @@ impl Arguments {
 
 /// Runs until Ctrl-C.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let mut config: Config = node::config::load(arguments.config.as_deref())?;
+    let mut config: Config = process::config::load(arguments.config.as_deref())?;
     arguments.apply(&mut config);
-    let drain = node::drain::on_signal()?;
+    let drain = process::drain::on_signal()?;
     let process = Process::bind(config).await?;
     announce(&process.addresses(), arguments.ready_file.as_deref());
     process.run(drain).await
@@ -121,7 +121,7 @@ struct Process {
     coordinator: coordinator::Bound,
     ingest: ingest::Bound,
     whep: whep_node::Bound,
-    admin: node::admin::Bound,
+    admin: process::admin::Bound,
     registry: Registry,
     config: Config,
 }
@@ -139,7 +139,7 @@ impl Process {
             .await
             .with_context(|| format!("cannot listen for WHEP on {whep} or for media on {media}"))?;
         let admin = config.node.admin_listen;
-        let admin = node::admin::bind(admin)
+        let admin = process::admin::bind(admin)
             .await
             .with_context(|| format!("cannot listen for operators on {admin}"))?;
         Ok(Self { coordinator, ingest, whep, admin, registry, config })

@@ -10,19 +10,19 @@ use serde_json::Value;
 /// Which of our crates a crate may use. Arrows point down only; no role knows another; `testkit` is for tests.
 const ARROWS: &[(&str, &[&str])] = &[
     ("control", &[]),
-    ("coordinator", &["control", "node"]),
+    ("coordinator", &["control", "process"]),
     ("counts", &["hub", "media", "rtc", "rtmp", "rtp"]),
     ("hub", &["media"]),
-    ("ingest", &["control", "hub", "media", "node", "rtmp"]),
-    ("lectern", &["control", "coordinator", "hub", "ingest", "media", "node", "testkit", "whep-node"]),
+    ("ingest", &["control", "hub", "media", "process", "rtmp"]),
+    ("lectern", &["control", "coordinator", "hub", "ingest", "media", "process", "testkit", "whep-node"]),
     ("load-tests", &["media", "testkit"]),
     ("media", &[]),
-    ("node", &[]),
+    ("process", &[]),
     ("rtc", &["media", "rtp"]),
     ("rtmp", &[]),
     ("rtp", &["media"]),
     ("testkit", &[]),
-    ("whep-node", &["control", "hub", "media", "node", "rtc", "rtp"]),
+    ("whep-node", &["control", "hub", "media", "process", "rtc", "rtp"]),
 ];
 /// Files that may be longer than the rest, and why.
 const LONG: &[(&str, &str)] = &[

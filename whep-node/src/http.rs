@@ -17,7 +17,7 @@ use axum::routing::any;
 use control::api::SessionEvent;
 use control::{Claims, Right, Role, TokenError, TokenVerifier};
 use media::Tracks;
-use node::limiter::Limiter;
+use process::limiter::Limiter;
 use rtc::EngineHandle;
 use rtc::sdp::{Local, Offer, SDP_BYTES_MAX};
 use serde::Deserialize;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use control::{Client, TokenVerifier};
 use hub::Hub;
-use node::limiter::Limiter;
+use process::limiter::Limiter;
 use prometheus::Registry;
 use rtc::{Engine, Event};
 use serde::Deserialize;
