@@ -79,7 +79,7 @@ impl EngineCollector {
 impl EngineCollector {
     fn histograms(&self) -> Vec<MetricFamily> {
         let counters = self.engine.counters();
-        let delays = [("audio", &counters.sound_delay), ("video", &counters.picture_delay)];
+        let delays = [("audio", &counters.audio_delay), ("video", &counters.video_delay)];
         vec![
             family(
                 "forward_delay_seconds",

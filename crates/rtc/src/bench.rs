@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dimpl::SrtpProfile;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use rtp::{HEADER_LEN, Packets};
 
 use crate::batch::{Batch, Path};
@@ -67,6 +69,7 @@ impl Default for Watcher {
             rtx: None,
             nack: true,
             playout_delay_id: Some(6),
+            transport_cc_id: None,
         };
         let terms = Terms {
             remote: Credentials { ufrag: String::new(), pwd: String::new() },
@@ -81,7 +84,8 @@ impl Default for Watcher {
 impl Watcher {
     /// Sends a group of pictures, frame by frame, to a viewer that has just come. Returns the packets that this makes.
     pub fn watch(&mut self, group: &[Arc<Packets>]) -> usize {
-        let (mut ring, mut viewer) = (Ring::default(), Viewer::new(self.now, &self.terms, 32));
+        let (mut ring, mut viewer) =
+            (Ring::default(), Viewer::new(self.now, &self.terms, 32, &mut StdRng::seed_from_u64(1)));
         for frame in group {
             ring.push(Arc::clone(frame));
             let mut next = Some(self.now);

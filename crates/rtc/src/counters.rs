@@ -83,14 +83,22 @@ pub struct Counters {
     pub strays: Counter,
     /// Datagrams and connections handed to the shard they belong to.
     pub forwarded: Counter,
+    /// Datagrams and connections for another shard that had no room for them.
+    pub forwards_dropped: Counter,
+    /// Times that the addresses known to belong to other shards were too many, and forgotten.
+    pub foreign_cleared: Counter,
+    /// ICE-TCP connections that found no room.
+    pub connections_refused: Counter,
+    /// Handshake datagrams that were dropped because too many waited.
+    pub handshakes_refused: Counter,
     /// Handshakes that failed.
     pub handshakes_failed: Counter,
     /// Retransmissions that were asked for beyond a viewer's budget.
     pub resends_refused: Counter,
-    /// From the arrival of sound at the node to when a shard had sent it to all its viewers.
-    pub sound_delay: Histogram,
-    /// The same of pictures, their first packets if they are many.
-    pub picture_delay: Histogram,
+    /// From the arrival of audio at the node to when a shard had sent it to all its viewers.
+    pub audio_delay: Histogram,
+    /// The same of video, of its first packets if they are many.
+    pub video_delay: Histogram,
     /// How long the passes of shards took.
     pub pass_time: Histogram,
     /// From a viewer's answer to its first report on the picture: when it has seen some of it at the latest.

@@ -101,7 +101,7 @@ impl Dtls {
             outcome.map_err(|error| DtlsError::Handshake(error.to_string()))?;
         }
         // A single bad datagram must not end a session: anybody can send one from a forged address, and links lose and
-        // swap them (RFC 6347, section 4.1.2.7). What a handshake cannot do without, it waits for in vain.
+        // swap them (RFC 6347, section 4.1.2.7). If a flight never arrives whole, the handshake times out.
         if let Err(error) = self.inner.handle_packet(datagram) {
             tracing::debug!(%error, "a DTLS datagram was dropped");
         }
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_viewer_connects_however_often_our_last_words_are_lost() {
+    fn a_viewer_connects_however_often_our_last_flight_is_lost() {
         let (viewer, took) = shake_hands(|_| false);
         assert!(viewer.is_connected && took.is_zero(), "{took:?}");
         for losses in 1..4 {

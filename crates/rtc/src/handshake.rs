@@ -2,19 +2,19 @@
 //! shard sends hundreds of packets. The thread is a polite one, so that on a busy core the lesson goes first.
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Instant;
 
 use mio::Waker;
 
 use crate::batch::Path;
-use crate::dtls::{Dtls, DtlsError, Flight};
-use crate::engine::{Shared, ViewerId};
+use crate::dtls::{Dtls, DtlsError, Flight, Identity};
+use crate::id::ViewerId;
 use crate::sdp::Fingerprint;
 use crate::srtp::Srtp;
 
 /// Jobs that may wait for one thread: seconds of work. Beyond it datagrams are dropped, and DTLS sends them again.
-pub(crate) const JOBS_MAX: usize = 4096;
+const JOBS_MAX: usize = 4096;
 /// How much less than a shard the thread is entitled to (nice(2)): a tenth of a core that both want.
 const NICENESS: i32 = 10;
 
@@ -47,49 +47,84 @@ pub(crate) struct Done {
     pub(crate) path: Option<Path>,
 }
 
-/// The thread's work, done when its shard lets go of it.
+/// The thread's work, done when its shard lets go of the desk.
 #[derive(Debug)]
 pub(crate) struct Handshaker {
-    pub(crate) jobs: Receiver<Job>,
-    pub(crate) done: SyncSender<Done>,
-    pub(crate) waker: Arc<Waker>,
-    pub(crate) shared: Arc<Shared>,
+    jobs: Receiver<Job>,
+    done: SyncSender<Done>,
+    waker: Arc<Waker>,
+    identity: Arc<Identity>,
+}
+
+/// The shard's end: where jobs are left and taken up again.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    jobs: SyncSender<Job>,
+    done: Receiver<Done>,
+}
+
+impl Desk {
+    /// Leaves a job; gives it back when too many wait.
+    pub(crate) fn leave(&self, job: Job) -> Result<(), Job> {
+        match self.jobs.try_send(job) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(job)) => Err(job),
+            Err(TrySendError::Disconnected(_)) => panic!("the handshake thread lives as long as its shard"),
+        }
+    }
+
+    /// The next job that is done.
+    pub(crate) fn take(&self) -> Option<Done> {
+        match self.done.try_recv() {
+            Ok(done) => Some(done),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => panic!("the handshake thread lives as long as its shard"),
+        }
+    }
 }
 
 impl Handshaker {
+    /// A thread's work and its shard's desk.
+    pub(crate) fn new(identity: Arc<Identity>, waker: Arc<Waker>) -> (Self, Desk) {
+        let (jobs, jobs_in) = sync_channel(JOBS_MAX);
+        let (done, done_in) = sync_channel(JOBS_MAX);
+        (Self { jobs: jobs_in, done, waker, identity }, Desk { jobs, done: done_in })
+    }
+
     pub(crate) fn run(self) {
         // Without the permission it is as urgent as its shard, which is less good and no harm.
         let _ = rustix::process::nice(NICENESS);
         while let Ok(job) = self.jobs.recv() {
-            let (viewer, path) = (job.viewer, job.path);
-            // Strangers' bytes reach a library here: what breaks it costs one viewer, not all that come after.
-            let done = catch_unwind(AssertUnwindSafe(|| self.work(job)));
-            let done = done.unwrap_or_else(|_| Done {
-                viewer,
-                dtls: None,
-                outcome: Err(DtlsError::Handshake("the library broke down".to_owned())),
-                flight: Flight::new(),
-                path,
-            });
-            if self.done.send(done).is_err() {
+            if self.done.send(work(&self.identity, Instant::now(), job)).is_err() {
                 return;
             }
             let _ = self.waker.wake();
         }
     }
+}
 
-    fn work(&self, job: Job) -> Done {
-        let Job { viewer, dtls, expected, input, path } = job;
-        let mut flight = Flight::new();
-        let now = Instant::now();
-        let mut dtls = match dtls.map_or_else(|| Dtls::new(now, &self.shared.identity, expected), Ok) {
-            Ok(dtls) => dtls,
-            Err(error) => return Done { viewer, dtls: None, outcome: Err(error), flight, path },
-        };
-        let outcome = match input {
-            Input::Datagram(datagram) => dtls.on_datagram(now, &datagram, &mut flight),
-            Input::Timeout => dtls.on_timeout(now, &mut flight),
-        };
-        Done { viewer, dtls: Some(dtls), outcome, flight, path }
-    }
+/// Does a job. A panic of the library costs one viewer, not all that come after: bytes of strangers reach it.
+pub(crate) fn work(identity: &Identity, now: Instant, job: Job) -> Done {
+    let (viewer, path) = (job.viewer, job.path);
+    catch_unwind(AssertUnwindSafe(|| feed(identity, now, job))).unwrap_or_else(|_| Done {
+        viewer,
+        dtls: None,
+        outcome: Err(DtlsError::Handshake("the DTLS library panicked".to_owned())),
+        flight: Flight::new(),
+        path,
+    })
+}
+
+fn feed(identity: &Identity, now: Instant, job: Job) -> Done {
+    let Job { viewer, dtls, expected, input, path } = job;
+    let mut flight = Flight::new();
+    let mut dtls = match dtls.map_or_else(|| Dtls::new(now, identity, expected), Ok) {
+        Ok(dtls) => dtls,
+        Err(error) => return Done { viewer, dtls: None, outcome: Err(error), flight, path },
+    };
+    let outcome = match input {
+        Input::Datagram(datagram) => dtls.on_datagram(now, &datagram, &mut flight),
+        Input::Timeout => dtls.on_timeout(now, &mut flight),
+    };
+    Done { viewer, dtls: Some(dtls), outcome, flight, path }
 }

@@ -48,6 +48,11 @@ impl Agent {
             .map(|credentials| &*credentials.ufrag)
     }
 
+    /// The user name fragments from before ICE restarts; they go when the new ones are used.
+    pub(crate) fn replaced_ufrags(&self) -> impl Iterator<Item = &str> {
+        self.replaced.iter().map(|credentials| &*credentials.ufrag)
+    }
+
     /// The path that media takes: the one nominated last, before any nomination the first that was checked.
     pub(crate) fn selected(&self) -> Option<Path> {
         self.selected.or_else(|| self.paths.first().copied())

@@ -4,14 +4,20 @@ mod batch;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
+mod command;
 mod counters;
 mod dtls;
+mod egress;
 mod engine;
+mod handle;
 mod handshake;
 mod ice;
+mod id;
 mod interfaces;
+mod mailbox;
 mod ring;
 pub mod sdp;
+mod seats;
 mod sequence;
 mod shard;
 mod srtp;
@@ -19,6 +25,10 @@ mod tcp;
 mod udp;
 mod viewer;
 
+pub use command::{CloseReason, Event};
 pub use counters::{Counter, Counters, Histogram};
-pub use engine::{CloseReason, Config, Engine, EngineHandle, Event, Full, Gone, Seat, StreamId, ViewerId};
+pub use egress::CNAME;
+pub use engine::{Config, Engine};
+pub use handle::{EngineHandle, Full, Seat};
+pub use id::{StreamId, ViewerId};
 pub use viewer::ViewerStats;

@@ -66,6 +66,11 @@ impl Ring {
         (place < frame.count()).then_some((frame, place))
     }
 
+    /// The number of the oldest frame that can be sent again.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.frames.front().map(|frame| frame.number)
+    }
+
     pub(crate) fn newest(&self) -> Option<&Arc<Packets>> {
         self.frames.back()
     }

@@ -125,6 +125,8 @@ pub struct VideoTerms {
     pub nack: bool,
     /// The id of the playout-delay extension, if it is to be sent.
     pub playout_delay_id: Option<u8>,
+    /// The id of the transport-wide number, if the viewer can report the arrival of packets that carry one.
+    pub transport_cc_id: Option<u8>,
 }
 
 /// A source of retransmissions.

@@ -1,9 +1,9 @@
 //! How one viewer numbers and stamps the packets of a stream.
 //!
-//! Every viewer sees sequence numbers without holes although it joins late and may skip frames, and the same
-//! packet must get the same number and stamp when it is sent again. So the mapping from the stream's packet index is
-//! kept as a short list of *runs*, each with a constant distance; a new run begins where frames were skipped or
-//! repeated.
+//! Every viewer sees sequence numbers without holes although it joins late and may skip frames, and the same packet must get
+//! the same number and stamp when it is sent again. So the mapping from the stream's packet index is kept as a short list of
+//! *runs*, each with a constant distance; a new run begins where frames were skipped or repeated. Frames that are sent later
+//! than they were made are stamped with the live timeline of the moment at which they leave, and those stamps are kept.
 use std::collections::VecDeque;
 
 use rtp::Packets;
@@ -11,6 +11,8 @@ use rtp::Packets;
 /// Runs that are remembered. A viewer that skips or repeats this often within the ring's few seconds loses the
 /// ability to have the oldest of them retransmitted, nothing else.
 const RUNS_MAX: usize = 16;
+/// Stamps that are remembered: more than a ring has frames.
+const STAMPS_MAX: usize = 2_048;
 /// The clock of video in RTP (RFC 6184, section 8.2.1).
 const VIDEO_CLOCK_HZ: u32 = 90_000;
 
@@ -27,10 +29,14 @@ pub(crate) struct Numbered {
 #[derive(Debug)]
 pub(crate) struct Sequence {
     runs: VecDeque<Run>,
+    stamps: VecDeque<Stamp>,
+    /// Packets before this one are not found any more, since the stamp of one of them had to be forgotten: sent again with
+    /// another stamp they would be other bytes under the same nonce.
+    floor: u64,
     next: u64,
     /// Added to every timestamp, so that viewers cannot be told apart from a stream's start (RFC 3550, section 5.1).
     offset: u32,
-    /// The largest timestamp so far, unwrapped and without the offset.
+    /// The stamp of the frame that is being sent, unwrapped and without the offset; the largest so far.
     latest_ticks: Option<i64>,
 }
 
@@ -41,62 +47,67 @@ struct Run {
     first: u64,
     /// The stream's index of the same packet.
     source: u64,
-    stretch: Stretch,
 }
 
-/// Frames that are sent faster than they were made get stamps close together, which end at the live timeline: the
-/// player shows the newest at once instead of playing the past.
+/// A frame whose stamp is not its own time.
 #[derive(Clone, Copy, Debug)]
-struct Stretch {
-    /// The last frame that is stamped so.
-    last: u64,
-    /// The stamp of that frame.
-    end_ticks: i64,
-    /// Ticks between two frames.
-    step_ticks: i64,
-}
-
-impl Stretch {
-    fn ticks(&self, frame: u64) -> Option<i64> {
-        let before_end = i64::try_from(self.last.checked_sub(frame)?).ok()?;
-        Some(self.end_ticks - before_end * self.step_ticks)
-    }
+struct Stamp {
+    /// The viewer's index of its first packet.
+    first: u64,
+    /// Its number in the stream.
+    frame: u64,
+    ticks: i64,
 }
 
 impl Sequence {
     pub(crate) fn new(start: u16, offset: u32) -> Self {
-        Self { runs: VecDeque::with_capacity(4), next: u64::from(start), offset, latest_ticks: None }
+        Self {
+            runs: VecDeque::with_capacity(4),
+            stamps: VecDeque::new(),
+            floor: 0,
+            next: u64::from(start),
+            offset,
+            latest_ticks: None,
+        }
     }
 
-    /// From here on packet `source` is sent, and the frames up to `newest` in a burst: 1 ms apart when the viewer has
-    /// nothing yet, closer when frames are repeated in the middle of the stream.
-    pub(crate) fn burst(&mut self, source: u64, first: u64, newest: &Packets) {
-        let frames = i64::try_from(newest.number.saturating_sub(first)).unwrap_or(i64::MAX / 1000) + 1;
-        let natural = newest.time.ticks(VIDEO_CLOCK_HZ);
-        let stretch = match self.latest_ticks {
-            Some(latest) if natural <= latest + frames => {
-                // Everything has been shown before. Fit in before the next live frame, 8 ms at most.
-                let step_ticks = (720 / frames).max(1);
-                Stretch { last: newest.number, end_ticks: latest + frames * step_ticks, step_ticks }
-            }
-            Some(latest) => {
-                let step_ticks = ((natural - latest) / (frames + 1)).clamp(1, 90);
-                Stretch { last: newest.number, end_ticks: natural, step_ticks }
-            }
-            None => Stretch { last: newest.number, end_ticks: natural, step_ticks: 90 },
-        };
+    /// From here on packet `source` of the stream is sent, and those after it.
+    pub(crate) fn begin(&mut self, source: u64) {
         if self.runs.len() == RUNS_MAX {
             self.runs.pop_front();
         }
-        self.runs.push_back(Run { first: self.next, source, stretch });
+        self.runs.push_back(Run { first: self.next, source });
     }
 
-    /// The number and stamp of the next packet, which is one of `frame`.
-    pub(crate) fn number(&mut self, frame: &Packets) -> Numbered {
-        let ticks = ticks(self.runs.back(), frame);
-        self.latest_ticks = Some(self.latest_ticks.map_or(ticks, |latest| latest.max(ticks)));
+    /// The number and stamp of the next packet, which is packet `place` of `frame`. A frame that is sent late is stamped
+    /// with `live`, the moment on the live timeline: to the player it is as old as every other, so that it shows the
+    /// newest at once instead of playing the past.
+    pub(crate) fn number(
+        &mut self,
+        frame: &Packets,
+        place: usize,
+        live: Option<media::MediaTime>,
+    ) -> Numbered {
         let index = self.next;
         self.next += 1;
+        let ticks = match self.latest_ticks.filter(|_| place > 0) {
+            Some(current) => current,
+            None => {
+                let natural = frame.time.ticks(VIDEO_CLOCK_HZ);
+                let wanted = live.map_or(natural, |live| live.ticks(VIDEO_CLOCK_HZ));
+                // Time only goes forward, also after a frame that was stamped later than it was made.
+                let ticks = self.latest_ticks.map_or(wanted, |latest| wanted.max(latest + 1));
+                if ticks != natural {
+                    if self.stamps.len() == STAMPS_MAX {
+                        self.stamps.pop_front();
+                        self.floor = self.stamps.front().map_or(index, |stamp| stamp.first);
+                    }
+                    self.stamps.push_back(Stamp { first: index, frame: frame.number, ticks });
+                }
+                ticks
+            }
+        };
+        self.latest_ticks = Some(ticks);
         Numbered { index, timestamp: self.stamp(ticks) }
     }
 
@@ -105,15 +116,30 @@ impl Sequence {
     pub(crate) fn find(&self, sequence: u16) -> Option<(u64, u64)> {
         let newest = self.next.checked_sub(1)?;
         let behind = low16(newest).wrapping_sub(sequence);
-        let index = newest.checked_sub(u64::from(behind))?;
+        let index = newest.checked_sub(u64::from(behind)).filter(|index| *index >= self.floor)?;
         let run = self.runs.iter().rev().find(|run| run.first <= index)?;
         Some((run.source + (index - run.first), index))
     }
 
-    /// The stamp that packet `index` of the viewer's count had, which is one of `frame`.
-    pub(crate) fn renumber(&self, index: u64, frame: &Packets) -> Numbered {
-        let run = self.runs.iter().rev().find(|run| run.first <= index);
-        Numbered { index, timestamp: self.stamp(ticks(run, frame)) }
+    /// The stamp that packet `index` of the viewer's count had, which is packet `place` of `frame`.
+    pub(crate) fn renumber(&self, index: u64, frame: &Packets, place: usize) -> Numbered {
+        let first = index.saturating_sub(place as u64);
+        let stamped = self.stamps.binary_search_by_key(&first, |stamp| stamp.first).ok();
+        let ticks = stamped.and_then(|at| self.stamps.get(at)).map(|stamp| stamp.ticks);
+        Numbered { index, timestamp: self.stamp(ticks.unwrap_or_else(|| frame.time.ticks(VIDEO_CLOCK_HZ))) }
+    }
+
+    /// Frames before this one are not sent again.
+    pub(crate) fn forget_before(&mut self, frame: u64) {
+        if self.stamps.is_empty() {
+            return;
+        }
+        while self.stamps.front().is_some_and(|stamp| stamp.frame < frame) {
+            self.stamps.pop_front();
+        }
+        if self.stamps.is_empty() {
+            self.stamps = VecDeque::new();
+        }
     }
 
     /// The stamp of a moment on the live timeline.
@@ -124,10 +150,6 @@ impl Sequence {
     fn stamp(&self, ticks: i64) -> u32 {
         low32(ticks).wrapping_add(self.offset)
     }
-}
-
-fn ticks(run: Option<&Run>, frame: &Packets) -> i64 {
-    run.and_then(|run| run.stretch.ticks(frame.number)).unwrap_or_else(|| frame.time.ticks(VIDEO_CLOCK_HZ))
 }
 
 /// The 16 bits of a packet index that travel (RFC 3550, section 5.1).
@@ -177,44 +199,60 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_stamped_a_millisecond_apart_and_ends_at_the_live_timeline() {
+    fn late_frames_are_stamped_with_the_moment_they_leave_and_time_goes_forward() {
         let frames = frames(6);
         let mut sequence = Sequence::new(65_534, 0);
-        sequence.burst(1, 1, &frames[4]);
-        let numbered: Vec<_> = frames[1..].iter().map(|frame| sequence.number(frame)).collect();
+        sequence.begin(1);
+        let live = |ms| Some(MediaTime::from_millis(ms));
+        let mut sent = Vec::new();
+        // Three frames of the past leave at 163 to 165 ms, the newest in the same moment, the next when it is made.
+        for (frame, live) in frames[1..].iter().zip([live(163), live(163), live(164), live(165), None]) {
+            sent.push(sequence.number(frame, 0, live));
+        }
         assert_eq!(
-            numbered.iter().map(|n| n.index).collect::<Vec<_>>(),
+            sent.iter().map(|n| n.index).collect::<Vec<_>>(),
             [65_534, 65_535, 65_536, 65_537, 65_538]
         );
-        let live = 4 * 3600;
+        let ticks = |ms: u32| ms * 90;
         assert_eq!(
-            numbered.iter().map(|n| n.timestamp).collect::<Vec<_>>(),
-            [live - 270, live - 180, live - 90, live, live + 3600]
+            sent.iter().map(|n| n.timestamp).collect::<Vec<_>>(),
+            [ticks(163), ticks(163) + 1, ticks(164), ticks(165), ticks(200)]
         );
+    }
+
+    #[test]
+    fn a_frame_that_overtakes_the_live_timeline_waits_for_it() {
+        let frames = frames(3);
+        let mut sequence = Sequence::new(0, 0);
+        sequence.begin(0);
+        assert_eq!(sequence.number(&frames[0], 0, Some(MediaTime::from_millis(41))).timestamp, 41 * 90);
+        let next = sequence.number(&frames[1], 0, None);
+        assert_eq!(next.timestamp, 41 * 90 + 1, "40 ms would go backwards");
+        assert_eq!(sequence.renumber(next.index, &frames[1], 0), next);
+        assert_eq!(sequence.number(&frames[2], 0, None).timestamp, 80 * 90);
     }
 
     #[test]
     fn a_packet_that_is_sent_again_has_its_first_number_and_stamp() {
         let frames = frames(40);
         let mut sequence = Sequence::new(65_530, 77);
-        sequence.burst(2, 2, &frames[9]);
         let mut sent: Vec<(u64, Numbered)> = Vec::new();
-        for frame in &frames[2..15] {
-            sent.push((frame.first, sequence.number(frame)));
-        }
-        sequence.burst(20, 20, &frames[20]);
-        for frame in &frames[20..30] {
-            sent.push((frame.first, sequence.number(frame)));
-        }
-        sequence.burst(20, 20, &frames[29]);
-        for frame in &frames[20..33] {
-            sent.push((frame.first, sequence.number(frame)));
-        }
+        let mut send = |sequence: &mut Sequence, range: std::ops::Range<usize>, live: bool| {
+            sequence.begin(frames[range.start].first);
+            for frame in &frames[range] {
+                let live = live.then(|| frame.time + MediaTime::from_millis(900));
+                sent.push((frame.first, sequence.number(frame, 0, live)));
+            }
+        };
+        send(&mut sequence, 2..15, true);
+        send(&mut sequence, 20..30, true);
+        send(&mut sequence, 20..30, false);
+        send(&mut sequence, 30..33, false);
         for (source, numbered) in &sent {
             let (found, index) = sequence.find(low16(numbered.index)).unwrap();
             assert_eq!((found, index), (*source, numbered.index));
             let frame = frames.iter().find(|frame| frame.first == found).unwrap();
-            assert_eq!(sequence.renumber(index, frame), *numbered);
+            assert_eq!(sequence.renumber(index, frame, 0), *numbered);
         }
         assert!(sent.is_sorted_by_key(|(_, numbered)| numbered.index), "no number is used twice");
         let stamps: Vec<_> = sent.iter().map(|(_, numbered)| numbered.timestamp).collect();
@@ -226,9 +264,9 @@ mod tests {
         let frames = frames(3);
         let mut sequence = Sequence::new(100, 0);
         assert_eq!(sequence.find(100), None);
-        sequence.burst(0, 0, &frames[0]);
+        sequence.begin(0);
         for frame in &frames {
-            sequence.number(frame);
+            sequence.number(frame, 0, None);
         }
         assert!(sequence.find(102).is_some());
         assert_eq!(sequence.find(103), None);
@@ -236,13 +274,20 @@ mod tests {
     }
 
     #[test]
-    fn many_jumps_are_bounded() {
-        let frames = frames(1);
+    fn what_is_remembered_is_bounded_and_forgotten_with_its_frames() {
+        let frames = frames(20);
         let mut sequence = Sequence::new(0, 0);
         for _ in 0..10_000 {
-            sequence.burst(0, 0, &frames[0]);
-            sequence.number(&frames[0]);
+            sequence.begin(0);
+            sequence.number(&frames[0], 0, Some(MediaTime::from_millis(5)));
         }
-        assert_eq!(sequence.runs.len(), RUNS_MAX);
+        assert_eq!((sequence.runs.len(), sequence.stamps.len()), (RUNS_MAX, STAMPS_MAX));
+        sequence.forget_before(0);
+        assert_eq!(sequence.stamps.len(), STAMPS_MAX);
+        sequence.number(&frames[7], 0, Some(MediaTime::from_millis(9_000)));
+        sequence.forget_before(7);
+        assert_eq!(sequence.stamps.len(), 1);
+        sequence.forget_before(8);
+        assert_eq!(sequence.stamps.capacity(), 0);
     }
 }

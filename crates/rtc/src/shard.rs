@@ -1,109 +1,75 @@
-//! One thread of the egress engine: its own sockets, its own viewers, its own timers.
+//! One thread of the egress engine: it feeds the machine of [`crate::egress`] and writes what comes out.
 //!
-//! A pass takes what has come in, in the order of its urgency - control, sound, pictures, feedback, handshakes, timers -
-//! and ends with one flush.
+//! A pass takes what has come in, in the order of its urgency - commands and frames, feedback, handshakes, timers - and ends
+//! with one flush.
 mod bound;
-mod session;
-mod table;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use media::{MediaTime, Track};
-use rtp::Packets;
+use tokio::sync::mpsc::UnboundedSender;
 
 pub(crate) use self::bound::Bound;
 use self::bound::Ready;
-use self::session::{Clock, Session, Verdict};
-use self::table::Table;
-use crate::batch::{Batch, Path};
-use crate::engine::{CloseReason, Command, Event, NewViewer, Shared, StreamId, shard_of};
-use crate::handshake::{Done, Job};
+use crate::batch::Path;
+use crate::command::Event;
+use crate::egress::{Clock, Egress};
+use crate::handshake::Desk;
 use crate::ice;
-use crate::ring::Ring;
+use crate::id::shard_of;
+use crate::mailbox::{Forwarded, Inbox, Mailbox};
 use crate::tcp::Connection;
 use crate::udp::{RECEIVE_BATCH, Received};
-use crate::viewer::Crowd;
 
-/// Commands, and frames, taken in one pass.
-const TAKEN_PER_PASS: usize = 256;
-/// Viewers that get a picture before sound that has come meanwhile goes first: a millisecond's worth of a keyframe.
-const VIEWERS_AT_ONCE: usize = 64;
+/// Commands, frames, forwarded datagrams and handshakes taken before the next step of a pass.
+const TAKEN_AT_ONCE: usize = 256;
 /// Calls of `recvmmsg` in one pass.
 const RECEIVES_PER_PASS: usize = 16;
 /// Connections of one shard at most, viewers' and strangers' together.
 const CONNECTIONS_MAX: usize = 4096;
-/// Addresses remembered as belonging to other shards.
-const FOREIGN_MAX: usize = 65_536;
 /// The longest sleep; timers usually end it sooner.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
-
-/// A stream as one shard sees it.
-#[derive(Debug)]
-struct Stream {
-    origin: Instant,
-    ring: Ring,
-    viewers: Vec<usize>,
-    crowd: Crowd,
-}
 
 /// One shard.
 #[derive(Debug)]
 pub(crate) struct Shard {
     index: usize,
     bound: Bound,
-    commands: Receiver<Command>,
-    frames: Receiver<(StreamId, Arc<Packets>)>,
-    shared: Arc<Shared>,
-    streams: HashMap<StreamId, Stream>,
-    table: Table,
+    inbox: Inbox,
+    neighbours: Vec<Mailbox>,
+    desk: Desk,
+    egress: Egress,
+    events: UnboundedSender<Event>,
     connections: HashMap<usize, Connection>,
     next_connection: usize,
-    foreign: HashMap<SocketAddr, usize>,
-    /// To and from the thread beside this one.
-    jobs: SyncSender<Job>,
-    done: Receiver<Done>,
-    batch: Batch,
     received: Received,
-    /// What has been taken from `frames` and waits for its turn.
-    sounds: VecDeque<(StreamId, Arc<Packets>)>,
-    pictures: VecDeque<(StreamId, Arc<Packets>)>,
     /// Something was left for the next pass.
     is_busy: bool,
-    is_draining: bool,
 }
 
 impl Shard {
     pub(crate) fn new(
         index: usize,
         bound: Bound,
-        commands: Receiver<Command>,
-        frames: Receiver<(StreamId, Arc<Packets>)>,
-        (jobs, done): (SyncSender<Job>, Receiver<Done>),
-        shared: Arc<Shared>,
+        inbox: Inbox,
+        neighbours: Vec<Mailbox>,
+        desk: Desk,
+        egress: Egress,
+        events: UnboundedSender<Event>,
     ) -> Self {
         Self {
             index,
             bound,
-            commands,
-            frames,
-            shared,
-            streams: HashMap::new(),
-            table: Table::default(),
+            inbox,
+            neighbours,
+            desk,
+            egress,
+            events,
             connections: HashMap::new(),
             next_connection: 0,
-            foreign: HashMap::new(),
-            jobs,
-            done,
-            batch: Batch::default(),
             received: Received::default(),
-            sounds: VecDeque::new(),
-            pictures: VecDeque::new(),
             is_busy: false,
-            is_draining: false,
         }
     }
 
@@ -113,12 +79,15 @@ impl Shard {
 
     /// Runs until drained.
     pub(crate) fn run(mut self) {
-        while !self.is_draining {
+        while !self.egress.is_draining() {
             let ready = self.wait();
             let now = Instant::now();
             self.is_busy = false;
             self.take_commands(now);
-            self.take_frames(now);
+            while self.egress.work(now) {
+                self.make_way(now);
+            }
+            self.take_forwarded(now);
             if ready.udp {
                 self.take_datagrams(now);
             }
@@ -128,14 +97,14 @@ impl Shard {
             for connection in ready.connections {
                 self.serve(now, connection);
             }
-            self.take_handshakes(now);
-            self.run_timers(now);
+            let clock = Clock { now, ntp: ntp_now() };
+            self.take_handshakes(clock);
+            while self.egress.on_timeout(clock) {
+                self.make_way(now);
+                self.egress.work(now);
+            }
             self.flush();
-            self.shared.counters.pass_time.observe(now.elapsed());
-        }
-        let now = Instant::now();
-        for slot in self.table.slots() {
-            self.close(now, slot, CloseReason::Drained);
+            self.egress.counters().pass_time.observe(now.elapsed());
         }
         self.flush();
     }
@@ -144,110 +113,38 @@ impl Shard {
         let timeout = if self.is_busy {
             Duration::ZERO
         } else {
-            let wake = self.table.next_wake();
+            let wake = self.egress.next_timeout();
             wake.map_or(SLEEP_MAX, |wake| wake.saturating_duration_since(Instant::now())).min(SLEEP_MAX)
         };
         self.bound.wait(timeout)
     }
 
+    /// Amid long work: writes what there is, lets those run who bring audio, if they share this core, and takes it.
+    fn make_way(&mut self, now: Instant) {
+        self.flush();
+        std::thread::yield_now();
+        self.take_commands(now);
+    }
+
     fn take_commands(&mut self, now: Instant) {
-        for taken in 0..=TAKEN_PER_PASS {
-            self.is_busy |= taken == TAKEN_PER_PASS;
-            let Ok(command) = self.commands.try_recv() else { return };
-            match command {
-                Command::Add(new) => self.add(now, *new),
-                Command::Restart { viewer, local } => self.table.restart(viewer, local),
-                Command::Remove { viewer } => {
-                    if let Some(slot) = self.table.slot_of(viewer) {
-                        self.close(now, slot, CloseReason::Removed);
-                    }
-                }
-                Command::OpenStream { stream, origin } => {
-                    self.streams.insert(
-                        stream,
-                        Stream { origin, ring: Ring::default(), viewers: Vec::new(), crowd: Crowd::new(now) },
-                    );
-                }
-                Command::CloseStream { stream } => {
-                    let viewers = self.streams.remove(&stream).map(|stream| stream.viewers);
-                    for slot in viewers.unwrap_or_default() {
-                        self.close(now, slot, CloseReason::StreamEnded);
-                    }
-                }
-                Command::Datagram { from, mut bytes } => self.on_datagram(now, from, &mut bytes),
-                Command::Connection { stream, peer, bytes } => self.adopt(now, stream, peer, bytes),
-                Command::Drain => self.is_draining = true,
-            }
-        }
-    }
-
-    fn add(&mut self, now: Instant, new: NewViewer) {
-        let stream = new.stream;
-        let slot = self.table.insert(Session::new(now, new, self.shared.burst_multiple));
-        match self.streams.get_mut(&stream) {
-            Some(stream) => stream.viewers.push(slot),
-            None => self.close(now, slot, CloseReason::StreamEnded),
-        }
-    }
-
-    /// Sound first: a keyframe to a thousand viewers must not delay it.
-    fn take_frames(&mut self, now: Instant) {
-        for _ in 0..TAKEN_PER_PASS {
-            self.take_sounds();
-            let Some((stream, frame)) = self.pictures.pop_front() else { return };
-            self.send_video(now, stream, &frame);
+        for _ in 0..TAKEN_AT_ONCE {
+            let Some(command) = self.inbox.command() else { return };
+            self.egress.on_command(now, command);
         }
         self.is_busy = true;
     }
 
-    /// Sends all the sound that has come so far. Pictures that came with it wait.
-    fn take_sounds(&mut self) {
-        let room = TAKEN_PER_PASS.saturating_sub(self.pictures.len());
-        for (stream, frame) in self.frames.try_iter().take(room) {
-            let is_sound = frame.track == Track::Audio;
-            let queue = if is_sound { &mut self.sounds } else { &mut self.pictures };
-            queue.push_back((stream, frame));
-        }
-        while let Some((stream, frame)) = self.sounds.pop_front() {
-            self.send_audio(stream, &frame);
-        }
-    }
-
-    fn send_audio(&mut self, stream: StreamId, frame: &Packets) {
-        let Some(stream) = self.streams.get(&stream) else { return };
-        for slot in &stream.viewers {
-            if let Some(session) = self.table.session_mut(*slot) {
-                session.with_media(&mut self.batch, |viewer, out| viewer.send_audio(frame, out));
-            }
-            if self.batch.is_full() {
-                flush(&mut self.bound, &mut self.batch, &mut self.connections, &self.shared);
-            }
-        }
-        self.flush();
-        self.shared.counters.sound_delay.observe(frame.arrival.elapsed());
-    }
-
-    fn send_video(&mut self, now: Instant, id: StreamId, frame: &Arc<Packets>) {
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.ring.push(Arc::clone(frame));
-        }
-        for first in (0..).step_by(VIEWERS_AT_ONCE) {
-            let Some(stream) = self.streams.get(&id) else { return };
-            let after = stream.viewers.len().min(first + VIEWERS_AT_ONCE);
-            for slot in stream.viewers.get(first..after).unwrap_or(&[]) {
-                self.table.drive(*slot, |session| session.send_video(now, &stream.ring, &mut self.batch));
-                if self.batch.is_full() {
-                    flush(&mut self.bound, &mut self.batch, &mut self.connections, &self.shared);
+    fn take_forwarded(&mut self, now: Instant) {
+        for _ in 0..TAKEN_AT_ONCE {
+            let Some(forwarded) = self.inbox.forwarded() else { return };
+            match forwarded {
+                Forwarded::Datagram { path, from, mut bytes } => {
+                    self.on_datagram(now, path, from, &mut bytes)
                 }
+                Forwarded::Connection { stream, peer, bytes } => self.adopt(now, stream, peer, bytes),
             }
-            let is_last = after == stream.viewers.len();
-            self.flush();
-            if is_last {
-                break;
-            }
-            self.make_way();
         }
-        self.shared.counters.picture_delay.observe(frame.arrival.elapsed());
+        self.is_busy = true;
     }
 
     fn take_datagrams(&mut self, now: Instant) {
@@ -255,7 +152,7 @@ impl Shard {
         for taken in 0..=RECEIVES_PER_PASS {
             self.is_busy |= taken == RECEIVES_PER_PASS;
             let count = self.bound.udp.receive(&mut received);
-            received.for_each(|from, bytes| self.on_datagram(now, from, bytes));
+            received.for_each(|from, bytes| self.on_datagram(now, Path::Udp(from), from, bytes));
             if count < RECEIVE_BATCH {
                 break;
             }
@@ -263,178 +160,63 @@ impl Shard {
         self.received = received;
     }
 
-    /// RFC 7983: the first byte tells STUN, DTLS and media apart.
-    fn on_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8]) {
-        let path = Path::Udp(from);
-        let known = self.table.slot_at(path);
-        if known.is_none()
-            && let Some(shard) = self.owner_of(from, bytes)
-        {
-            return self.forward(shard, Command::Datagram { from, bytes: bytes.to_vec() });
+    fn on_datagram(&mut self, now: Instant, path: Path, from: SocketAddr, bytes: &mut [u8]) {
+        if let Some(shard) = self.egress.on_datagram(now, path, from, bytes) {
+            self.forward(shard, Forwarded::Datagram { path, from, bytes: bytes.to_vec() });
         }
-        self.on_packet(now, path, from, bytes);
-    }
-
-    /// The other shard that a datagram belongs to. A connectivity check says so by itself; whatever comes later from
-    /// the same address follows it.
-    fn owner_of(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<usize> {
-        if bytes.first().is_some_and(|first| *first < 4) {
-            let shard = shard_of(&ice::local_ufrag(bytes)?)?;
-            if shard == self.index || shard >= self.shared.neighbours.len() {
-                self.foreign.remove(&from);
-                return None;
-            }
-            if self.foreign.len() >= FOREIGN_MAX {
-                self.foreign.clear();
-            }
-            self.foreign.insert(from, shard);
-            return Some(shard);
-        }
-        self.foreign.get(&from).copied()
-    }
-
-    fn forward(&self, shard: usize, command: Command) {
-        if let Some(neighbour) = self.shared.neighbours.get(shard) {
-            self.shared.counters.forwarded.add(1);
-            // Full means that the other shard is far behind; what is lost here is sent again, as on any network.
-            let _ = neighbour.tell(command);
-        }
-    }
-
-    /// Returns whether the packet belongs to a viewer of this shard.
-    fn on_packet(&mut self, now: Instant, path: Path, from: SocketAddr, bytes: &mut [u8]) -> bool {
-        match bytes.first() {
-            Some(0..=3) => {
-                let slot = ice::local_ufrag(bytes).and_then(|ufrag| self.table.slot_with(&ufrag));
-                if let Some(slot) = slot
-                    && self.table.on_check(now, slot, path, from, bytes, &mut self.batch)
-                {
-                    return true;
-                }
-            }
-            Some(20..=63) => {
-                if let Some(slot) = self.table.slot_at(path) {
-                    self.table.drive(slot, |session| session.on_dtls(now, bytes, path, &self.jobs));
-                    return true;
-                }
-            }
-            Some(128..=191) => {
-                if let Some(slot) = self.table.slot_at(path) {
-                    self.on_feedback(now, slot, bytes);
-                    return true;
-                }
-            }
-            _ => {}
-        }
-        self.shared.counters.strays.add(1);
-        false
-    }
-
-    fn on_feedback(&mut self, now: Instant, slot: usize, bytes: &mut [u8]) {
-        self.table.drive(slot, |session| {
-            let Some(stream) = self.streams.get_mut(&session.stream) else { return };
-            session.on_feedback(now, bytes, &stream.ring, &mut stream.crowd, &mut self.batch);
-        });
-    }
-
-    fn take_handshakes(&mut self, now: Instant) {
-        for taken in 0..=TAKEN_PER_PASS {
-            self.is_busy |= taken == TAKEN_PER_PASS;
-            let Ok(done) = self.done.try_recv() else { return };
-            // Whoever is gone meanwhile has no slot.
-            let Some(slot) = self.table.slot_of(done.viewer) else { continue };
-            let mut verdict = Verdict::Stay;
-            self.table.drive(slot, |session| {
-                verdict = session.on_handshake(now, done, &self.jobs, &mut self.batch);
-            });
-            self.settle(now, slot, verdict);
-        }
-    }
-
-    fn run_timers(&mut self, now: Instant) {
-        let clock = Clock { now, ntp: ntp_now() };
-        while let Some(slot) = self.table.next_due(now) {
-            let mut verdict = Verdict::Stay;
-            self.table.drive(slot, |session| {
-                let Some(stream) = self.streams.get(&session.stream) else { return };
-                let time = media_time(stream.origin, now);
-                verdict = session.on_timer(clock, time, &stream.ring, &self.jobs, &mut self.batch);
-                session.account(&self.shared.counters);
-            });
-            self.settle(now, slot, verdict);
-            if self.batch.is_full() {
-                self.flush();
-                self.make_way();
-            }
-        }
-    }
-
-    /// Amid long work: lets those run who bring sound, if they share this core, and sends what they brought.
-    fn make_way(&mut self) {
-        std::thread::yield_now();
-        self.take_sounds();
-    }
-
-    fn settle(&mut self, now: Instant, slot: usize, verdict: Verdict) {
-        match verdict {
-            Verdict::Stay => {}
-            Verdict::Close(reason) => self.close(now, slot, reason),
-            Verdict::Connected => self.on_connected(now, slot),
-        }
-    }
-
-    /// The first report goes before the first frame, so that the player can line up sound and picture at once.
-    fn on_connected(&mut self, now: Instant, slot: usize) {
-        let clock = Clock { now, ntp: ntp_now() };
-        self.table.drive(slot, |session| {
-            let Some(stream) = self.streams.get(&session.stream) else { return };
-            let time = media_time(stream.origin, now);
-            let _ = session.on_timer(clock, time, &stream.ring, &self.jobs, &mut self.batch);
-            session.send_video(now, &stream.ring, &mut self.batch);
-            let event = Event::Connected {
-                viewer: session.id,
-                profile: session.profile(),
-                took: now.saturating_duration_since(session.created),
-            };
-            let _ = self.shared.events.send(event);
-        });
-    }
-
-    fn close(&mut self, now: Instant, slot: usize, reason: CloseReason) {
-        let Some(mut session) = self.table.remove(slot) else { return };
-        session.say_goodbye(&mut self.batch);
-        if let Some(stream) = self.streams.get_mut(&session.stream) {
-            stream.viewers.retain(|viewer| *viewer != slot);
-        }
-        if !session.is_connected() {
-            self.shared.counters.handshakes_failed.add(1);
-        }
-        // Goodbyes must be written before their connections are dropped.
-        if session.paths().iter().any(|path| matches!(path, Path::Tcp(_))) {
+        if self.egress.out.batch.is_full() {
             self.flush();
         }
-        for path in session.paths() {
-            if let Path::Tcp(connection) = path {
-                self.hang_up(*connection);
-            }
-        }
-        tracing::debug!(
-            reason = reason.as_str(),
-            lived_ms = now.saturating_duration_since(session.created).as_millis(),
-            "viewer closed"
-        );
-        let stats = session.account(&self.shared.counters);
-        self.report_closed(session.id, reason, &stats);
     }
 
-    fn report_closed(
-        &self,
-        viewer: crate::engine::ViewerId,
-        reason: CloseReason,
-        stats: &crate::viewer::ViewerStats,
-    ) {
-        self.shared.living.lock().unwrap_or_else(PoisonError::into_inner).remove(&viewer);
-        let _ = self.shared.events.send(Event::Closed { viewer, reason, stats: *stats });
+    fn forward(&self, shard: usize, forwarded: Forwarded) {
+        let counters = self.egress.counters();
+        let is_taken = self.neighbours.get(shard).is_some_and(|neighbour| neighbour.forward(forwarded));
+        if is_taken { counters.forwarded.add(1) } else { counters.forwards_dropped.add(1) }
+    }
+
+    fn take_handshakes(&mut self, clock: Clock) {
+        for _ in 0..TAKEN_AT_ONCE {
+            let Some(done) = self.desk.take() else { return };
+            self.egress.on_handshake(clock, done);
+        }
+        self.is_busy = true;
+    }
+
+    /// Sends what the machine has written, and passes on what else came out.
+    fn flush(&mut self) {
+        for job in self.egress.take_jobs() {
+            if let Err(job) = self.desk.leave(job) {
+                self.egress.on_refused(Instant::now(), job);
+            }
+        }
+        let out = &mut self.egress.out;
+        for event in out.events.drain(..) {
+            // Nobody listens any more when the process ends.
+            let _ = self.events.send(event);
+        }
+        if !out.batch.is_empty() {
+            let sent = self.bound.udp.send(&out.batch.arena, out.batch.messages());
+            for framed in out.batch.streams() {
+                let packet = out.batch.arena.get(framed.start..framed.start + framed.len);
+                if let (Some(connection), Some(packet)) =
+                    (self.connections.get_mut(&framed.connection), packet)
+                {
+                    connection.push(packet);
+                }
+            }
+            for framed in out.batch.streams() {
+                // A connection that fails here is found dead by its next event.
+                let _ = self.connections.get_mut(&framed.connection).map(Connection::write);
+            }
+            out.batch.clear();
+            let counters = self.egress.counters();
+            counters.send_calls.add(sent.calls);
+            counters.send_refused.add(sent.refused);
+        }
+        for connection in std::mem::take(&mut self.egress.out.hang_ups) {
+            self.hang_up(connection);
+        }
     }
 
     fn accept(&mut self, now: Instant) {
@@ -460,6 +242,7 @@ impl Shard {
     ) -> Option<usize> {
         self.connections.retain(|_, connection| connection.claim_by.is_none_or(|by| now < by));
         if self.connections.len() >= CONNECTIONS_MAX {
+            self.egress.counters().connections_refused.add(1);
             return None;
         }
         let number = self.next_connection;
@@ -486,7 +269,7 @@ impl Shard {
             if let Some(owner) = owner.filter(|owner| *owner != self.index && !is_claimed) {
                 return self.hand_over(number, owner, &frame);
             }
-            is_alive = self.on_packet(now, Path::Tcp(number), peer, &mut frame) || is_claimed;
+            is_alive = self.egress.on_packet(now, Path::Tcp(number), peer, &mut frame) || is_claimed;
             if let Some(connection) = self.connections.get_mut(&number).filter(|_| is_alive) {
                 connection.claim_by = None;
             }
@@ -498,50 +281,15 @@ impl Shard {
         let Some(mut connection) = self.connections.remove(&number) else { return };
         self.bound.unwatch(&mut connection.stream);
         let (stream, peer, bytes) = connection.into_parts(frame);
-        self.forward(owner, Command::Connection { stream: stream.into(), peer, bytes });
+        self.forward(owner, Forwarded::Connection { stream: stream.into(), peer, bytes });
     }
 
     fn hang_up(&mut self, number: usize) {
         if let Some(mut connection) = self.connections.remove(&number) {
             self.bound.unwatch(&mut connection.stream);
         }
-        self.table.forget_path(Path::Tcp(number));
+        self.egress.on_disconnect(Path::Tcp(number));
     }
-
-    fn flush(&mut self) {
-        flush(&mut self.bound, &mut self.batch, &mut self.connections, &self.shared);
-    }
-}
-
-/// Sends what the pass has written.
-fn flush(
-    bound: &mut Bound,
-    batch: &mut Batch,
-    connections: &mut HashMap<usize, Connection>,
-    shared: &Shared,
-) {
-    if batch.is_empty() {
-        return;
-    }
-    let sent = bound.udp.send(&batch.arena, batch.messages());
-    shared.counters.send_calls.add(sent.calls);
-    shared.counters.send_refused.add(sent.refused);
-    for framed in batch.streams() {
-        let packet = batch.arena.get(framed.start..framed.start + framed.len);
-        if let (Some(connection), Some(packet)) = (connections.get_mut(&framed.connection), packet) {
-            connection.push(packet);
-        }
-    }
-    for framed in batch.streams() {
-        // A connection that fails here is found dead by its next event.
-        let _ = connections.get_mut(&framed.connection).map(Connection::write);
-    }
-    batch.clear();
-}
-
-fn media_time(origin: Instant, now: Instant) -> MediaTime {
-    let since = now.saturating_duration_since(origin);
-    MediaTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// The wall clock as RTCP writes it: seconds since 1900 and their fraction (RFC 3550, section 4).

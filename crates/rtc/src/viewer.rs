@@ -1,55 +1,39 @@
-//! One viewer's media: keyframe gate, join burst, pacing, retransmission and reports.
-use std::sync::Arc;
+//! One viewer's media: audio, video, and the reports that go with them.
+mod pace;
+mod resend;
+mod video;
+
 use std::time::{Duration, Instant};
 
 use media::MediaTime;
-use rtp::rtcp::{Lost, SenderReport};
-use rtp::{Header, Packets, PlayoutDelay};
+use rand::Rng;
+use rand::rngs::StdRng;
+use rtp::rtcp::{Lost, ReportBlock, SenderReport};
+use rtp::transport_cc::TransportFeedback;
+use rtp::{Header, Packets};
 
+pub(crate) use self::resend::Crowd;
+use self::video::Video;
 use crate::batch::{Batch, Path};
 use crate::ring::Ring;
-use crate::sdp::{AudioTerms, Terms, VideoTerms};
-use crate::sequence::{Numbered, Sequence, low16, low32};
+use crate::sdp::{AudioTerms, Terms};
+use crate::sequence::{Numbered, low16, low32};
 use crate::srtp::Srtp;
 
-/// Bytes of a group of pictures that are sent to a viewer that joins. A larger group gives its keyframe alone: a still
-/// picture at once, motion at the next keyframe.
-const BURST_BYTES_MAX: usize = 8 << 20;
-/// Frames that a viewer may be behind when the next keyframe is there: then it goes on at the keyframe.
-const LAG_FRAMES_MAX: u64 = 15;
-/// Packets of video that one viewer gets in one pass, so that a keyframe to many does not hold up anybody's sound.
-const PASS_PACKETS: usize = 16;
-/// The shortest time between two passes of one viewer: 16 packets a millisecond are 150 Mbit/s.
-const PASS_INTERVAL: Duration = Duration::from_millis(1);
-/// A burst is never slower than this, however slow its stream: any network that can carry a lesson carries it.
-const BURST_BPS_MIN: u64 = 20_000_000;
-/// A keyframe request is answered at most this often; frames in flight are often answer enough.
-const REPLAY_INTERVAL: Duration = Duration::from_millis(1000);
-/// Packets that are sent again for one viewer in one second at most: more than a 12 Mbit/s stream has.
-const RESENDS_PER_SECOND: u32 = 1500;
-/// A packet that has just been sent again is not sent once more: its copy and the second request crossed.
-const RESEND_INTERVAL: Duration = Duration::from_millis(10);
-/// Places in which packets sent again are remembered for that, each found by its sequence number: a request may name
-/// thousands.
-const RECENT_LEN: usize = 256;
-/// When many viewers of a stream ask within this time, they probably share an access point that had no room for a moment.
-const CROWD_WINDOW: Duration = Duration::from_millis(20);
-/// So many are many.
-const CROWD_MIN: u32 = 8;
-/// Then answers are spread over this time, so that they find the room that the packets themselves did not.
-const CROWD_SPREAD: Duration = Duration::from_millis(10);
-/// Packets of one viewer that wait for that; more are answered when they are asked for again.
-const CROWD_WAITING_MAX: usize = 128;
 /// How often a viewer gets sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The clock of Opus in RTP (RFC 7587, section 4.1).
 const AUDIO_CLOCK_HZ: u32 = 48_000;
-/// How far sound may come behind its picture. Players hold the picture back until its sound is there, which takes this
-/// much longer: an AAC frame must be full, encoders write sound in lumps of a picture's length, and a player buffers
+/// How far audio may come behind its video. Players hold the video back until its audio is there, which takes this
+/// much longer: an AAC frame must be full, encoders write audio in lumps of a frame of video's length, and a player buffers
 /// them. Nobody notices 125 ms (ITU-R BT.1359-1), and broadcasters allow themselves 60 (EBU R37).
-const SOUND_BEHIND: MediaTime = MediaTime::from_millis(45);
-/// The longest step between two packets of sound that is not a silence.
+const AUDIO_BEHIND: MediaTime = MediaTime::from_millis(45);
+/// The longest step between two packets of audio that is not a silence.
 const AUDIO_STEP_MAX: MediaTime = MediaTime::from_millis(20);
+/// Sender reports that are remembered for measuring the round trip: viewers report at least every five seconds.
+const SENT_REPORTS: usize = 6;
+/// A round trip longer than this is a viewer that slept.
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(5);
 
 /// What a viewer sends through: its keys, its way out, and the arena of the pass.
 pub(crate) struct Out<'a> {
@@ -83,31 +67,12 @@ pub(crate) struct Viewer {
     video: Option<Video>,
     audio: Option<Audio>,
     next_report: Instant,
+    /// The middle of the NTP time of reports that were sent, and when: a ring.
+    sent_reports: [Option<(u32, Instant)>; SENT_REPORTS],
+    reports: usize,
+    /// As the last report on either track shows it.
+    round_trip: Option<Duration>,
     pub(crate) stats: ViewerStats,
-}
-
-#[derive(Debug)]
-struct Video {
-    terms: VideoTerms,
-    playout_delay: Option<PlayoutDelay>,
-    sequence: Sequence,
-    cursor: Cursor,
-    /// The keyframe that is sent alone, because its group is too large for a burst.
-    still: Option<u64>,
-    next_pass: Instant,
-    /// How many times faster than its stream a burst may be.
-    burst_multiple: u32,
-    next_replay: Instant,
-    resend: Resend,
-    source: Source,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cursor {
-    /// Nothing may be sent before a keyframe with at least this number.
-    Keyframe { from: u64 },
-    /// Next is this packet of this frame.
-    At { frame: u64, packet: usize },
 }
 
 #[derive(Debug)]
@@ -119,28 +84,6 @@ struct Audio {
     source: Source,
 }
 
-/// Who of one stream has asked for lost packets lately.
-#[derive(Debug)]
-pub(crate) struct Crowd {
-    since: Instant,
-    viewers: u32,
-}
-
-impl Crowd {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { since: now, viewers: 0 }
-    }
-
-    /// One more viewer asks. Returns how long its answer is to wait.
-    fn on_nack(&mut self, now: Instant) -> Duration {
-        if now.saturating_duration_since(self.since) >= CROWD_WINDOW {
-            *self = Self::new(now);
-        }
-        self.viewers = self.viewers.saturating_add(1);
-        if self.viewers <= CROWD_MIN { Duration::ZERO } else { CROWD_SPREAD.mul_f64(rand::random()) }
-    }
-}
-
 /// What sender reports count (RFC 3550, section 6.4.1).
 #[derive(Clone, Copy, Debug, Default)]
 struct Source {
@@ -149,52 +92,28 @@ struct Source {
     lost: u32,
 }
 
-/// The budget of retransmissions and their own numbering (RFC 4588).
-#[derive(Debug)]
-struct Resend {
-    next: u64,
-    window: Instant,
-    count: u32,
-    /// Sequence numbers that were sent again, and when; empty until something is.
-    recent: Vec<(u16, Instant)>,
-    /// What is sent again at `due`.
-    waiting: Vec<u16>,
-    due: Option<Instant>,
-}
-
 impl Viewer {
-    pub(crate) fn new(now: Instant, terms: &Terms, burst_multiple: u32) -> Self {
-        let start = || rand::random::<u16>() >> 1;
-        let video = terms.video.clone().map(|terms| Video {
-            playout_delay: terms.playout_delay_id.and_then(PlayoutDelay::new),
-            terms,
-            sequence: Sequence::new(start(), rand::random()),
-            cursor: Cursor::Keyframe { from: 0 },
-            still: None,
-            next_pass: now,
-            burst_multiple,
-            next_replay: now,
-            resend: Resend {
-                next: u64::from(start()),
-                window: now,
-                count: 0,
-                recent: Vec::new(),
-                waiting: Vec::new(),
-                due: None,
-            },
-            source: Source::default(),
-        });
+    pub(crate) fn new(now: Instant, terms: &Terms, burst_multiple: u32, rng: &mut StdRng) -> Self {
+        let video = terms.video.clone().map(|terms| Video::new(now, terms, burst_multiple, rng));
         let audio = terms.audio.clone().map(|terms| Audio {
             terms,
-            next: u64::from(start()),
-            offset: rand::random(),
+            next: u64::from(start(rng)),
+            offset: rng.random(),
             latest: None,
             source: Source::default(),
         });
-        Self { video, audio, next_report: now, stats: ViewerStats::default() }
+        Self {
+            video,
+            audio,
+            next_report: now,
+            sent_reports: [None; SENT_REPORTS],
+            reports: 0,
+            round_trip: None,
+            stats: ViewerStats::default(),
+        }
     }
 
-    /// Sends one packet of sound. Sound is never queued: whoever cannot take it now has lost it.
+    /// Sends one packet of audio. Audio is never queued: whoever cannot take it now has lost it.
     pub(crate) fn send_audio(&mut self, frame: &Packets, out: &mut Out<'_>) {
         let Some(audio) = &mut self.audio else { return };
         let is_after_silence = audio.latest.is_none_or(|latest| frame.time - latest > AUDIO_STEP_MAX);
@@ -211,6 +130,7 @@ impl Viewer {
             timestamp: numbered.timestamp,
             ssrc: audio.terms.ssrc,
             playout_delay: None,
+            transport: None,
         };
         let Some(payload) = frame.payload(0) else { return };
         write(out, header, numbered.index, &[payload]);
@@ -220,26 +140,7 @@ impl Viewer {
 
     /// Sends what video is due, a pass at most. Returns when the next pass may be, if there is more to send.
     pub(crate) fn send_video(&mut self, now: Instant, ring: &Ring, out: &mut Out<'_>) -> Option<Instant> {
-        let video = self.video.as_mut()?;
-        if now < video.next_pass {
-            return video.has_more(ring).then_some(video.next_pass);
-        }
-        let mut budget = PASS_PACKETS;
-        let mut bytes = 0;
-        while budget > 0 {
-            let (frame, packet) = video.next_packet(ring, &mut self.stats)?;
-            let payload = frame.payload(packet)?;
-            let numbered = video.sequence.number(frame);
-            write(out, video.header(numbered, frame.is_last(packet)), numbered.index, &[payload]);
-            video.source.count(payload.len());
-            self.stats.count(payload.len());
-            video.advance(frame, packet);
-            bytes += payload.len() as u64;
-            budget -= 1;
-        }
-        let burst_bps = (ring.rate_bps() * u64::from(video.burst_multiple)).max(BURST_BPS_MIN);
-        video.next_pass = now + PASS_INTERVAL.max(Duration::from_micros(bytes * 8_000_000 / burst_bps));
-        video.has_more(ring).then_some(video.next_pass)
+        self.video.as_mut()?.send(now, ring, &mut self.stats, out)
     }
 
     /// Answers a NACK from the stream's ring: retransmissions on their own source where negotiated (RFC 4588), else
@@ -247,97 +148,80 @@ impl Viewer {
     pub(crate) fn on_nack(
         &mut self,
         now: Instant,
-        ssrc: u32,
-        lost: Lost<'_>,
+        (ssrc, lost): (u32, Lost<'_>),
         ring: &Ring,
-        crowd: &mut Crowd,
+        (crowd, random): (&mut Crowd, f64),
         out: &mut Out<'_>,
     ) {
+        let round_trip = self.round_trip_now();
         let Some(video) = self.video.as_mut().filter(|video| video.terms.ssrc == ssrc && video.terms.nack)
         else {
             return;
         };
-        let wait = crowd.on_nack(now);
-        if wait.is_zero() {
-            self.resend(now, lost.sequences(), ring, out);
-            return;
+        if video.on_nack(now, lost, crowd, random) {
+            video.resend(now, lost.sequences(), ring, round_trip, &mut self.stats, out);
         }
-        let room = CROWD_WAITING_MAX.saturating_sub(video.resend.waiting.len());
-        video.resend.waiting.extend(lost.sequences().take(room));
-        video.resend.due.get_or_insert(now + wait);
     }
 
     /// When answers that wait are due.
     pub(crate) fn next_resend(&self) -> Option<Instant> {
-        self.video.as_ref()?.resend.due
+        self.video.as_ref()?.next_resend()
     }
 
     /// Sends again what has waited for this moment.
     pub(crate) fn resend_waiting(&mut self, now: Instant, ring: &Ring, out: &mut Out<'_>) {
-        let Some(resend) = self.video.as_mut().map(|video| &mut video.resend) else { return };
-        if resend.due.is_none_or(|due| now < due) {
-            return;
-        }
-        resend.due = None;
-        let waiting = std::mem::take(&mut resend.waiting);
-        self.resend(now, waiting.into_iter(), ring, out);
-    }
-
-    fn resend(&mut self, now: Instant, sequences: impl Iterator<Item = u16>, ring: &Ring, out: &mut Out<'_>) {
+        let round_trip = self.round_trip_now();
         let Some(video) = &mut self.video else { return };
-        for sequence in sequences {
-            let Some((source, index)) = video.sequence.find(sequence) else { continue };
-            let Some((frame, packet)) = ring.packet(source) else { continue };
-            let Some(payload) = frame.payload(packet) else { continue };
-            if video.resend.is_repeat(now, sequence) {
-                continue;
-            }
-            if !video.resend.allows(now) {
-                self.stats.resends_refused += 1;
-                continue;
-            }
-            video.resend.remember(now, sequence);
-            let numbered = video.sequence.renumber(index, frame);
-            let header = video.header(numbered, frame.is_last(packet));
-            match &video.terms.rtx {
-                None => write(out, header, index, &[payload]),
-                Some(rtx) => {
-                    let index = video.resend.next;
-                    video.resend.next += 1;
-                    let header =
-                        Header { payload_type: rtx.pt, ssrc: rtx.ssrc, sequence: low16(index), ..header };
-                    write(out, header, index, &[&sequence.to_be_bytes(), payload]);
-                }
-            }
-            self.stats.resent += 1;
-            self.stats.count(payload.len());
+        let due = video.take_due(now);
+        if !due.is_empty() {
+            video.resend(now, due.into_iter(), ring, round_trip, &mut self.stats, out);
         }
     }
 
-    /// Answers a keyframe request with the group of pictures once more: the phone cannot be asked for a keyframe.
-    /// Returns whether there is now something to send.
+    /// The round trip as it was when the viewer last reported, or what the queue on the way makes of it since.
+    fn round_trip_now(&self) -> Option<Duration> {
+        let queue = self.video.as_ref().map_or(Duration::ZERO, |video| video.pace.queue());
+        self.round_trip.map(|round_trip| round_trip.max(queue)).or((!queue.is_zero()).then_some(queue))
+    }
+
+    /// The viewer says when packets arrived.
+    pub(crate) fn on_arrivals(&mut self, now: Instant, feedback: &TransportFeedback<'_>, ring: &Ring) {
+        if let Some(video) = &mut self.video {
+            video.on_arrivals(now, feedback, ring);
+        }
+    }
+
+    /// Answers a keyframe request with the group of pictures once more. Returns whether there is now something to send.
     pub(crate) fn on_keyframe_request(&mut self, now: Instant, ring: &Ring) -> bool {
         self.stats.keyframe_requests += 1;
-        let Some(video) = &mut self.video else { return false };
-        if now < video.next_replay || video.has_more(ring) {
-            return false;
-        }
-        video.start(now, ring);
-        video.has_more(ring)
+        self.video.as_mut().is_some_and(|video| video.on_keyframe_request(now, ring))
     }
 
-    /// The report blocks' loss counts end up in the viewer's statistics. Returns whether this one is about the picture.
-    pub(crate) fn on_report(&mut self, ssrc: u32, lost: u32) -> bool {
+    /// Begins with the newest keyframe again: the first packets cannot have been understood.
+    pub(crate) fn restart(&mut self, now: Instant, ring: &Ring) -> bool {
+        self.video.as_mut().is_some_and(|video| video.restart(now, ring))
+    }
+
+    /// A report block: its loss count ends up in the viewer's statistics, its times tell the round trip. Returns whether it is
+    /// about the video.
+    pub(crate) fn on_report(&mut self, now: Instant, block: &ReportBlock) -> bool {
+        let ssrc = block.ssrc;
         let is_video = self.video.as_ref().is_some_and(|video| video.terms.ssrc == ssrc);
         let video =
             self.video.as_mut().filter(|video| video.terms.ssrc == ssrc).map(|video| &mut video.source);
         let audio =
             self.audio.as_mut().filter(|audio| audio.terms.ssrc == ssrc).map(|audio| &mut audio.source);
+        let Some(source) = video.or(audio) else { return false };
         // The count has 24 bits and is signed: duplicates can make it negative (RFC 3550, section 6.4.1).
-        let lost = if lost >= 1 << 23 { 0 } else { lost };
-        if let Some(source) = video.or(audio) {
-            self.stats.lost = self.stats.lost - u64::from(source.lost) + u64::from(lost);
-            source.lost = lost;
+        let lost = if block.lost >= 1 << 23 { 0 } else { block.lost };
+        self.stats.lost = self.stats.lost - u64::from(source.lost) + u64::from(lost);
+        source.lost = lost;
+        // RFC 3550, section 6.4.1: since that report was sent, less the time it spent at the viewer.
+        let sent = self.sent_reports.iter().flatten().find(|(ntp, _)| *ntp == block.last_report);
+        if let Some((_, at)) = sent {
+            let held = Duration::from_secs(1).mul_f64(f64::from(block.delay) / 65_536.0);
+            let round_trip = now.saturating_duration_since(*at).saturating_sub(held);
+            self.round_trip = Some(round_trip).filter(|took| *took <= ROUND_TRIP_MAX).or(self.round_trip);
         }
         is_video
     }
@@ -357,13 +241,18 @@ impl Viewer {
         out: &mut Out<'_>,
     ) {
         self.next_report = now + REPORT_INTERVAL;
+        let [_, _, n2, n3, n4, n5, ..] = ntp.to_be_bytes();
+        if let Some(place) = self.sent_reports.get_mut(self.reports % SENT_REPORTS) {
+            *place = Some((u32::from_be_bytes([n2, n3, n4, n5]), now));
+        }
+        self.reports = self.reports.wrapping_add(1);
         let video = self
             .video
             .as_ref()
             .map(|video| (video.terms.ssrc, video.sequence.timestamp_at(time), video.source));
-        let sound_time = time - SOUND_BEHIND;
+        let audio_time = time - AUDIO_BEHIND;
         let audio = self.audio.as_ref().map(|audio| {
-            let rtp = low32(sound_time.ticks(AUDIO_CLOCK_HZ)).wrapping_add(audio.offset);
+            let rtp = low32(audio_time.ticks(AUDIO_CLOCK_HZ)).wrapping_add(audio.offset);
             (audio.terms.ssrc, rtp, audio.source)
         });
         for (ssrc, rtp, source) in video.into_iter().chain(audio) {
@@ -372,113 +261,6 @@ impl Viewer {
             report.write(cname, &mut out.batch.arena);
             seal(out, start, |srtp, arena| srtp.protect_rtcp(arena, start).is_ok());
         }
-    }
-}
-
-impl Video {
-    /// The packet at the cursor, if the stream has it; moves the cursor over what is gone.
-    fn next_packet<'r>(
-        &mut self,
-        ring: &'r Ring,
-        stats: &mut ViewerStats,
-    ) -> Option<(&'r Arc<Packets>, usize)> {
-        loop {
-            match self.cursor {
-                Cursor::At { frame, packet } => {
-                    if packet == 0 && is_overtaken(frame, ring) {
-                        stats.skips += 1;
-                        self.cursor = Cursor::Keyframe { from: frame };
-                        continue;
-                    }
-                    if let Some(found) = ring.frame(frame) {
-                        return Some((found, packet));
-                    }
-                    if ring.newest().is_none_or(|newest| newest.number < frame) {
-                        return None;
-                    }
-                    // The frame was dropped before it got here, or this viewer was too slow for the ring.
-                    stats.skips += 1;
-                    self.cursor = Cursor::Keyframe { from: frame };
-                }
-                Cursor::Keyframe { from } => {
-                    let keyframe = ring.keyframe().filter(|keyframe| *keyframe >= from)?;
-                    self.begin(ring, keyframe)?;
-                }
-            }
-        }
-    }
-
-    fn start(&mut self, now: Instant, ring: &Ring) {
-        self.next_replay = now + REPLAY_INTERVAL;
-        if let Some(keyframe) = ring.keyframe() {
-            let _ = self.begin(ring, keyframe);
-        }
-    }
-
-    /// Sets out at the keyframe `first`, with everything after it or with a jump to the next keyframe behind it.
-    fn begin(&mut self, ring: &Ring, first: u64) -> Option<()> {
-        let whole = ring.group_bytes() <= BURST_BYTES_MAX;
-        let keyframe = ring.frame(first)?;
-        let newest = if whole { ring.newest()? } else { keyframe };
-        self.sequence.burst(keyframe.first, first, newest);
-        self.still = (!whole).then_some(first);
-        self.cursor = Cursor::At { frame: first, packet: 0 };
-        Some(())
-    }
-
-    fn advance(&mut self, frame: &Packets, packet: usize) {
-        self.cursor = if frame.is_last(packet) && self.still == Some(frame.number) {
-            Cursor::Keyframe { from: frame.number + 1 }
-        } else if frame.is_last(packet) {
-            Cursor::At { frame: frame.number + 1, packet: 0 }
-        } else {
-            Cursor::At { frame: frame.number, packet: packet + 1 }
-        };
-    }
-
-    fn has_more(&self, ring: &Ring) -> bool {
-        match self.cursor {
-            Cursor::At { frame, .. } => ring.newest().is_some_and(|newest| newest.number >= frame),
-            Cursor::Keyframe { from } => ring.keyframe().is_some_and(|keyframe| keyframe >= from),
-        }
-    }
-
-    fn header(&self, numbered: Numbered, marker: bool) -> Header {
-        Header {
-            payload_type: self.terms.pt,
-            marker,
-            sequence: low16(numbered.index),
-            timestamp: numbered.timestamp,
-            ssrc: self.terms.ssrc,
-            playout_delay: self.playout_delay,
-        }
-    }
-}
-
-impl Resend {
-    /// Whether this was sent again just now.
-    fn is_repeat(&self, now: Instant, sequence: u16) -> bool {
-        let place = self.recent.get(usize::from(sequence) % RECENT_LEN);
-        place.is_some_and(|(known, at)| {
-            *known == sequence && now.saturating_duration_since(*at) < RESEND_INTERVAL
-        })
-    }
-
-    /// Remembers that this is sent again now, in the place of an older one.
-    fn remember(&mut self, now: Instant, sequence: u16) {
-        self.recent.resize(RECENT_LEN, (sequence, now));
-        if let Some(place) = self.recent.get_mut(usize::from(sequence) % RECENT_LEN) {
-            *place = (sequence, now);
-        }
-    }
-
-    fn allows(&mut self, now: Instant) -> bool {
-        if now.saturating_duration_since(self.window) >= Duration::from_secs(1) {
-            self.window = now;
-            self.count = 0;
-        }
-        self.count += 1;
-        self.count <= RESENDS_PER_SECOND
     }
 }
 
@@ -496,9 +278,9 @@ impl ViewerStats {
     }
 }
 
-/// A newer keyframe is there and the way to it is long.
-fn is_overtaken(frame: u64, ring: &Ring) -> bool {
-    ring.keyframe().is_some_and(|keyframe| keyframe > frame + LAG_FRAMES_MAX)
+/// A first sequence number, which is random (RFC 3550, section 5.1) and far from the first rollover.
+fn start(rng: &mut impl Rng) -> u16 {
+    rng.random::<u16>() >> 1
 }
 
 fn write(out: &mut Out<'_>, header: Header, index: u64, payload: &[&[u8]]) {

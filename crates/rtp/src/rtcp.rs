@@ -1,4 +1,5 @@
 //! RTCP: the sender report we write and the feedback we read.
+use crate::transport_cc::TransportFeedback;
 
 /// RFC 3550, section 12.1 and RFC 4585, section 6.1: packet types.
 const SENDER_REPORT: u8 = 200;
@@ -7,7 +8,9 @@ const SOURCE_DESCRIPTION: u8 = 202;
 const GOODBYE: u8 = 203;
 const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
-/// RFC 4585, section 6.2.1; section 6.3.1; RFC 5104, section 4.3.1; draft-alvestrand-rmcat-remb-03, section 2.2.
+/// RFC 4585, section 6.2.1; section 6.3.1; RFC 5104, section 4.3.1; draft-alvestrand-rmcat-remb-03, section 2.2;
+/// draft-holmer-rmcat-transport-wide-cc-extensions-01, section 3.1.
+const FMT_TRANSPORT_CC: u8 = 15;
 const FMT_NACK: u8 = 1;
 const FMT_PLI: u8 = 1;
 const FMT_FIR: u8 = 4;
@@ -72,6 +75,8 @@ pub enum Feedback<'a> {
         /// Bits per second.
         bps: u64,
     },
+    /// When packets with a transport-wide number arrived.
+    Arrivals(TransportFeedback<'a>),
     /// The viewer leaves.
     Goodbye,
 }
@@ -135,6 +140,11 @@ fn parse_one<'a>(count: u8, kind: u8, body: &'a [u8], on: &mut impl FnMut(Feedba
         (TRANSPORT_FEEDBACK, FMT_NACK) => {
             if let (Some(ssrc), Some(pairs)) = (word(body, 4), body.get(8..)) {
                 on(Feedback::Nack { ssrc, lost: Lost(pairs) });
+            }
+        }
+        (TRANSPORT_FEEDBACK, FMT_TRANSPORT_CC) => {
+            if let Some(feedback) = body.get(8..).and_then(TransportFeedback::parse) {
+                on(Feedback::Arrivals(feedback));
             }
         }
         (PAYLOAD_FEEDBACK, FMT_PLI) => {

@@ -2,7 +2,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use super::codec::{self, Codec, Extension};
+use super::codec::{self, Codec, ExtensionKind};
 use super::offer::{Kind, Offer, Section};
 use super::{
     AudioTerms, Candidate, Credentials, Fingerprint, OfferError, Rtx, Ssrcs, Terms, Transport, VideoTerms,
@@ -157,14 +157,16 @@ fn audio<'a>(section: &'a Section, mid: String, local: &Local<'_>) -> Option<Fat
 fn video<'a>(section: &'a Section, mid: String, local: &Local<'_>) -> Option<Fate<'a>> {
     let codec = codec::choose_h264(&section.codecs, local.video?)?;
     let rtx = codec::rtx_of(&section.codecs, codec.pt).filter(|_| codec.nack);
-    let delay = section.extensions.iter().find(|extension| extension.is_playout_delay && local.low_latency);
+    let id_of =
+        |kind| section.extensions.iter().find(|extension| extension.kind == kind).map(|found| found.id);
     let terms = VideoTerms {
         mid,
         pt: codec.pt,
         ssrc: local.ssrcs.video,
         rtx: rtx.map(|pt| Rtx { pt, ssrc: local.ssrcs.video_rtx }),
         nack: codec.nack,
-        playout_delay_id: delay.map(|extension| extension.id),
+        playout_delay_id: id_of(ExtensionKind::PlayoutDelay).filter(|_| local.low_latency),
+        transport_cc_id: id_of(ExtensionKind::TransportCc).filter(|_| codec.transport_cc),
     };
     Some(Fate::Video(codec, terms))
 }
@@ -191,14 +193,25 @@ fn write_section(sdp: &mut String, section: &Section, fate: &Fate<'_>, local: &L
             let level = local.video.map_or(0x1f, |[_, _, level]| level);
             line(sdp, format_args!("a=rtpmap:{} H264/90000", terms.pt));
             line(sdp, format_args!("a=fmtp:{} {}", terms.pt, codec.h264_answer(level)));
-            for (wanted, feedback) in [(codec.nack, "nack"), (codec.pli, "nack pli"), (codec.fir, "ccm fir")]
-            {
-                if wanted {
+            let feedback = [
+                (codec.nack, "nack"),
+                (codec.pli, "nack pli"),
+                (codec.fir, "ccm fir"),
+                (terms.transport_cc_id.is_some(), "transport-cc"),
+            ];
+            for (is_wanted, feedback) in feedback {
+                if is_wanted {
                     line(sdp, format_args!("a=rtcp-fb:{} {feedback}", terms.pt));
                 }
             }
-            if let Some(id) = terms.playout_delay_id {
-                line(sdp, format_args!("{}", Extension::write_playout_delay(id)));
+            let extensions = [
+                (terms.playout_delay_id, ExtensionKind::PlayoutDelay),
+                (terms.transport_cc_id, ExtensionKind::TransportCc),
+            ];
+            for (id, kind) in extensions {
+                if let Some(id) = id {
+                    line(sdp, format_args!("a=extmap:{id} {}", kind.uri()));
+                }
             }
             if let Some(rtx) = terms.rtx {
                 line(sdp, format_args!("a=rtpmap:{} rtx/90000", rtx.pt));

@@ -7,6 +7,8 @@ const FMTP_LEN_MAX: usize = 256;
 const NAME_LEN_MAX: usize = 32;
 /// <http://www.webrtc.org/experiments/rtp-hdrext/playout-delay>
 const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
+/// draft-holmer-rmcat-transport-wide-cc-extensions-01, section 5.
+const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
 /// One payload type of a section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,7 @@ pub(super) struct Codec {
     pub(super) nack: bool,
     pub(super) pli: bool,
     pub(super) fir: bool,
+    pub(super) transport_cc: bool,
 }
 
 impl Codec {
@@ -40,6 +43,7 @@ impl Codec {
             ("rtcp-fb", "nack") => self.nack = true,
             ("rtcp-fb", "nack pli") => self.pli = true,
             ("rtcp-fb", "ccm fir") => self.fir = true,
+            ("rtcp-fb", "transport-cc") => self.transport_cc = true,
             _ => {}
         }
     }
@@ -133,17 +137,35 @@ pub(super) fn rtx_of(codecs: &[Codec], pt: u8) -> Option<u8> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Extension {
     pub(super) id: u8,
-    pub(super) is_playout_delay: bool,
+    pub(super) kind: ExtensionKind,
+}
+
+/// The header extensions that we may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExtensionKind {
+    PlayoutDelay,
+    TransportCc,
 }
 
 impl Extension {
+    /// `None` for one that we never send.
     pub(super) fn parse(value: &str) -> Option<Self> {
         let (id, uri) = value.split_once(' ')?;
         let id = id.split('/').next()?.parse().ok().filter(|id| (1..=14).contains(id))?;
-        Some(Self { id, is_playout_delay: uri.split_whitespace().next() == Some(PLAYOUT_DELAY) })
+        let kind = match uri.split_whitespace().next()? {
+            PLAYOUT_DELAY => ExtensionKind::PlayoutDelay,
+            TRANSPORT_CC => ExtensionKind::TransportCc,
+            _ => return None,
+        };
+        Some(Self { id, kind })
     }
+}
 
-    pub(super) fn write_playout_delay(id: u8) -> String {
-        format!("a=extmap:{id} {PLAYOUT_DELAY}")
+impl ExtensionKind {
+    pub(super) fn uri(self) -> &'static str {
+        match self {
+            Self::PlayoutDelay => PLAYOUT_DELAY,
+            Self::TransportCc => TRANSPORT_CC,
+        }
     }
 }

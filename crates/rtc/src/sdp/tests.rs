@@ -103,6 +103,8 @@ fn chromium_is_answered_with_exactly_these_lines() {
         "a=rtcp-fb:108 nack",
         "a=rtcp-fb:108 nack pli",
         "a=rtcp-fb:108 ccm fir",
+        "a=rtcp-fb:108 transport-cc",
+        "a=extmap:4 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
         "a=rtpmap:109 rtx/90000",
         "a=fmtp:109 apt=108",
         "a=ssrc-group:FID 1 2",
@@ -139,6 +141,7 @@ fn chromium_is_answered_with_exactly_these_lines() {
         rtx: Some(Rtx { pt: 109, ssrc: 2 }),
         nack: true,
         playout_delay_id: None,
+        transport_cc_id: Some(4),
     };
     assert_eq!(terms.video, Some(video));
     assert_eq!(terms.audio, Some(AudioTerms { mid: "1".to_owned(), pt: 111, ssrc: 3 }));
@@ -275,7 +278,16 @@ fn low_latency_names_the_extension_only_when_asked_and_offered() {
     assert!(low(CHROMIUM).sdp.contains(line));
     assert_eq!(low(CHROMIUM).terms.video.unwrap().playout_delay_id, Some(5));
     assert_eq!(low(AIORTC).terms.video.unwrap().playout_delay_id, None);
-    assert!(!answer(CHROMIUM).sdp.contains("extmap"));
+    assert!(!answer(CHROMIUM).sdp.contains("playout-delay"));
+}
+
+#[test]
+fn arrivals_are_reported_where_extension_and_feedback_are_both_offered() {
+    let id = |offer: &str| answer(offer).terms.video.unwrap().transport_cc_id;
+    assert_eq!(id(CHROMIUM), Some(4));
+    assert_eq!(id(AIORTC), None);
+    assert_eq!(id(&CHROMIUM.replace("a=rtcp-fb:108 transport-cc\n", "")), None);
+    assert_eq!(id(&CHROMIUM.replace("draft-holmer", "draft-nobody")), None);
 }
 
 #[test]

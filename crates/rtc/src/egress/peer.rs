@@ -1,21 +1,24 @@
-//! One viewer: its agent, its handshake, its keys and its media.
+//! One viewer as its shard knows it: ICE agent, DTLS handshake, keys and media.
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use dimpl::SrtpProfile;
 use media::MediaTime;
+use rand::Rng;
+use rand::rngs::StdRng;
 use rtp::rtcp::{self, Feedback};
 
 use crate::batch::{Batch, Path};
+use crate::command::{CloseReason, NewViewer};
 use crate::counters::Counters;
 use crate::dtls::{Dtls, DtlsError, Flight};
-use crate::engine::{Claim, CloseReason, NewViewer, StreamId, ViewerId};
 use crate::handshake::{Done, Input, Job};
 use crate::ice::{Agent, Answer};
+use crate::id::{StreamId, ViewerId};
 use crate::ring::Ring;
 use crate::sdp::Fingerprint;
+use crate::seats::Claim;
 use crate::srtp::Srtp;
 use crate::viewer::{Crowd, Out, Viewer, ViewerStats};
 
@@ -27,8 +30,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const FLIGHT_MAX: usize = 8;
 /// How long a retransmission of ours is put off when handshakes wait in their thousands.
 const CROWDED_WAIT: Duration = Duration::from_millis(100);
-/// The name under which a viewer's two sources belong together. One for all: every viewer has its own session.
-pub(crate) const CNAME: &str = "lectern";
+/// The name under which a viewer's two sources belong together (RFC 3550, section 6.5.1). One for all: every viewer has its
+/// own session.
+pub const CNAME: &str = "lectern";
 
 /// This moment on the clocks that reports need.
 #[derive(Clone, Copy, Debug)]
@@ -42,11 +46,13 @@ pub(crate) struct Clock {
 pub(crate) enum Verdict {
     Stay,
     Connected,
+    /// Media is to begin anew: what was sent so far could not be opened.
+    Restart,
     Close(CloseReason),
 }
 
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct Peer {
     pub(crate) id: ViewerId,
     pub(crate) stream: StreamId,
     pub(crate) created: Instant,
@@ -89,8 +95,8 @@ enum Place {
     Away,
 }
 
-impl Session {
-    pub(crate) fn new(now: Instant, new: NewViewer, burst_multiple: u32) -> Self {
+impl Peer {
+    pub(crate) fn new(now: Instant, new: NewViewer, burst_multiple: u32, rng: &mut StdRng) -> Self {
         let expected = new.terms.remote_fingerprint;
         Self {
             id: new.id,
@@ -104,7 +110,7 @@ impl Session {
                 not_before: now,
             },
             srtp: None,
-            viewer: Viewer::new(now, &new.terms, burst_multiple),
+            viewer: Viewer::new(now, &new.terms, burst_multiple, rng),
             heard: now,
             next_pass: None,
             counted: ViewerStats::default(),
@@ -124,6 +130,10 @@ impl Session {
             Some(SrtpProfile::AES128_CM_SHA1_80) => "AES128_CM_SHA1_80",
             _ => "none",
         }
+    }
+
+    pub(crate) fn stats(&self) -> ViewerStats {
+        self.viewer.stats
     }
 
     pub(crate) fn paths(&self) -> &[Path] {
@@ -164,14 +174,14 @@ impl Session {
     }
 
     /// A datagram of the handshake, or of DTLS after it.
-    pub(crate) fn on_dtls(&mut self, now: Instant, bytes: &[u8], path: Path, jobs: &SyncSender<Job>) {
+    pub(crate) fn on_dtls(&mut self, bytes: &[u8], path: Path, jobs: &mut Vec<Job>) {
         if matches!(self.handshake.dtls, Place::Away) {
             if self.handshake.waiting.len() < FLIGHT_MAX {
                 self.handshake.waiting.push_back((path, bytes.to_vec()));
             }
             return;
         }
-        self.hand_out(now, Input::Datagram(bytes.to_vec()), Some(path), jobs);
+        self.hand_out(Input::Datagram(bytes.to_vec()), Some(path), jobs);
     }
 
     /// The handshake comes back; what came meanwhile is next.
@@ -179,33 +189,40 @@ impl Session {
         &mut self,
         now: Instant,
         done: Done,
-        jobs: &SyncSender<Job>,
+        jobs: &mut Vec<Job>,
         batch: &mut Batch,
     ) -> Verdict {
+        let is_repeated = self.is_connected() && !done.flight.is_empty();
         self.handshake.dtls = done.dtls.map_or(Place::Nowhere, Place::Here);
         if let Some(path) = done.path.or(self.agent.selected()) {
             done.flight.iter().for_each(|packet| batch.push(packet, path));
         }
-        let verdict = self.on_dtls_outcome(now, done.outcome);
+        let mut verdict = self.on_dtls_outcome(now, done.outcome);
+        // The viewer repeats its last flight: ours was lost, and with it the keys for all media sent since.
+        if is_repeated && verdict == Verdict::Stay && matches!(self.first_report, FirstReport::None) {
+            verdict = Verdict::Restart;
+        }
         if !matches!(verdict, Verdict::Close(_))
             && let Some((path, bytes)) = self.handshake.waiting.pop_front()
         {
-            self.hand_out(now, Input::Datagram(bytes), Some(path), jobs);
+            self.hand_out(Input::Datagram(bytes), Some(path), jobs);
         }
         verdict
     }
 
-    /// Gives the handshake to the thread that works on it. When that has too much to do, the input is dropped.
-    fn hand_out(&mut self, now: Instant, input: Input, path: Option<Path>, jobs: &SyncSender<Job>) {
+    /// Gives the handshake to the thread that works on it.
+    fn hand_out(&mut self, input: Input, path: Option<Path>, jobs: &mut Vec<Job>) {
         let dtls = match std::mem::replace(&mut self.handshake.dtls, Place::Away) {
             Place::Here(dtls) => Some(dtls),
             Place::Nowhere | Place::Away => None,
         };
-        let job = Job { viewer: self.id, dtls, expected: self.handshake.expected, input, path };
-        if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) = jobs.try_send(job) {
-            self.handshake.dtls = job.dtls.map_or(Place::Nowhere, Place::Here);
-            self.handshake.not_before = now + CROWDED_WAIT;
-        }
+        jobs.push(Job { viewer: self.id, dtls, expected: self.handshake.expected, input, path });
+    }
+
+    /// The thread has too much to do: the input is dropped, and DTLS repeats it.
+    pub(crate) fn on_refused(&mut self, now: Instant, job: Job) {
+        self.handshake.dtls = job.dtls.map_or(Place::Nowhere, Place::Here);
+        self.handshake.not_before = now + CROWDED_WAIT;
     }
 
     fn on_dtls_outcome(&mut self, now: Instant, outcome: Result<Option<Srtp>, DtlsError>) -> Verdict {
@@ -234,19 +251,25 @@ impl Session {
         now: Instant,
         bytes: &mut [u8],
         ring: &Ring,
-        crowd: &mut Crowd,
+        (crowd, rng): (&mut Crowd, &mut StdRng),
         batch: &mut Batch,
     ) {
         let (Some(srtp), Some(path)) = (&mut self.srtp, self.agent.selected()) else { return };
         let Some(plain) = srtp.unprotect_rtcp(bytes) else { return };
         self.heard = now;
-        let (mut wants_video, mut has_video_report) = (false, false);
+        let (mut may_send, mut has_video_report) = (false, false);
         let mut out = Out { srtp, path, batch };
         let viewer = &mut self.viewer;
         rtcp::parse(plain, |feedback| match feedback {
-            Feedback::Report(block) => has_video_report |= viewer.on_report(block.ssrc, block.lost),
-            Feedback::Nack { ssrc, lost } => viewer.on_nack(now, ssrc, lost, ring, crowd, &mut out),
-            Feedback::KeyframeRequest { .. } => wants_video |= viewer.on_keyframe_request(now, ring),
+            Feedback::Report(block) => has_video_report |= viewer.on_report(now, &block),
+            Feedback::Nack { ssrc, lost } => {
+                viewer.on_nack(now, (ssrc, lost), ring, (crowd, rng.random()), &mut out);
+            }
+            Feedback::KeyframeRequest { .. } => may_send |= viewer.on_keyframe_request(now, ring),
+            Feedback::Arrivals(arrivals) => {
+                viewer.on_arrivals(now, &arrivals, ring);
+                may_send = true;
+            }
             Feedback::Estimate { .. } => {}
             // A browser says goodbye for a source it stops; the session ends with DTLS or DELETE.
             Feedback::Goodbye => {}
@@ -254,7 +277,7 @@ impl Session {
         if has_video_report && matches!(self.first_report, FirstReport::None) {
             self.first_report = FirstReport::After(now.saturating_duration_since(self.created));
         }
-        if wants_video {
+        if may_send {
             self.send_video(now, ring, batch);
         }
     }
@@ -265,7 +288,7 @@ impl Session {
         clock: Clock,
         time: MediaTime,
         ring: &Ring,
-        jobs: &SyncSender<Job>,
+        jobs: &mut Vec<Job>,
         batch: &mut Batch,
     ) -> Verdict {
         let now = clock.now;
@@ -282,7 +305,7 @@ impl Session {
             }
             if matches!(&self.handshake.dtls, Place::Here(dtls) if now >= dtls.deadline.max(self.handshake.not_before))
             {
-                self.hand_out(now, Input::Timeout, self.agent.selected(), jobs);
+                self.hand_out(Input::Timeout, self.agent.selected(), jobs);
             }
             return Verdict::Stay;
         }
@@ -294,6 +317,13 @@ impl Session {
             self.send_video(now, ring, batch);
         }
         Verdict::Stay
+    }
+
+    /// Begins with the newest keyframe again.
+    pub(crate) fn restart(&mut self, now: Instant, ring: &Ring, batch: &mut Batch) {
+        if self.viewer.restart(now, ring) {
+            self.send_video(now, ring, batch);
+        }
     }
 
     pub(crate) fn send_video(&mut self, now: Instant, ring: &Ring, batch: &mut Batch) {
@@ -341,13 +371,13 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicUsize;
+    use rand::SeedableRng;
 
     use super::*;
     use crate::sdp::{Credentials, Terms};
+    use crate::seats::Seats;
 
-    fn connected(now: Instant) -> Session {
+    fn connected(now: Instant) -> Peer {
         let credentials = || Credentials { ufrag: "0abc".to_owned(), pwd: "password".to_owned() };
         let terms = Terms {
             remote: credentials(),
@@ -355,31 +385,29 @@ mod tests {
             video: None,
             audio: None,
         };
-        let seated: Arc<[AtomicUsize]> = Arc::new([AtomicUsize::new(0)]);
         let new = NewViewer {
             id: ViewerId { shard: 0, number: 0 },
             stream: StreamId(0),
             local: credentials(),
             terms,
-            claim: Claim::new(&seated),
+            claim: Seats::new(1).claim().unwrap(),
         };
-        let mut session = Session::new(now, new, 1);
-        session.srtp = Some(Srtp::new(SrtpProfile::AEAD_AES_128_GCM, &[0; 56]).unwrap());
-        session
+        let mut peer = Peer::new(now, new, 1, &mut StdRng::seed_from_u64(1));
+        peer.srtp = Some(Srtp::new(SrtpProfile::AEAD_AES_128_GCM, &[0; 56]).unwrap());
+        peer
     }
 
     #[test]
     fn a_viewer_whose_connection_broke_is_left_alone_until_its_consent_ends() {
         let now = Instant::now();
-        let (jobs, _jobs_in) = std::sync::mpsc::sync_channel(1);
-        let mut session = connected(now);
-        let mut wake = session.next_wake();
+        let mut peer = connected(now);
+        let mut wake = peer.next_wake();
         assert_eq!(wake, now + CONSENT_TIMEOUT);
         wake = wake.checked_sub(Duration::from_secs(1)).unwrap();
         let clock = Clock { now: wake, ntp: 0 };
         let verdict =
-            session.on_timer(clock, MediaTime::ZERO, &Ring::default(), &jobs, &mut Batch::default());
+            peer.on_timer(clock, MediaTime::ZERO, &Ring::default(), &mut Vec::new(), &mut Batch::default());
         assert_eq!(verdict, Verdict::Stay);
-        assert!(session.next_wake() > wake, "or its shard would do nothing else");
+        assert!(peer.next_wake() > wake, "or its shard would do nothing else");
     }
 }

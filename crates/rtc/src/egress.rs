@@ -1,0 +1,424 @@
+//! The egress of one shard as a machine: datagrams, frames, commands, handshakes and time go in, a batch of packets comes out.
+//! It has no socket, no thread and no clock; the shard around it reads and writes, and decides nothing.
+//!
+//! Whatever takes long is done in turns: [`Egress::work`] sends to some viewers and returns, so that the shard can flush and
+//! let audio that has come meanwhile go first.
+mod peer;
+mod table;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use media::{MediaTime, Track};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rtp::Packets;
+
+pub use self::peer::CNAME;
+pub(crate) use self::peer::Clock;
+use self::peer::{Peer, Verdict};
+use self::table::Table;
+use crate::batch::{Batch, Path};
+use crate::command::{CloseReason, Command, Event, NewViewer};
+use crate::counters::Counters;
+use crate::handshake::{Done, Job};
+use crate::ice;
+use crate::id::{StreamId, ViewerId, shard_of};
+use crate::ring::Ring;
+use crate::viewer::{Crowd, ViewerStats};
+
+/// Viewers that get a frame of video before audio that has come meanwhile goes first: a millisecond's worth of a keyframe.
+const VIDEO_TURN: usize = 64;
+/// The same for audio, whose packets are one to a viewer.
+const AUDIO_TURN: usize = 512;
+/// Timers that are run before packets are flushed.
+const TIMER_TURN: usize = 64;
+/// Addresses remembered as belonging to other shards.
+const FOREIGN_MAX: usize = 65_536;
+/// The place of a viewer that left amid a turn.
+const NOBODY: usize = usize::MAX;
+
+/// A stream as one shard sees it.
+#[derive(Debug)]
+struct Stream {
+    origin: Instant,
+    ring: Ring,
+    /// The slots of its viewers. While a turn runs, whoever leaves is replaced by [`NOBODY`], so that nobody is left out.
+    viewers: Vec<usize>,
+    /// Turns that have begun and not ended.
+    turns: usize,
+    crowd: Crowd,
+}
+
+/// One frame on its way to the viewers of a stream.
+#[derive(Debug)]
+struct Turn {
+    stream: StreamId,
+    frame: Arc<Packets>,
+    /// How many viewers it goes to, the first of them, and how many have it: the order is another for each frame, so that when
+    /// something is short it is not always short for the same.
+    count: usize,
+    first: usize,
+    done: usize,
+}
+
+/// What comes out beside packets.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    /// Packets that are to be sent.
+    pub(crate) batch: Batch,
+    /// Handshakes that are to be worked on.
+    pub(crate) jobs: Vec<Job>,
+    /// What has happened to viewers.
+    pub(crate) events: Vec<Event>,
+    /// Connections that are to be closed after the batch was written.
+    pub(crate) hang_ups: Vec<usize>,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub(crate) struct Egress {
+    index: usize,
+    shards: usize,
+    counters: Arc<Counters>,
+    burst_multiple: u32,
+    rng: StdRng,
+    streams: HashMap<StreamId, Stream>,
+    table: Table,
+    foreign: HashMap<SocketAddr, usize>,
+    audio: VecDeque<Turn>,
+    /// One for each stream at most: viewers find what they have missed in the ring.
+    video: VecDeque<Turn>,
+    is_draining: bool,
+    pub(crate) out: Output,
+}
+
+impl Egress {
+    /// For shard `index` of `shards`. Everything random comes from `seed`.
+    pub(crate) fn new(
+        (index, shards): (usize, usize),
+        counters: Arc<Counters>,
+        burst_multiple: u32,
+        seed: [u8; 32],
+    ) -> Self {
+        Self {
+            index,
+            shards,
+            counters,
+            burst_multiple,
+            rng: StdRng::from_seed(seed),
+            streams: HashMap::new(),
+            table: Table::default(),
+            foreign: HashMap::new(),
+            audio: VecDeque::new(),
+            video: VecDeque::new(),
+            is_draining: false,
+            out: Output::default(),
+        }
+    }
+
+    /// Takes one command. Frames wait for [`Self::work`].
+    pub(crate) fn on_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Add(new) => self.add(now, *new),
+            Command::Restart { viewer, local } => self.table.restart(viewer, local),
+            Command::Remove { viewer } => {
+                if let Some(slot) = self.table.slot_of(viewer) {
+                    self.close(now, slot, CloseReason::Removed);
+                }
+            }
+            Command::OpenStream { stream, origin } => {
+                let (ring, crowd) = (Ring::default(), Crowd::new(now));
+                self.streams.insert(stream, Stream { origin, ring, viewers: Vec::new(), turns: 0, crowd });
+            }
+            Command::Frame { stream, frame } => self.on_frame(stream, frame),
+            Command::CloseStream { stream } => {
+                let viewers = self.streams.remove(&stream).map(|stream| stream.viewers);
+                for slot in viewers.unwrap_or_default() {
+                    self.close(now, slot, CloseReason::StreamEnded);
+                }
+            }
+            Command::Drain => {
+                self.is_draining = true;
+                for slot in self.table.slots() {
+                    self.close(now, slot, CloseReason::Drained);
+                }
+            }
+            #[cfg(debug_assertions)]
+            Command::Panic => panic!("a shard was told to panic"),
+        }
+    }
+
+    /// Whether the shard is to end once what has come out is written.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    fn add(&mut self, now: Instant, new: NewViewer) {
+        let stream = new.stream;
+        let slot = self.table.insert(Peer::new(now, new, self.burst_multiple, &mut self.rng));
+        match self.streams.get_mut(&stream) {
+            Some(stream) => stream.viewers.push(slot),
+            None => self.close(now, slot, CloseReason::StreamEnded),
+        }
+    }
+
+    fn on_frame(&mut self, id: StreamId, frame: Arc<Packets>) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let is_audio = frame.track == Track::Audio;
+        if !is_audio {
+            stream.ring.push(Arc::clone(&frame));
+            // A turn that has not begun brings this frame too.
+            if self.video.iter().any(|turn| turn.stream == id && turn.done == 0) {
+                return;
+            }
+        }
+        let turn = Turn { stream: id, frame, count: 0, first: 0, done: 0 };
+        if is_audio { self.audio.push_back(turn) } else { self.video.push_back(turn) }
+    }
+
+    /// Sends a part of what waits, audio first. Returns whether there is more; the batch is to be flushed in between.
+    pub(crate) fn work(&mut self, now: Instant) -> bool {
+        let (queue, at_once) =
+            if self.audio.is_empty() { (&mut self.video, VIDEO_TURN) } else { (&mut self.audio, AUDIO_TURN) };
+        let Some(mut turn) = queue.pop_front() else { return false };
+        let Some(stream) = self.streams.get_mut(&turn.stream) else { return true };
+        if turn.done == 0 {
+            if stream.turns == 0 {
+                stream.viewers.retain(|slot| *slot != NOBODY);
+            }
+            stream.turns += 1;
+            turn.count = stream.viewers.len();
+            turn.first = if turn.count > 1 { self.rng.random_range(0..turn.count) } else { 0 };
+        }
+        let is_audio = turn.frame.track == Track::Audio;
+        let after = turn.count.min(turn.done + at_once);
+        for place in turn.done..after {
+            let place = turn.first + place;
+            let place = if place < turn.count { place } else { place - turn.count };
+            let slot = stream.viewers.get(place).copied().unwrap_or(NOBODY);
+            let batch = &mut self.out.batch;
+            if is_audio {
+                if let Some(peer) = self.table.peer_mut(slot) {
+                    peer.with_media(batch, |viewer, out| viewer.send_audio(&turn.frame, out));
+                }
+            } else {
+                self.table.drive(slot, |peer| peer.send_video(now, &stream.ring, batch));
+            }
+        }
+        // Also a turn without viewers has begun.
+        turn.done = after.max(1);
+        if after < turn.count {
+            if is_audio { self.audio.push_front(turn) } else { self.video.push_front(turn) }
+        } else {
+            stream.turns -= 1;
+            let delay = if is_audio { &self.counters.audio_delay } else { &self.counters.video_delay };
+            delay.observe(now.saturating_duration_since(turn.frame.arrival));
+        }
+        true
+    }
+
+    /// A datagram from the media socket. Returns the other shard that it belongs to, if it does.
+    pub(crate) fn on_datagram(
+        &mut self,
+        now: Instant,
+        path: Path,
+        from: SocketAddr,
+        bytes: &mut [u8],
+    ) -> Option<usize> {
+        if self.table.slot_at(path).is_none()
+            && let Some(shard) = self.owner_of(from, bytes)
+        {
+            return Some(shard);
+        }
+        self.on_packet(now, path, from, bytes);
+        None
+    }
+
+    /// The other shard that a datagram belongs to. A connectivity check says so by itself; whatever comes later from
+    /// the same address follows it.
+    fn owner_of(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<usize> {
+        if bytes.first().is_some_and(|first| *first < 4) {
+            let shard = shard_of(&ice::local_ufrag(bytes)?)?;
+            if shard == self.index || shard >= self.shards {
+                self.foreign.remove(&from);
+                return None;
+            }
+            if self.foreign.len() >= FOREIGN_MAX {
+                self.foreign.clear();
+                self.counters.foreign_cleared.add(1);
+            }
+            self.foreign.insert(from, shard);
+            return Some(shard);
+        }
+        self.foreign.get(&from).copied()
+    }
+
+    /// One packet, told apart by its first byte (RFC 7983). Returns whether it belongs to a viewer of this shard.
+    pub(crate) fn on_packet(&mut self, now: Instant, path: Path, from: SocketAddr, bytes: &mut [u8]) -> bool {
+        match bytes.first() {
+            Some(0..=3) => {
+                let slot = ice::local_ufrag(bytes).and_then(|ufrag| self.table.slot_with(&ufrag));
+                if let Some(slot) = slot
+                    && self.table.on_check(now, slot, path, from, bytes, &mut self.out.batch)
+                {
+                    return true;
+                }
+            }
+            Some(20..=63) => {
+                if let Some(slot) = self.table.slot_at(path) {
+                    let jobs = &mut self.out.jobs;
+                    self.table.drive(slot, |peer| peer.on_dtls(bytes, path, jobs));
+                    return true;
+                }
+            }
+            Some(128..=191) => {
+                if let Some(slot) = self.table.slot_at(path) {
+                    self.on_feedback(now, slot, bytes);
+                    return true;
+                }
+            }
+            _ => {}
+        }
+        self.counters.strays.add(1);
+        false
+    }
+
+    fn on_feedback(&mut self, now: Instant, slot: usize, bytes: &mut [u8]) {
+        let Self { table, streams, rng, out, .. } = self;
+        table.drive(slot, |peer| {
+            let Some(stream) = streams.get_mut(&peer.stream) else { return };
+            peer.on_feedback(now, bytes, &stream.ring, (&mut stream.crowd, rng), &mut out.batch);
+        });
+    }
+
+    /// A connection is gone, and with it a way to a viewer.
+    pub(crate) fn on_disconnect(&mut self, path: Path) {
+        self.table.forget_path(path);
+    }
+
+    /// A handshake was worked on.
+    pub(crate) fn on_handshake(&mut self, clock: Clock, done: Done) {
+        // Whoever is gone meanwhile has no slot.
+        let Some(slot) = self.table.slot_of(done.viewer) else { return };
+        let mut verdict = Verdict::Stay;
+        let Self { table, out, .. } = self;
+        table.drive(slot, |peer| verdict = peer.on_handshake(clock.now, done, &mut out.jobs, &mut out.batch));
+        self.settle(clock, slot, verdict);
+    }
+
+    /// A handshake cannot be worked on now.
+    pub(crate) fn on_refused(&mut self, now: Instant, job: Job) {
+        self.counters.handshakes_refused.add(1);
+        if let Some(slot) = self.table.slot_of(job.viewer) {
+            self.table.drive(slot, |peer| peer.on_refused(now, job));
+        }
+    }
+
+    /// When [`Self::on_timeout`] is to be called. May be early, never late.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.table.next_wake()
+    }
+
+    /// Runs timers that are due. Returns whether there are more; the batch is to be flushed in between.
+    pub(crate) fn on_timeout(&mut self, clock: Clock) -> bool {
+        for _ in 0..TIMER_TURN {
+            let Some(slot) = self.table.next_due(clock.now) else { return false };
+            let mut verdict = Verdict::Stay;
+            let Self { table, streams, out, counters, .. } = self;
+            table.drive(slot, |peer| {
+                let Some(stream) = streams.get(&peer.stream) else { return };
+                let time = media_time(stream.origin, clock.now);
+                verdict = peer.on_timer(clock, time, &stream.ring, &mut out.jobs, &mut out.batch);
+                peer.account(counters);
+            });
+            self.settle(clock, slot, verdict);
+            if self.out.batch.is_full() {
+                return true;
+            }
+        }
+        true
+    }
+
+    fn settle(&mut self, clock: Clock, slot: usize, verdict: Verdict) {
+        match verdict {
+            Verdict::Stay => {}
+            Verdict::Close(reason) => self.close(clock.now, slot, reason),
+            Verdict::Connected => self.on_connected(clock, slot),
+            Verdict::Restart => {
+                let Self { table, streams, out, .. } = self;
+                table.drive(slot, |peer| {
+                    let Some(stream) = streams.get(&peer.stream) else { return };
+                    peer.restart(clock.now, &stream.ring, &mut out.batch);
+                });
+            }
+        }
+    }
+
+    /// The first report goes before the first frame, so that the player can line up audio and video at once.
+    fn on_connected(&mut self, clock: Clock, slot: usize) {
+        let Self { table, streams, out, .. } = self;
+        table.drive(slot, |peer| {
+            let Some(stream) = streams.get(&peer.stream) else { return };
+            let time = media_time(stream.origin, clock.now);
+            let _ = peer.on_timer(clock, time, &stream.ring, &mut out.jobs, &mut out.batch);
+            peer.send_video(clock.now, &stream.ring, &mut out.batch);
+            out.events.push(Event::Connected {
+                viewer: peer.id,
+                profile: peer.profile(),
+                took: clock.now.saturating_duration_since(peer.created),
+            });
+        });
+    }
+
+    fn close(&mut self, now: Instant, slot: usize, reason: CloseReason) {
+        let Some(mut peer) = self.table.remove(slot) else { return };
+        peer.say_goodbye(&mut self.out.batch);
+        if let Some(stream) = self.streams.get_mut(&peer.stream)
+            && let Some(place) = stream.viewers.iter().position(|viewer| *viewer == slot)
+        {
+            if stream.turns == 0 {
+                stream.viewers.swap_remove(place);
+            } else if let Some(viewer) = stream.viewers.get_mut(place) {
+                *viewer = NOBODY;
+            }
+        }
+        if !peer.is_connected() {
+            self.counters.handshakes_failed.add(1);
+        }
+        self.out.hang_ups.extend(peer.paths().iter().filter_map(|path| match path {
+            Path::Tcp(connection) => Some(*connection),
+            Path::Udp(_) => None,
+        }));
+        tracing::debug!(
+            reason = reason.as_str(),
+            lived_ms = now.saturating_duration_since(peer.created).as_millis(),
+            "viewer closed"
+        );
+        let stats = peer.account(&self.counters);
+        self.out.events.push(Event::Closed { viewer: peer.id, reason, stats });
+    }
+
+    /// Takes the handshakes that are to be worked on.
+    pub(crate) fn take_jobs(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.out.jobs)
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What a viewer was sent so far.
+    #[cfg_attr(not(any(test, feature = "bench")), expect(dead_code, reason = "asked for by scenario tests"))]
+    pub(crate) fn stats(&self, viewer: ViewerId) -> Option<ViewerStats> {
+        let slot = self.table.slot_of(viewer)?;
+        self.table.peer(slot).map(Peer::stats)
+    }
+}
+
+fn media_time(origin: Instant, now: Instant) -> MediaTime {
+    let since = now.saturating_duration_since(origin);
+    MediaTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,180 @@
+//! The ways into one shard: one queue for whatever the process says, which is never lost, and one for what other shards
+//! pass on, which strangers can fill and which may lose.
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+use mio::Waker;
+use rtp::Packets;
+
+use crate::command::Command;
+use crate::handle::Full;
+use crate::id::StreamId;
+
+/// Joins and ICE restarts that may wait for one shard; further ones are refused. What ends sessions and streams is always
+/// taken, and there is no more of it than there are sessions and streams.
+const REQUESTS_MAX: usize = 4_096;
+/// Frames that may wait for one shard: a second of 20 streams. A shard this far behind must skip, not queue.
+const FRAMES_MAX: usize = 2_048;
+/// Datagrams and connections of other shards that may wait for one. They are lost beyond it, as on any network.
+const FORWARDED_MAX: usize = 1_024;
+
+/// What reached another shard than its own.
+#[derive(Debug)]
+pub(crate) enum Forwarded {
+    Datagram { path: crate::batch::Path, from: SocketAddr, bytes: Vec<u8> },
+    Connection { stream: std::net::TcpStream, peer: SocketAddr, bytes: Vec<u8> },
+}
+
+/// What waits, by its kind.
+#[derive(Debug, Default)]
+struct Waiting {
+    requests: AtomicUsize,
+    frames: AtomicUsize,
+}
+
+/// The sending end; clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Mailbox {
+    commands: Sender<Command>,
+    forwarded: SyncSender<Forwarded>,
+    waiting: Arc<Waiting>,
+    waker: Arc<Waker>,
+}
+
+/// The receiving end.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    commands: Receiver<Command>,
+    forwarded: Receiver<Forwarded>,
+    waiting: Arc<Waiting>,
+}
+
+/// Both ends.
+pub(crate) fn mailbox(waker: Arc<Waker>) -> (Mailbox, Inbox) {
+    let (commands, commands_in) = channel();
+    let (forwarded, forwarded_in) = sync_channel(FORWARDED_MAX);
+    let waiting = Arc::<Waiting>::default();
+    let inbox = Inbox { commands: commands_in, forwarded: forwarded_in, waiting: Arc::clone(&waiting) };
+    (Mailbox { commands, forwarded, waiting, waker }, inbox)
+}
+
+impl Mailbox {
+    /// For a join or an ICE restart, which may be refused: when too many wait, or when the shard has ended.
+    pub(crate) fn request(&self, command: Command) -> Result<(), Full> {
+        if self.waiting.requests.fetch_add(1, Ordering::Relaxed) >= REQUESTS_MAX {
+            self.waiting.requests.fetch_sub(1, Ordering::Relaxed);
+            return Err(Full);
+        }
+        self.tell(command)
+    }
+
+    /// For what must arrive. An error means that the shard has ended.
+    pub(crate) fn tell(&self, command: Command) -> Result<(), Full> {
+        self.commands.send(command).map_err(|_| Full)?;
+        let _ = self.waker.wake();
+        Ok(())
+    }
+
+    /// Returns whether there was room for the frame.
+    pub(crate) fn frame(&self, stream: StreamId, frame: &Arc<Packets>) -> bool {
+        if self.waiting.frames.fetch_add(1, Ordering::Relaxed) >= FRAMES_MAX {
+            self.waiting.frames.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        self.tell(Command::Frame { stream, frame: Arc::clone(frame) }).is_ok()
+    }
+
+    /// Returns whether there was room for it.
+    pub(crate) fn forward(&self, forwarded: Forwarded) -> bool {
+        let is_taken = self.forwarded.try_send(forwarded).is_ok();
+        let _ = self.waker.wake();
+        is_taken
+    }
+}
+
+impl Inbox {
+    pub(crate) fn command(&self) -> Option<Command> {
+        let command = self.commands.try_recv().ok()?;
+        match command {
+            Command::Add(_) | Command::Restart { .. } => {
+                self.waiting.requests.fetch_sub(1, Ordering::Relaxed);
+            }
+            Command::Frame { .. } => {
+                self.waiting.frames.fetch_sub(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        Some(command)
+    }
+
+    pub(crate) fn forwarded(&self) -> Option<Forwarded> {
+        self.forwarded.try_recv().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::id::ViewerId;
+
+    fn both() -> (mio::Poll, Mailbox, Inbox) {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let (mailbox, inbox) = mailbox(waker);
+        (poll, mailbox, inbox)
+    }
+
+    #[test]
+    fn control_is_taken_however_full_the_other_queues_are() {
+        let (_poll, mailbox, inbox) = both();
+        let from = SocketAddr::from(([127, 0, 0, 1], 9));
+        let path = crate::batch::Path::Udp(from);
+        let datagrams = (0..2 * FORWARDED_MAX)
+            .filter(|_| mailbox.forward(Forwarded::Datagram { path, from, bytes: vec![0; 8] }));
+        assert_eq!(datagrams.count(), FORWARDED_MAX, "strangers can fill this one");
+        let viewer = ViewerId { shard: 0, number: 1 };
+        let local = crate::id::credentials(0);
+        let restart = || Command::Restart { viewer, local: local.clone() };
+        let requests = (0..2 * REQUESTS_MAX).filter(|_| mailbox.request(restart()).is_ok());
+        assert_eq!(requests.count(), REQUESTS_MAX);
+        for _ in 0..3 * REQUESTS_MAX {
+            mailbox.tell(Command::Remove { viewer }).unwrap();
+        }
+        mailbox.tell(Command::CloseStream { stream: StreamId(0) }).unwrap();
+        let mut taken = 0;
+        while inbox.command().is_some() {
+            taken += 1;
+        }
+        assert_eq!(taken, 4 * REQUESTS_MAX + 1);
+        assert!(mailbox.request(restart()).is_ok(), "there is room again");
+    }
+
+    #[test]
+    fn what_is_said_comes_in_its_order() {
+        let (_poll, mailbox, inbox) = both();
+        let stream = StreamId(7);
+        let frame = Arc::new(
+            rtp::opus::Packetizer::default()
+                .packetize(&media::AudioFrame {
+                    time: media::MediaTime::ZERO,
+                    packet: bytes::Bytes::from_static(&[1]),
+                    arrival: Instant::now(),
+                })
+                .unwrap(),
+        );
+        mailbox.tell(Command::OpenStream { stream, origin: Instant::now() }).unwrap();
+        let frames = (0..2 * FRAMES_MAX).filter(|_| mailbox.frame(stream, &frame));
+        assert_eq!(frames.count(), FRAMES_MAX);
+        mailbox.tell(Command::CloseStream { stream }).unwrap();
+        assert!(matches!(inbox.command(), Some(Command::OpenStream { .. })));
+        for _ in 0..FRAMES_MAX {
+            assert!(matches!(inbox.command(), Some(Command::Frame { .. })));
+        }
+        assert!(matches!(inbox.command(), Some(Command::CloseStream { .. })));
+        assert!(mailbox.frame(stream, &frame), "there is room again");
+    }
+}

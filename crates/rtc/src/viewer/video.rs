@@ -1,0 +1,333 @@
+//! One viewer's video: keyframe gate, join burst, pacing, retransmission.
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use media::MediaTime;
+use rand::Rng;
+use rtp::rtcp::Lost;
+use rtp::transport_cc::TransportFeedback;
+use rtp::{HEADER_LEN, Header, Packets, PlayoutDelay, TransportNumber};
+
+use super::pace::Pace;
+use super::resend::{Crowd, Resend};
+use super::{Out, Source, ViewerStats, write};
+use crate::ring::Ring;
+use crate::sdp::VideoTerms;
+use crate::sequence::{Numbered, Sequence, low16};
+
+/// Bytes of a group of pictures that are sent to a viewer that joins. A larger group gives its keyframe alone: a still
+/// picture at once, motion at the next keyframe.
+const BURST_BYTES_MAX: usize = 8 << 20;
+/// Frames that a viewer may be behind when the next keyframe is there: then it goes on at the keyframe.
+const LAG_FRAMES_MAX: u64 = 15;
+/// The same on a link that could not make up for them within a second.
+const LAG_FRAMES_SLOW_MAX: u64 = 3;
+/// Packets of video that one viewer gets in one pass, so that a keyframe to many does not hold up anybody's audio.
+const PASS_PACKETS: usize = 16;
+/// The shortest time between two passes of one viewer: 16 packets a millisecond are 150 Mbit/s.
+const PASS_INTERVAL: Duration = Duration::from_millis(1);
+/// A burst over a good link is never slower than this, however slow its stream.
+const BURST_BPS_MIN: u64 = 20_000_000;
+/// After the first picture a keyframe request is not answered for this long: it may have crossed the keyframe.
+const FIRST_REPLAY: Duration = Duration::from_millis(300);
+/// A keyframe request is answered at most this often, and half as often each time that this did not help.
+const REPLAY_INTERVAL: Duration = Duration::from_millis(1_000);
+const REPLAY_INTERVAL_MAX: Duration = Duration::from_millis(8_000);
+/// Without requests for this long, the next is answered as the first was.
+const REPLAY_FORGET: Duration = Duration::from_secs(15);
+/// The live timeline goes on for this long without a frame: longer means that the publisher is away.
+const LIVE_EDGE_MAX: Duration = Duration::from_millis(100);
+/// Bytes that a packet has beside its payload: extensions, the retransmission's number, the tag, UDP and IP.
+const OVERHEAD: usize = HEADER_LEN + 8 + 2 + 16 + 8 + 20;
+
+#[derive(Debug)]
+pub(super) struct Video {
+    pub(super) terms: VideoTerms,
+    playout_delay: Option<PlayoutDelay>,
+    pub(super) sequence: Sequence,
+    cursor: Cursor,
+    /// The keyframe that is sent alone, because its group is too large for a burst.
+    still: Option<u64>,
+    /// Frames are sent later than they were made.
+    is_late: bool,
+    has_begun: bool,
+    next_pass: Instant,
+    /// How many times faster than its stream a burst may be.
+    burst_multiple: u32,
+    replay: Replay,
+    resend: Resend,
+    pub(super) pace: Pace,
+    pub(super) source: Source,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cursor {
+    /// Nothing may be sent before a keyframe with at least this number.
+    Keyframe { from: u64 },
+    /// Next is this packet of this frame.
+    At { frame: u64, packet: usize },
+}
+
+/// When keyframe requests are answered.
+#[derive(Debug)]
+struct Replay {
+    next: Instant,
+    interval: Duration,
+}
+
+impl Video {
+    pub(super) fn new(now: Instant, terms: VideoTerms, burst_multiple: u32, rng: &mut impl Rng) -> Self {
+        Self {
+            playout_delay: terms.playout_delay_id.and_then(PlayoutDelay::new),
+            // Without a source of its own a retransmission has the bytes of the first time, the number included: it would
+            // say nothing of when the copy arrived.
+            pace: Pace::new(terms.transport_cc_id.filter(|_| terms.rtx.is_some() || !terms.nack)),
+            terms,
+            sequence: Sequence::new(super::start(rng), rng.random()),
+            cursor: Cursor::Keyframe { from: 0 },
+            still: None,
+            is_late: false,
+            has_begun: false,
+            next_pass: now,
+            burst_multiple,
+            replay: Replay { next: now, interval: REPLAY_INTERVAL },
+            resend: Resend::new(now, super::start(rng)),
+            source: Source::default(),
+        }
+    }
+
+    /// Sends what is due, a pass at most. Returns when the next pass may be, if there is more to send.
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        ring: &Ring,
+        stats: &mut ViewerStats,
+        out: &mut Out<'_>,
+    ) -> Option<Instant> {
+        if now < self.next_pass {
+            return self.has_more(ring).then_some(self.next_pass);
+        }
+        let stream_bps = ring.rate_bps();
+        let mut bytes = 0;
+        for _ in 0..PASS_PACKETS {
+            let Some((frame, packet)) = self.next_packet(now, ring, stats) else {
+                self.is_late = false;
+                self.pace.on_caught_up(now);
+                return None;
+            };
+            if let Some(at) = self.pace.wait(now, stream_bps) {
+                self.next_pass = at.max(now + PASS_INTERVAL);
+                return Some(self.next_pass);
+            }
+            let payload = frame.payload(packet)?;
+            if packet == 0 {
+                self.sequence.forget_before(ring.oldest().unwrap_or(0));
+            }
+            let live = self.is_late.then(|| live_edge(now, ring)).flatten();
+            let numbered = self.sequence.number(frame, packet, live);
+            let transport = self.pace.on_sent(now, payload.len() + OVERHEAD, stream_bps);
+            write(out, self.header(numbered, frame.is_last(packet), transport), numbered.index, &[payload]);
+            self.source.count(payload.len());
+            stats.count(payload.len());
+            self.advance(frame, packet);
+            bytes += payload.len() as u64;
+        }
+        let took = Duration::from_micros(bytes * 8_000_000 / self.burst_bps(stream_bps));
+        self.next_pass = now + PASS_INTERVAL.max(took);
+        self.has_more(ring).then_some(self.next_pass)
+    }
+
+    fn burst_bps(&self, stream_bps: u64) -> u64 {
+        (stream_bps * u64::from(self.burst_multiple)).max(BURST_BPS_MIN)
+    }
+
+    /// A NACK. Returns the sequence numbers that are to be answered now.
+    pub(super) fn on_nack(&mut self, now: Instant, lost: Lost<'_>, crowd: &mut Crowd, random: f64) -> bool {
+        self.resend.on_nack(now, crowd, random, lost.sequences())
+    }
+
+    pub(super) fn next_resend(&self) -> Option<Instant> {
+        self.resend.due()
+    }
+
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<u16> {
+        self.resend.take_due(now)
+    }
+
+    /// Sends these packets again, as far as that helps.
+    pub(super) fn resend(
+        &mut self,
+        now: Instant,
+        sequences: impl Iterator<Item = u16>,
+        ring: &Ring,
+        round_trip: Option<Duration>,
+        stats: &mut ViewerStats,
+        out: &mut Out<'_>,
+    ) {
+        let stream_bps = ring.rate_bps();
+        for sequence in sequences {
+            let Some((source, index)) = self.sequence.find(sequence) else { continue };
+            let Some((frame, packet)) = ring.packet(source) else { continue };
+            let Some(payload) = frame.payload(packet) else { continue };
+            if self.resend.is_repeat(now, sequence, round_trip) {
+                continue;
+            }
+            if !self.resend.allows(now, payload.len() + OVERHEAD, stream_bps) {
+                stats.resends_refused += 1;
+                self.pace.on_loss(now);
+                self.skip(ring, stats);
+                continue;
+            }
+            self.resend.remember(now, sequence);
+            let numbered = self.sequence.renumber(index, frame, packet);
+            let transport = self.pace.on_sent(now, payload.len() + OVERHEAD, stream_bps);
+            let header = self.header(numbered, frame.is_last(packet), transport);
+            match &self.terms.rtx {
+                // The very same packet: its bytes, and so its header, are those of the first time.
+                None => write(out, header, index, &[payload]),
+                Some(rtx) => {
+                    let index = self.resend.next_index();
+                    let header =
+                        Header { payload_type: rtx.pt, ssrc: rtx.ssrc, sequence: low16(index), ..header };
+                    write(out, header, index, &[&sequence.to_be_bytes(), payload]);
+                }
+            }
+            stats.resent += 1;
+            stats.count(payload.len());
+        }
+    }
+
+    /// What is lost cannot be repaired: whatever follows would only be damaged, up to the next keyframe.
+    fn skip(&mut self, ring: &Ring, stats: &mut ViewerStats) {
+        if let Cursor::At { .. } = self.cursor
+            && let Some(newest) = ring.newest()
+        {
+            stats.skips += 1;
+            self.cursor = Cursor::Keyframe { from: newest.number + 1 };
+        }
+    }
+
+    /// The viewer reports when packets arrived.
+    pub(super) fn on_arrivals(&mut self, now: Instant, feedback: &TransportFeedback<'_>, ring: &Ring) {
+        self.pace.on_arrivals(now, feedback, self.burst_bps(ring.rate_bps()));
+        // What waited for this report may go.
+        self.next_pass = self.next_pass.min(now);
+    }
+
+    /// Begins with the group of pictures once more: the phone cannot be asked for a keyframe. Returns whether there is now
+    /// something to send.
+    pub(super) fn on_keyframe_request(&mut self, now: Instant, ring: &Ring) -> bool {
+        if now < self.replay.next || (self.has_more(ring) && self.has_begun) {
+            return false;
+        }
+        if now > self.replay.next + REPLAY_FORGET {
+            self.replay.interval = REPLAY_INTERVAL;
+        }
+        self.replay.next = now + self.replay.interval;
+        self.replay.interval = (self.replay.interval * 2).min(REPLAY_INTERVAL_MAX);
+        self.restart(now, ring)
+    }
+
+    /// Begins with the newest keyframe, whatever was sent before.
+    pub(super) fn restart(&mut self, now: Instant, ring: &Ring) -> bool {
+        if let Some(keyframe) = ring.keyframe() {
+            self.pace.begin(now, 0);
+            let _ = self.begin(now, ring, keyframe);
+        }
+        self.has_more(ring)
+    }
+
+    /// The packet at the cursor, if the stream has it; moves the cursor over what is gone.
+    fn next_packet<'r>(
+        &mut self,
+        now: Instant,
+        ring: &'r Ring,
+        stats: &mut ViewerStats,
+    ) -> Option<(&'r Arc<Packets>, usize)> {
+        loop {
+            match self.cursor {
+                Cursor::At { frame, packet } => {
+                    if packet == 0 && self.is_overtaken(frame, ring) {
+                        stats.skips += 1;
+                        self.cursor = Cursor::Keyframe { from: frame };
+                        continue;
+                    }
+                    if let Some(found) = ring.frame(frame) {
+                        return Some((found, packet));
+                    }
+                    if ring.newest().is_none_or(|newest| newest.number < frame) {
+                        return None;
+                    }
+                    // The frame was dropped before it got here, or this viewer was too slow for the ring.
+                    stats.skips += 1;
+                    self.cursor = Cursor::Keyframe { from: frame };
+                }
+                Cursor::Keyframe { from } => {
+                    let keyframe = ring.keyframe().filter(|keyframe| *keyframe >= from)?;
+                    self.begin(now, ring, keyframe)?;
+                }
+            }
+        }
+    }
+
+    /// A newer keyframe is there and the way to it is long.
+    fn is_overtaken(&self, frame: u64, ring: &Ring) -> bool {
+        let Some(ahead) = ring.keyframe().and_then(|keyframe| keyframe.checked_sub(frame)) else {
+            return false;
+        };
+        ahead > LAG_FRAMES_MAX
+            || ahead > LAG_FRAMES_SLOW_MAX && self.pace.is_slower_than(ring.rate_bps().saturating_mul(3) / 2)
+    }
+
+    /// Sets out at the keyframe `first`, with everything after it or with a jump to the next keyframe behind it.
+    fn begin(&mut self, now: Instant, ring: &Ring, first: u64) -> Option<()> {
+        let whole = ring.group_bytes() <= BURST_BYTES_MAX;
+        let keyframe = ring.frame(first)?;
+        self.is_late = ring.newest().is_some_and(|newest| newest.number > first);
+        if !self.has_begun {
+            self.has_begun = true;
+            self.replay.next = now + FIRST_REPLAY;
+            self.pace.begin(now, keyframe.len_bytes() + keyframe.count() * OVERHEAD);
+        }
+        self.sequence.begin(keyframe.first);
+        self.still = (!whole).then_some(first);
+        self.cursor = Cursor::At { frame: first, packet: 0 };
+        Some(())
+    }
+
+    fn advance(&mut self, frame: &Packets, packet: usize) {
+        self.cursor = if frame.is_last(packet) && self.still == Some(frame.number) {
+            Cursor::Keyframe { from: frame.number + 1 }
+        } else if frame.is_last(packet) {
+            Cursor::At { frame: frame.number + 1, packet: 0 }
+        } else {
+            Cursor::At { frame: frame.number, packet: packet + 1 }
+        };
+    }
+
+    fn has_more(&self, ring: &Ring) -> bool {
+        match self.cursor {
+            Cursor::At { frame, .. } => ring.newest().is_some_and(|newest| newest.number >= frame),
+            Cursor::Keyframe { from } => ring.keyframe().is_some_and(|keyframe| keyframe >= from),
+        }
+    }
+
+    fn header(&self, numbered: Numbered, marker: bool, transport: Option<TransportNumber>) -> Header {
+        Header {
+            payload_type: self.terms.pt,
+            marker,
+            sequence: low16(numbered.index),
+            timestamp: numbered.timestamp,
+            ssrc: self.terms.ssrc,
+            playout_delay: self.playout_delay,
+            transport,
+        }
+    }
+}
+
+/// This moment on the timeline of the stream's timestamps.
+fn live_edge(now: Instant, ring: &Ring) -> Option<MediaTime> {
+    let newest = ring.newest()?;
+    let since = now.saturating_duration_since(newest.arrival).min(LIVE_EDGE_MAX);
+    Some(newest.time + MediaTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(0)))
+}
