@@ -8,6 +8,7 @@ use dimpl::SrtpProfile;
 use media::MediaTime;
 use rtp::rtcp::{self, Feedback};
 
+use crate::CNAME;
 use crate::batch::{Batch, Path};
 use crate::counters::Counters;
 use crate::dtls::{Dtls, DtlsError, Flight};
@@ -27,8 +28,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const FLIGHT_MAX: usize = 8;
 /// How long a retransmission of ours is put off when handshakes wait in their thousands.
 const CROWDED_WAIT: Duration = Duration::from_millis(100);
-/// The name under which a viewer's two sources belong together. One for all: every viewer has its own session.
-pub(crate) const CNAME: &str = "lectern";
 
 /// This moment on the clocks that reports need.
 #[derive(Clone, Copy, Debug)]
