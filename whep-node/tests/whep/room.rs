@@ -40,6 +40,7 @@ pub(crate) struct Room {
     pub(crate) hub: Hub,
     pub(crate) http: reqwest::Client,
     pub(crate) base: String,
+    pub(crate) registry: Registry,
     events: UnboundedReceiver<SessionEvent>,
     key: EncodingKey,
     _drain: DropGuard,
@@ -73,7 +74,8 @@ impl Room {
             ..Config::default()
         };
         change(&mut config);
-        let bound = whep_node::bind(config, &Registry::new()).await.unwrap();
+        let registry = Registry::new();
+        let bound = whep_node::bind(config, &registry).await.unwrap();
         let base = format!("http://{}", bound.local_addr());
         let hub = Hub::new(Limits::default());
         let drain = CancellationToken::new();
@@ -84,6 +86,7 @@ impl Room {
             hub,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             base,
+            registry,
             events,
             key: EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref()),
             _drain: drain.drop_guard(),
