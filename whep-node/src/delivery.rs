@@ -12,8 +12,6 @@ use crate::metrics::Metrics;
 
 /// Events that are reported at once: about 100 kB.
 const BATCH_MAX: usize = 256;
-/// Between two batches that are not full: each is a request and a transaction, and nobody waits for what it says.
-const PAUSE: Duration = Duration::from_millis(50);
 /// Between two tries while the coordinator does not answer. Nodes that lost it together must not come back together.
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_millis(1500);
@@ -73,7 +71,7 @@ pub(crate) async fn deliver(
         }
         send(&batch, &control, &metrics, &ended).await;
         if batch.len() < BATCH_MAX {
-            pause(PAUSE, &ended).await;
+            pause(&ended).await;
         }
         batch.clear();
     }
@@ -97,7 +95,7 @@ async fn send(batch: &[SessionEvent], control: &Client, metrics: &Metrics, ended
             }
             Err(ClientError::Unreachable(_)) => {
                 let time = rand::rng().random_range(RETRY_MIN..RETRY_MAX);
-                pause(time, ended).await;
+                let _ = tokio::time::timeout(time, ended.cancelled()).await;
             }
         }
     }

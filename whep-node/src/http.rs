@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
-use axum::http::header::ACCESS_CONTROL_REQUEST_METHOD;
+use axum::http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION};
 use axum::http::{HeaderMap, Method};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -95,7 +95,7 @@ async fn admit(
 ) -> Response {
     let method = request.method().clone();
     let client = address::client_address(peer.ip(), request.headers(), &app.config.trusted_proxies);
-    let mut response = if is_costly(&method, request.headers()) && !app.limiter.take(client, Instant::now()) {
+    let mut response = if is_costly(&request) && !app.limiter.take(client, Instant::now()) {
         app.metrics.rate_limited.inc();
         Failure::too_many_requests().into_response()
     } else {
@@ -113,11 +113,15 @@ async fn admit(
 }
 
 /// Whether a request makes us verify, parse or tell a shard something.
-fn is_costly(method: &Method, headers: &HeaderMap) -> bool {
-    match *method {
+fn is_costly(request: &Request) -> bool {
+    match *request.method() {
         Method::POST | Method::PATCH | Method::DELETE => true,
-        // A token that comes with it is verified.
-        Method::OPTIONS => !is_preflight(headers),
+        Method::OPTIONS => {
+            // With a token, which is verified; it may be in any query.
+            let headers = request.headers();
+            let may_have_token = headers.contains_key(AUTHORIZATION) || request.uri().query().is_some();
+            may_have_token && !is_preflight(headers)
+        }
         _ => false,
     }
 }

@@ -13,9 +13,9 @@ use crate::sessions::Sessions;
 const WAITING_MAX: usize = 16_384;
 /// Events of the engine that are taken at once.
 const TAKEN_MAX: usize = 256;
-/// Between two looks at the engine's events. A shard that reports to a task that sleeps has nobody to wake, and no report
-/// is about anything that a viewer waits for.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Between two looks at what is to be reported, if the last was not full. Whoever reports to a task that sleeps has nobody
+/// to wake, a report to the coordinator is a request and a transaction, and no viewer waits for either.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Takes what is to be reported; clones share it.
 #[derive(Clone, Debug)]
@@ -64,17 +64,14 @@ pub(crate) async fn follow(
             }
         }
         if !is_behind {
-            pause(PAUSE, &ended).await;
+            pause(&ended).await;
         }
     }
 }
 
-/// Waits, but no longer than until there will be nothing more to wait for.
-pub(crate) async fn pause(time: Duration, ended: &CancellationToken) {
-    tokio::select! {
-        () = tokio::time::sleep(time) => {}
-        () = ended.cancelled() => {}
-    }
+/// Lets events gather, until there will be no more of them.
+pub(crate) async fn pause(ended: &CancellationToken) {
+    let _ = tokio::time::timeout(PAUSE, ended.cancelled()).await;
 }
 
 fn on_connected(

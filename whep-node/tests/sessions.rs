@@ -16,13 +16,6 @@ fn fragment(ufrag: &str) -> String {
     format!("a=ice-ufrag:{ufrag}\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n")
 }
 
-/// The sum of a counter over its labels.
-fn counted(room: &Room, name: &str) -> f64 {
-    let families = room.registry.gather();
-    let family = families.iter().find(|family| family.name() == name).unwrap();
-    family.get_metric().iter().map(|metric| metric.get_counter().get_value()).sum()
-}
-
 #[tokio::test]
 async fn one_entity_tag_is_good_for_one_restart() {
     let (room, _publisher) = Room::with_lesson().await;
@@ -108,7 +101,7 @@ async fn clients_behind_a_trusted_proxy_have_a_rate_each_and_their_own_address()
     assert_eq!(header(&refused, "retry-after"), "1");
     problem(refused, 429).await;
     assert_eq!(join(&room, "203.0.113.2").await.status(), StatusCode::CREATED);
-    assert_eq!(counted(&room, "lectern_whep_rate_limited_total"), 1.0);
+    assert_eq!(room.counted("lectern_whep_rate_limited_total"), 1.0);
 }
 
 #[tokio::test]
@@ -127,8 +120,10 @@ async fn a_request_for_what_everybody_may_know_costs_nothing() {
     let preflight = options().header("Access-Control-Request-Method", "POST").send().await.unwrap();
     assert_eq!(preflight.status(), StatusCode::NO_CONTENT);
     assert_eq!(room.http.get(room.endpoint()).send().await.unwrap().status(), StatusCode::NO_CONTENT);
-    // This one may carry a token, which would be verified.
-    problem(options().send().await.unwrap(), 429).await;
+    assert_eq!(options().send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    // These carry a token, which would be verified.
+    problem(options().bearer_auth("a.b.c").send().await.unwrap(), 429).await;
+    problem(options().query(&[("jwt", "a.b.c")]).send().await.unwrap(), 429).await;
 }
 
 #[tokio::test]
@@ -139,7 +134,7 @@ async fn what_a_full_node_refuses_and_what_a_token_displaces_is_counted() {
     for _ in 0..3 {
         room.join(&token).await;
     }
-    assert_eq!(counted(&room, "lectern_whep_sessions_displaced_total"), 1.0);
+    assert_eq!(room.counted("lectern_whep_sessions_displaced_total"), 1.0);
     let others = [room.token(|_| {}), room.token(|_| {})];
     let mut refused = 0.0;
     // The displaced viewer's seat is free when its shard has let it go.
@@ -150,5 +145,5 @@ async fn what_a_full_node_refuses_and_what_a_token_displaces_is_counted() {
         }
     }
     assert!(refused >= 1.0, "four viewers on three seats");
-    assert_eq!(counted(&room, "lectern_whep_joins_refused_total"), refused);
+    assert_eq!(room.counted("lectern_whep_joins_refused_total"), refused);
 }

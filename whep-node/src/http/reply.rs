@@ -27,7 +27,7 @@ const RETRY_RATE_LIMITED: u32 = 1;
 /// An answer that is an error.
 #[derive(Debug)]
 pub(super) struct Failure {
-    problem: Problem,
+    problem: Box<Problem>,
     /// What programs tell it by; never changes.
     code: &'static str,
     header: Option<(HeaderName, &'static str)>,
@@ -35,11 +35,11 @@ pub(super) struct Failure {
 
 impl Failure {
     fn new(status: StatusCode, code: &'static str, title: &str, detail: &str) -> Self {
-        Self { problem: Problem::new(status.as_u16(), title, detail), code, header: None }
+        Self { problem: Box::new(Problem::new(status.as_u16(), title, detail)), code, header: None }
     }
 
     fn retry_after(self, seconds: u32) -> Self {
-        Self { problem: self.problem.retry_after(seconds), ..self }
+        Self { problem: Box::new(self.problem.retry_after(seconds)), ..self }
     }
 
     fn with_header(self, name: HeaderName, value: &'static str) -> Self {

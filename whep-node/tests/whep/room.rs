@@ -40,7 +40,7 @@ pub(crate) struct Room {
     pub(crate) hub: Hub,
     pub(crate) http: reqwest::Client,
     pub(crate) base: String,
-    pub(crate) registry: Registry,
+    registry: Registry,
     events: UnboundedReceiver<SessionEvent>,
     key: EncodingKey,
     _drain: DropGuard,
@@ -147,6 +147,13 @@ impl Room {
     pub(crate) fn patch(&self, session: &str, fragment: impl Into<String>) -> RequestBuilder {
         let request = self.http.patch(session).header("Content-Type", FRAGMENT).header("If-Match", "*");
         request.body(fragment.into())
+    }
+
+    /// The sum of a counter over its labels.
+    pub(crate) fn counted(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name).expect(name);
+        family.get_metric().iter().map(|metric| metric.get_counter().get_value()).sum()
     }
 
     /// What the coordinator is told next.
