@@ -176,3 +176,20 @@ impl Bound {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trusted_proxies_are_written_as_networks_and_nobody_is_trusted_by_default() {
+        let read = |text: &str| serde_json::from_str::<Config>(text);
+        let config = read(r#"{ "trusted_proxies": ["10.0.0.0/8", "fd00::/8"] }"#).unwrap();
+        assert_eq!(
+            config.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["10.0.0.0/8", "fd00::/8"]
+        );
+        assert!(read(r#"{ "trusted_proxies": ["10.0.0.0/33"] }"#).is_err());
+        assert!(Config::default().trusted_proxies.is_empty());
+    }
+}
