@@ -351,7 +351,10 @@ async fn ice_servers_are_announced_where_players_look() {
     let text = "[[whep.ice_servers]]\nurl = \"turn:turn.example?transport=udp\"\nusername = \"u\"\ncredential = \"c\"\n";
     std::fs::write(file.path(), text).unwrap();
     let room = Room::empty(&["--config", file.path().to_str().unwrap()]);
-    let options = room.http.request(Method::OPTIONS, room.endpoint()).send().await.unwrap();
+    let options = room.http.request(Method::OPTIONS, room.endpoint());
+    assert_eq!(header(&options.send().await.unwrap(), "link"), "", "credentials are not for everybody");
+    let options = room.http.request(Method::OPTIONS, room.endpoint()).bearer_auth(room.token().await);
+    let options = options.send().await.unwrap();
     assert_eq!(
         header(&options, "link"),
         "<turn:turn.example?transport=udp>; rel=\"ice-server\"; username=\"u\"; credential=\"c\"; \

@@ -1,12 +1,13 @@
 //! The WHEP side of a node: sessions over HTTP, frames from the hub to the WebRTC engine.
 #![forbid(unsafe_code)]
 
-pub mod http;
+mod delivery;
+mod http;
+mod journal;
 mod metrics;
 mod server;
 mod sessions;
 mod stream;
-mod viewer;
 
 pub use http::IceServer;
 pub use server::{Audience, Bound, Config, bind};

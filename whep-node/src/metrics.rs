@@ -13,6 +13,16 @@ pub(crate) struct Metrics {
     pub(crate) join_seconds: Histogram,
     /// Session events that the coordinator never got.
     pub(crate) events_lost: IntCounter,
+    /// Requests beyond the rate of one address.
+    pub(crate) rate_limited: IntCounter,
+    /// Requests that took longer than a request may.
+    pub(crate) request_timeouts: IntCounter,
+    /// Joins that found every seat taken.
+    pub(crate) joins_refused_full: IntCounter,
+    /// Joins that found a shard's queue full.
+    pub(crate) joins_refused_busy: IntCounter,
+    /// Sessions that made room for another one of their token.
+    pub(crate) sessions_displaced: IntCounter,
 }
 
 impl Metrics {
@@ -25,15 +35,41 @@ impl Metrics {
         let join_seconds = Histogram::with_opts(
             HistogramOpts::new("lectern_rtc_join_seconds", "From the answer to agreed keys").buckets(buckets),
         )?;
-        let events_lost = IntCounter::new(
-            "lectern_whep_session_events_lost_total",
-            "Session events that were never reported",
+        let joins_refused = IntCounterVec::new(
+            Opts::new("lectern_whep_joins_refused_total", "Joins that found no room, by what was full"),
+            &["reason"],
         )?;
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(join_seconds.clone()))?;
-        registry.register(Box::new(events_lost.clone()))?;
+        registry.register(Box::new(joins_refused.clone()))?;
         registry.register(Box::new(EngineCollector::new(engine)?))?;
-        Ok(Self { requests, join_seconds, events_lost })
+        Ok(Self {
+            requests,
+            join_seconds,
+            events_lost: counter(
+                "lectern_whep_session_events_lost_total",
+                "Session events that were never reported",
+            )?,
+            rate_limited: counter(
+                "lectern_whep_rate_limited_total",
+                "Requests beyond the rate of one address",
+            )?,
+            request_timeouts: counter(
+                "lectern_whep_request_timeouts_total",
+                "Requests that were not complete in time",
+            )?,
+            joins_refused_full: joins_refused.with_label_values(&["viewers_max"]),
+            joins_refused_busy: joins_refused.with_label_values(&["shard_queue"]),
+            sessions_displaced: counter(
+                "lectern_whep_sessions_displaced_total",
+                "Sessions ended because their token opened another one",
+            )?,
+        })
     }
 }
 
@@ -93,7 +129,7 @@ impl EngineCollector {
             ),
             family(
                 "first_report_seconds",
-                "From a viewer's answer to its first report on the picture",
+                "From a viewer's answer to its first report on video",
                 vec![sample(&counters.first_report, None)],
             ),
         ]

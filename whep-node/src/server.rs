@@ -1,9 +1,11 @@
 //! The WHEP port and the media port of a node.
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use control::{Client, TokenVerifier};
 use hub::Hub;
+use ipnet::IpNet;
 use process::limiter::Limiter;
 use prometheus::Registry;
 use rtc::{Engine, Event};
@@ -12,11 +14,16 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{self, App, IceServer};
+use crate::http::{self, App, IceServer, Links};
+use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::stream::Streams;
-use crate::viewer::{self, Journal};
+use crate::{delivery, journal};
+
+/// For the last reports when the engine has ended: the coordinator of one machine answers in milliseconds, and the end of
+/// the process waits for no other.
+const LAST_REPORTS_MAX: Duration = Duration::from_millis(500);
 
 /// How the WHEP side is set up.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,6 +46,8 @@ pub struct Config {
     pub requests_at_once: u32,
     /// Requests of one address a second after that.
     pub requests_per_second: u32,
+    /// Networks of proxies whose X-Forwarded-For names the client. None by default: anybody could write one.
+    pub trusted_proxies: Vec<IpNet>,
     /// Servers that players may use to reach us. None by default: the node has its own addresses.
     pub ice_servers: Vec<IceServer>,
     /// The class that `/live/stream/whep` means.
@@ -56,6 +65,7 @@ impl Default for Config {
             burst_multiple: 32,
             requests_at_once: 600,
             requests_per_second: 60,
+            trusted_proxies: Vec::new(),
             ice_servers: Vec::new(),
             default_class: "lesson".to_owned(),
         }
@@ -76,16 +86,12 @@ pub struct Bound {
 
 /// Says how many watch; clones say the same.
 #[derive(Clone, Debug)]
-pub struct Audience {
-    sessions: Sessions,
-    default_class: String,
-}
+pub struct Audience(Sessions);
 
 impl Audience {
     /// How many watch a class on this node.
     pub fn viewers(&self, class: &str) -> u32 {
-        let alias = if class == self.default_class { self.sessions.count(http::DEFAULT_ALIAS) } else { 0 };
-        u32::try_from(self.sessions.count(class) + alias).unwrap_or(u32::MAX)
+        u32::try_from(self.0.count(class)).unwrap_or(u32::MAX)
     }
 }
 
@@ -117,7 +123,7 @@ impl Bound {
 
     /// Who watches, for reports.
     pub fn audience(&self) -> Audience {
-        Audience { sessions: self.sessions.clone(), default_class: self.config.default_class.clone() }
+        Audience(self.sessions.clone())
     }
 
     /// Serves viewers until drained, then says goodbye to each.
@@ -138,13 +144,15 @@ impl Bound {
             sessions: sessions.clone(),
             verifier,
             journal: journal.clone(),
-            metrics: self.metrics,
+            metrics: self.metrics.clone(),
             node,
+            links: Links::new(&self.config.ice_servers),
             limiter: Limiter::new(self.config.requests_at_once, self.config.requests_per_second),
             config: self.config,
         };
-        let deliver = tokio::spawn(viewer::deliver(waiting, control));
-        let follow = tokio::spawn(viewer::follow(self.events, sessions, journal));
+        let (ended, followed) = (CancellationToken::new(), CancellationToken::new());
+        let deliver = tokio::spawn(delivery::deliver(waiting, control, self.metrics, followed.clone()));
+        let follow = tokio::spawn(journal::follow(self.events, sessions, journal, ended.clone()));
         let shards = tokio::spawn(self.engine.run());
         let service = http::router(app).into_make_service_with_connect_info::<SocketAddr>();
         // Requests that are being served when the drain begins are finished; the rest is not waited for.
@@ -155,9 +163,33 @@ impl Bound {
         }
         engine.drain();
         shards.await.map_err(io::Error::other)??;
-        drop(engine);
-        let grace = std::time::Duration::from_millis(500);
-        let _ = tokio::time::timeout(grace, async { (follow.await, deliver.await) }).await;
+        // Requests that are still being served hold senders of both queues, so neither ends by itself.
+        ended.cancel();
+        let last_reports = async {
+            let _ = follow.await;
+            followed.cancel();
+            let _ = deliver.await;
+        };
+        if tokio::time::timeout(LAST_REPORTS_MAX, last_reports).await.is_err() {
+            tracing::warn!("shutdown timed out while the last session events were reported");
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trusted_proxies_are_written_as_networks_and_nobody_is_trusted_by_default() {
+        let read = |text: &str| serde_json::from_str::<Config>(text);
+        let config = read(r#"{ "trusted_proxies": ["10.0.0.0/8", "fd00::/8"] }"#).unwrap();
+        assert_eq!(
+            config.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["10.0.0.0/8", "fd00::/8"]
+        );
+        assert!(read(r#"{ "trusted_proxies": ["10.0.0.0/33"] }"#).is_err());
+        assert!(Config::default().trusted_proxies.is_empty());
     }
 }

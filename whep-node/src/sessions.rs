@@ -1,6 +1,11 @@
-//! The WHEP sessions of this node: what their URLs lead to.
+//! The WHEP sessions of this node: one row for each, found by its URL, its viewer or its token.
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rand::Rng;
 use rtc::ViewerId;
@@ -11,110 +16,263 @@ const ID_LEN: usize = 32;
 /// Sessions that one token may have at once; the second only while a viewer changes its network or node.
 const PER_TOKEN_MAX: usize = 2;
 
-/// One session.
-#[derive(Clone, Debug)]
+/// The last part of a session's URL. It is the permission to change and to end the session, so it is never logged.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SessionId([u8; ID_LEN]);
+
+impl SessionId {
+    fn random() -> Self {
+        let mut rng = rand::rng();
+        Self(std::array::from_fn(|_| rng.sample(rand::distr::Alphanumeric)))
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let id: [u8; ID_LEN] = text.as_bytes().try_into().ok()?;
+        id.iter().all(u8::is_ascii_alphanumeric).then_some(Self(id))
+    }
+
+    /// For the URL.
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("only letters and digits are taken")
+    }
+}
+
+/// Names the ICE session that an answer is about (RFC 9725, section 4.3.1): another one after every ICE restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntityTag(u64);
+
+impl EntityTag {
+    fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// Whether an If-Match field (RFC 9110, section 13.1.1) lets a request through.
+    fn satisfies(self, condition: &str) -> bool {
+        let own = self.to_string();
+        // RFC 9725 writes the asterisk with quotation marks, RFC 9110 without.
+        matches!(condition.trim(), "*" | "\"*\"") || condition.split(',').any(|tag| tag.trim() == own)
+    }
+}
+
+impl fmt::Display for EntityTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{:016x}\"", self.0)
+    }
+}
+
+/// One session, from its answer until the engine says that its viewer is gone.
 pub(crate) struct Session {
-    pub(crate) viewer: ViewerId,
-    pub(crate) class: String,
+    /// The name under which it is reported: the id would be a permission.
+    pub(crate) report_id: String,
+    /// The session of the stream it watches.
+    pub(crate) stream_session: String,
+    /// From the answer to agreed keys, once they are.
+    pub(crate) join_time: Option<Duration>,
+    id: SessionId,
+    class: Arc<str>,
     /// The number of the token that opened it.
-    pub(crate) token: String,
-    pub(crate) etag: String,
+    token: Arc<str>,
+    etag: EntityTag,
     /// The viewer's credentials; others in a PATCH mean an ICE restart.
+    remote: Credentials,
+    /// Its URL is gone and it counts no more; the engine has still to let go of the viewer.
+    is_ending: bool,
+}
+
+/// What a session begins with.
+pub(crate) struct NewSession<'a> {
+    pub(crate) viewer: ViewerId,
+    pub(crate) class: &'a str,
+    pub(crate) token: &'a str,
     pub(crate) remote: Credentials,
-    sequence: u64,
+    pub(crate) report_id: String,
+    pub(crate) stream_session: String,
+}
+
+/// A session that has begun.
+pub(crate) struct Opened {
+    pub(crate) id: SessionId,
+    pub(crate) etag: EntityTag,
+    /// The viewer whose session had to make room. The engine still has it.
+    pub(crate) displaced: Option<ViewerId>,
+}
+
+/// What a PATCH did.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Patched {
+    /// ICE begins anew with these credentials of ours.
+    Restarted { local: Credentials, etag: EntityTag },
+    /// Candidates only, or the credentials that are already in use.
+    Unchanged,
+}
+
+/// Why a PATCH did nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PatchError {
+    /// There is no such session.
+    NotFound,
+    /// The entity tag is of an ICE session before this one.
+    Outdated,
+    /// The engine took no restart.
+    Busy,
 }
 
 /// All sessions; clones share them. They are as many as the engine's viewers.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Sessions(Arc<Mutex<Inner>>);
+#[derive(Clone, Default)]
+pub(crate) struct Sessions(Arc<Mutex<Table>>);
 
-#[derive(Debug, Default)]
-struct Inner {
-    by_id: HashMap<String, Session>,
-    by_viewer: HashMap<ViewerId, String>,
-    next: u64,
+/// Every session has a row, and each that is not ending stands once in each of the indices.
+#[derive(Default)]
+struct Table {
+    rows: HashMap<ViewerId, Session>,
+    by_id: HashMap<SessionId, ViewerId>,
+    /// The oldest first.
+    by_token: HashMap<Arc<str>, Vec<ViewerId>>,
+    /// Only classes that somebody watches.
+    watching: HashMap<Arc<str>, usize>,
 }
 
 impl Sessions {
-    /// Adds a session under a new id. Returns the id, the entity tag, and the viewers whose sessions had to make room.
-    pub(crate) fn insert(
+    /// Opens a session if `commit` succeeds; otherwise nothing has changed. No other operation comes between the two, so
+    /// whatever happens to the viewer afterwards finds its row. `commit` must not block.
+    pub(crate) fn open<E>(
         &self,
-        viewer: ViewerId,
+        new: NewSession<'_>,
+        commit: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Opened, E> {
+        let (id, etag) = (SessionId::random(), EntityTag::random());
+        let mut table = self.lock();
+        commit()?;
+        let displaced = table.insert(id, etag, new);
+        Ok(Opened { id, etag, displaced })
+    }
+
+    /// Whether a URL leads to a session.
+    pub(crate) fn contains(&self, class: &str, id: &SessionId) -> bool {
+        self.lock().find(class, id).is_some()
+    }
+
+    /// Checks the entity tag and restarts ICE if the credentials are others than before. `restart` tells the engine and must
+    /// not block: two restarts reach it in the order in which they change the row.
+    pub(crate) fn patch<E>(
+        &self,
         class: &str,
-        token: &str,
-        remote: Credentials,
-    ) -> (String, String, Vec<ViewerId>) {
-        let mut inner = self.lock();
-        let mut same: Vec<(u64, ViewerId)> = inner
-            .by_id
-            .values()
-            .filter(|session| session.token == token)
-            .map(|session| (session.sequence, session.viewer))
-            .collect();
-        same.sort_unstable_by_key(|(sequence, _)| *sequence);
-        let too_many = (same.len() + 1).saturating_sub(PER_TOKEN_MAX);
-        let displaced = same.into_iter().take(too_many).map(|(_, viewer)| viewer).collect();
-        let (id, etag) = (random_text(ID_LEN), new_etag());
-        let session = Session {
-            viewer,
-            class: class.to_owned(),
-            token: token.to_owned(),
-            etag: etag.clone(),
-            remote,
-            sequence: inner.next,
-        };
-        inner.next += 1;
-        inner.by_viewer.insert(viewer, id.clone());
-        inner.by_id.insert(id.clone(), session);
-        (id, etag, displaced)
+        id: &SessionId,
+        condition: &str,
+        remote: Option<Credentials>,
+        restart: impl FnOnce(ViewerId) -> Result<Credentials, E>,
+    ) -> Result<Patched, PatchError> {
+        let mut table = self.lock();
+        let viewer = table.find(class, id).ok_or(PatchError::NotFound)?;
+        let session = table.rows.get_mut(&viewer).ok_or(PatchError::NotFound)?;
+        if !session.etag.satisfies(condition) {
+            return Err(PatchError::Outdated);
+        }
+        match remote {
+            Some(remote) if remote != session.remote => {
+                let local = restart(viewer).map_err(|_| PatchError::Busy)?;
+                session.remote = remote;
+                session.etag = EntityTag::random();
+                Ok(Patched::Restarted { local, etag: session.etag })
+            }
+            _ => Ok(Patched::Unchanged),
+        }
     }
 
-    /// The session behind a URL.
-    pub(crate) fn find(&self, class: &str, id: &str) -> Option<Session> {
-        self.lock().by_id.get(id).filter(|session| session.class == class).cloned()
+    /// Ends a session by its URL; returns the viewer that the engine has to let go.
+    pub(crate) fn end(&self, class: &str, id: &SessionId) -> Option<ViewerId> {
+        let mut table = self.lock();
+        let viewer = table.find(class, id)?;
+        table.detach(viewer);
+        Some(viewer)
     }
 
-    /// After an ICE restart. Returns the new entity tag.
-    pub(crate) fn on_restart(&self, id: &str, remote: Credentials) -> Option<String> {
-        let mut inner = self.lock();
-        let session = inner.by_id.get_mut(id)?;
-        session.remote = remote;
-        session.etag = new_etag();
-        Some(session.etag.clone())
+    /// The viewer has agreed on keys. Returns the name under which it is reported.
+    pub(crate) fn on_connected(&self, viewer: ViewerId, took: Duration) -> Option<String> {
+        let mut table = self.lock();
+        let session = table.rows.get_mut(&viewer)?;
+        session.join_time = Some(took);
+        Some(session.report_id.clone())
     }
 
-    /// Removes a session by its URL.
-    pub(crate) fn remove(&self, class: &str, id: &str) -> Option<Session> {
-        let mut inner = self.lock();
-        inner.by_id.get(id).filter(|session| session.class == class)?;
-        let session = inner.by_id.remove(id)?;
-        inner.by_viewer.remove(&session.viewer);
-        Some(session)
+    /// The engine has let go of a viewer. Returns its row, the first time.
+    pub(crate) fn on_closed(&self, viewer: ViewerId) -> Option<Session> {
+        let mut table = self.lock();
+        table.detach(viewer);
+        table.rows.remove(&viewer)
     }
 
     /// How many watch a class.
     pub(crate) fn count(&self, class: &str) -> usize {
-        self.lock().by_id.values().filter(|session| session.class == class).count()
+        self.lock().watching.get(class).copied().unwrap_or(0)
     }
 
-    /// Removes the session of a viewer that is gone.
-    pub(crate) fn remove_viewer(&self, viewer: ViewerId) {
-        let mut inner = self.lock();
-        if let Some(id) = inner.by_viewer.remove(&viewer) {
-            inner.by_id.remove(&id);
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn find(&self, class: &str, id: &SessionId) -> Option<ViewerId> {
+        let viewer = *self.by_id.get(id)?;
+        self.rows.get(&viewer).filter(|session| *session.class == *class).map(|_| viewer)
+    }
+
+    /// Adds a row. Returns the viewer whose session had to make room.
+    fn insert(&mut self, id: SessionId, etag: EntityTag, new: NewSession<'_>) -> Option<ViewerId> {
+        let NewSession { viewer, class, token, remote, report_id, stream_session } = new;
+        let of_token = self.by_token.get(token).filter(|viewers| viewers.len() >= PER_TOKEN_MAX);
+        let displaced = of_token.and_then(|viewers| viewers.first().copied());
+        if let Some(displaced) = displaced {
+            self.detach(displaced);
+        }
+        let class = match self.watching.get_key_value(class) {
+            Some((class, _)) => Arc::clone(class),
+            None => Arc::from(class),
+        };
+        let token = match self.by_token.get_key_value(token) {
+            Some((token, _)) => Arc::clone(token),
+            None => Arc::from(token),
+        };
+        *self.watching.entry(Arc::clone(&class)).or_default() += 1;
+        self.by_token.entry(Arc::clone(&token)).or_default().push(viewer);
+        self.by_id.insert(id, viewer);
+        let join_time = None;
+        let is_ending = false;
+        let session =
+            Session { report_id, stream_session, join_time, id, class, token, etag, remote, is_ending };
+        self.rows.insert(viewer, session);
+        displaced
+    }
+
+    /// Takes a session out of the indices; the row stays for what is still to be reported.
+    fn detach(&mut self, viewer: ViewerId) {
+        let Some(session) = self.rows.get_mut(&viewer).filter(|session| !session.is_ending) else { return };
+        session.is_ending = true;
+        self.by_id.remove(&session.id);
+        if let Some(viewers) = self.by_token.get_mut(&session.token) {
+            viewers.retain(|other| *other != viewer);
+            if viewers.is_empty() {
+                self.by_token.remove(&session.token);
+            }
+        }
+        if let Some(count) = self.watching.get_mut(&session.class) {
+            *count -= 1;
+            if *count == 0 {
+                self.watching.remove(&session.class);
+            }
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// Rows hold permissions and passwords.
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").field("rows", &self.lock().rows.len()).finish_non_exhaustive()
     }
 }
 
 /// Letters and digits from the operating system's generator, by way of a CSPRNG.
 pub(crate) fn random_text(len: usize) -> String {
     rand::rng().sample_iter(rand::distr::Alphanumeric).take(len).map(char::from).collect()
-}
-
-fn new_etag() -> String {
-    format!("\"{}\"", random_text(12))
 }

@@ -56,15 +56,15 @@ impl Streams {
 
     /// Runs for as long as the stream keeps its tracks: the viewers' answers name them, so that others need new answers.
     async fn feed(self, name: String, id: StreamId, mut subscription: Subscription) {
-        let mut pictures = rtp::h264::Packetizer::default();
-        let mut sound = rtp::opus::Packetizer::default();
+        let mut video = rtp::h264::Packetizer::default();
+        let mut audio = rtp::opus::Packetizer::default();
         let mut tracks: Option<Tracks> = None;
         while let Some(update) = subscription.next().await {
             match update {
                 Update::Frame(frame) => {
                     let packets = match &frame {
-                        Frame::Video(frame) => pictures.packetize(frame),
-                        Frame::Audio(frame) => sound.packetize(frame),
+                        Frame::Video(frame) => video.packetize(frame),
+                        Frame::Audio(frame) => audio.packetize(frame),
                     };
                     if let Some(packets) = packets {
                         self.engine.send(id, &Arc::new(packets));
@@ -72,10 +72,7 @@ impl Streams {
                 }
                 Update::Tracks(new) => {
                     if tracks.as_ref().is_some_and(|old| kinds(old) != kinds(&new)) {
-                        tracing::info!(
-                            class = name,
-                            "the tracks have changed; viewers are asked to come again"
-                        );
+                        tracing::info!(class = name, "tracks changed: sessions end, players reconnect");
                         break;
                     }
                     tracks = Some(new);

@@ -16,7 +16,6 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rtp::Packets;
 
-pub use self::peer::CNAME;
 pub(crate) use self::peer::Clock;
 use self::peer::{Peer, Verdict};
 use self::table::Table;

@@ -27,8 +27,11 @@ mod viewer;
 
 pub use command::{CloseReason, Event};
 pub use counters::{Counter, Counters, Histogram};
-pub use egress::CNAME;
 pub use engine::{Config, Engine};
 pub use handle::{EngineHandle, Full, Seat};
 pub use id::{StreamId, ViewerId};
 pub use viewer::ViewerStats;
+
+/// The canonical name (RFC 3550, section 6.5.1) of everything we send: answers and sender reports must name the same, so
+/// that a viewer's two sources belong together. One for all: every viewer has its own session.
+pub const CNAME: &str = "lectern";

@@ -9,98 +9,136 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use control::Problem;
 
-use super::IceServer;
+use crate::sessions::EntityTag;
 
 pub(super) const SDP: &str = "application/sdp";
+/// RFC 6750, section 3.1.
+const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
 pub(super) const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 /// Seconds after which a player that finds no lesson tries again.
 const RETRY_NOT_LIVE: u32 = 2;
-/// Seconds after which a player that finds no room tries again.
-const RETRY_OVERLOADED: u32 = 5;
+/// Seconds after which a player that finds the node full tries again: seats come back when others leave.
+const RETRY_FULL: u32 = 5;
+/// Seconds after which a player that found a shard's queue full tries again: a shard works it off in much less.
+const RETRY_BUSY: u32 = 1;
+/// Seconds in which the bucket of an address has gained some requests.
+const RETRY_RATE_LIMITED: u32 = 1;
 
 /// An answer that is an error.
 #[derive(Debug)]
 pub(super) struct Failure {
-    problem: Problem,
+    problem: Box<Problem>,
+    /// What programs tell it by; never changes.
+    code: &'static str,
     header: Option<(HeaderName, &'static str)>,
 }
 
 impl Failure {
-    fn new(status: StatusCode, title: &str, detail: &str) -> Self {
-        Self { problem: Problem::new(status.as_u16(), title, detail), header: None }
+    fn new(status: StatusCode, code: &'static str, title: &str, detail: &str) -> Self {
+        Self { problem: Box::new(Problem::new(status.as_u16(), title, detail)), code, header: None }
+    }
+
+    fn retry_after(self, seconds: u32) -> Self {
+        Self { problem: Box::new(self.problem.retry_after(seconds)), ..self }
+    }
+
+    fn with_header(self, name: HeaderName, value: &'static str) -> Self {
+        Self { header: Some((name, value)), ..self }
     }
 
     pub(super) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "Not found", "there is no such session or endpoint")
+        let detail = "there is no such session or endpoint";
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
     }
 
     pub(super) fn method_not_allowed(methods: &'static str) -> Self {
-        let failure = Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", "");
-        Self { header: Some((ALLOW, methods)), ..failure }
+        let detail = "the Allow header lists the methods of this resource";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail)
+            .with_header(ALLOW, methods)
     }
 
     /// RFC 6750, section 3: without a token there is nothing to say about it.
     pub(super) fn no_token() -> Self {
-        let failure =
-            Self::new(StatusCode::UNAUTHORIZED, "Token needed", "send a token as Bearer or as ?jwt=");
-        Self { header: Some((WWW_AUTHENTICATE, "Bearer")), ..failure }
+        let detail = "send a token as Bearer or as ?jwt=";
+        Self::new(StatusCode::UNAUTHORIZED, "token_missing", "Token needed", detail)
+            .with_header(WWW_AUTHENTICATE, "Bearer")
     }
 
-    pub(super) fn bad_token(detail: &str) -> Self {
-        let failure = Self::new(StatusCode::UNAUTHORIZED, "Token refused", detail);
-        Self { header: Some((WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")), ..failure }
+    pub(super) fn expired_token() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "token_expired", "Token refused", "the token has expired")
+            .with_header(WWW_AUTHENTICATE, INVALID_TOKEN)
+    }
+
+    pub(super) fn bad_token() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "token_invalid", "Token refused", "the token is not valid")
+            .with_header(WWW_AUTHENTICATE, INVALID_TOKEN)
     }
 
     pub(super) fn forbidden() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "Not allowed", "the token is not for this class")
+        let detail = "the token does not allow to watch this class";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
     }
 
     pub(super) fn bad_query() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "Query not usable", "a parameter of the URL is there twice")
+        Self::new(StatusCode::BAD_REQUEST, "query_invalid", "Query not usable", "duplicate query parameter")
     }
 
     pub(super) fn timeout() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "Too slow", "the request did not arrive in time")
+        let detail = "the request did not arrive in time";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "Request timeout", detail)
+    }
+
+    pub(super) fn bad_content_type(expected: &str) -> Self {
+        let detail = format!("send the content type {expected}");
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self::new(status, "content_type_unsupported", "Content type not supported", &detail)
     }
 
     pub(super) fn bad_offer(detail: &str) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Offer not usable", detail)
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "offer_unusable", "Offer not usable", detail)
     }
 
     pub(super) fn bad_fragment() -> Self {
-        Self::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "Fragment not usable",
-            "the body is not an SDP fragment (RFC 8840)",
-        )
+        let detail = "the body is not an SDP fragment (RFC 8840)";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "fragment_unusable", "Fragment not usable", detail)
     }
 
     pub(super) fn precondition_required() -> Self {
-        Self::new(StatusCode::PRECONDITION_REQUIRED, "If-Match needed", "send the session's entity tag, or *")
+        let detail = "send the session's entity tag, or *";
+        Self::new(StatusCode::PRECONDITION_REQUIRED, "etag_missing", "If-Match needed", detail)
     }
 
     pub(super) fn precondition_failed() -> Self {
-        Self::new(StatusCode::PRECONDITION_FAILED, "Entity tag outdated", "ICE was restarted since")
+        let detail = "ICE was restarted since";
+        Self::new(StatusCode::PRECONDITION_FAILED, "etag_outdated", "Entity tag outdated", detail)
     }
 
     pub(super) fn not_live() -> Self {
-        let failure = Self::new(StatusCode::CONFLICT, "Not live", "the lesson is not live now");
-        Self { problem: failure.problem.retry_after(RETRY_NOT_LIVE), ..failure }
+        let detail = "the lesson is not live now";
+        Self::new(StatusCode::CONFLICT, "not_live", "Not live", detail).retry_after(RETRY_NOT_LIVE)
     }
 
-    pub(super) fn overloaded() -> Self {
-        let failure =
-            Self::new(StatusCode::SERVICE_UNAVAILABLE, "No room", "this node has no room for another viewer");
-        Self { problem: failure.problem.retry_after(RETRY_OVERLOADED), ..failure }
+    /// Every seat is taken.
+    pub(super) fn full() -> Self {
+        let detail = "this node has no room for another viewer";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "node_full", "Node full", detail).retry_after(RETRY_FULL)
+    }
+
+    /// The queue of a shard is full.
+    pub(super) fn busy() -> Self {
+        let detail = "this node has more requests than it can serve at the moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "node_busy", "Node busy", detail).retry_after(RETRY_BUSY)
     }
 
     pub(super) fn too_many_requests() -> Self {
-        let failure = Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests", "");
-        Self { problem: failure.problem.retry_after(1), ..failure }
+        let detail = "this address sends more requests than one address may";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests", detail)
+            .retry_after(RETRY_RATE_LIMITED)
     }
 
     pub(super) fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        tracing::debug!(code = self.code, detail = self.problem.detail, "request refused");
         let mut response = Response::new(Body::from(self.problem.to_json()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -122,8 +160,7 @@ pub(super) fn check_content_type(value: Option<&HeaderValue>, expected: &str) ->
     if essence.eq_ignore_ascii_case(expected) {
         return Ok(());
     }
-    let detail = format!("send the content type {expected}");
-    Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content type not supported", &detail))
+    Err(Failure::bad_content_type(expected))
 }
 
 pub(super) fn accepts(accept: &HeaderValue, wanted: &str) -> bool {
@@ -143,7 +180,7 @@ pub(super) fn head() -> Response {
 }
 
 /// The answer to an offer.
-pub(super) fn created(location: &str, etag: &str, sdp: String, ice_servers: &[IceServer]) -> Response {
+pub(super) fn created(location: &str, etag: EntityTag, sdp: String, links: &[HeaderValue]) -> Response {
     let mut response = Response::new(Body::from(sdp));
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
@@ -151,16 +188,16 @@ pub(super) fn created(location: &str, etag: &str, sdp: String, ice_servers: &[Ic
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("accept-patch", HeaderValue::from_static(FRAGMENT));
     insert(headers, LOCATION, location);
-    insert(headers, ETAG, etag);
-    link(headers, ice_servers);
+    insert(headers, ETAG, &etag.to_string());
+    link(headers, links);
     response
 }
 
 /// The answer to an ICE restart.
-pub(super) fn restarted(etag: &str, fragment: String) -> Response {
+pub(super) fn restarted(etag: EntityTag, fragment: String) -> Response {
     let mut response = Response::new(Body::from(fragment));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(FRAGMENT));
-    insert(response.headers_mut(), ETAG, etag);
+    insert(response.headers_mut(), ETAG, &etag.to_string());
     response
 }
 
@@ -169,7 +206,7 @@ pub(super) fn options(
     methods: &'static str,
     accept: &'static str,
     media_type: &'static str,
-    ice_servers: &[IceServer],
+    links: &[HeaderValue],
 ) -> Response {
     let mut response = empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
@@ -178,10 +215,8 @@ pub(super) fn options(
     let allowed = HeaderValue::from_static("Authorization, Content-Type, If-Match");
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    if let Ok(name) = HeaderName::from_bytes(accept.as_bytes()) {
-        headers.insert(name, HeaderValue::from_static(media_type));
-    }
-    link(headers, ice_servers);
+    headers.insert(accept, HeaderValue::from_static(media_type));
+    link(headers, links);
     response
 }
 
@@ -207,22 +242,81 @@ pub(super) fn method_label(method: &Method) -> &'static str {
 }
 
 /// RFC 9725, section 4.6.
-fn link(headers: &mut HeaderMap, ice_servers: &[IceServer]) {
-    for server in ice_servers {
-        let mut value = format!("<{}>; rel=\"ice-server\"", server.url);
-        if let (Some(username), Some(credential)) = (&server.username, &server.credential) {
-            value += &format!(
-                "; username=\"{username}\"; credential=\"{credential}\"; credential-type=\"password\""
-            );
-        }
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.append(LINK, value);
-        }
+fn link(headers: &mut HeaderMap, links: &[HeaderValue]) {
+    for link in links {
+        headers.append(LINK, link.clone());
     }
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Status, code, detail, seconds until a new try makes sense, and the header that the status asks for.
+    type Row = (Failure, u16, &'static str, &'static str, Option<u32>, Option<(&'static str, &'static str)>);
+
+    fn failures() -> Vec<Row> {
+        let allow = Some(("allow", "GET"));
+        let bearer = Some(("www-authenticate", "Bearer"));
+        let invalid = Some(("www-authenticate", "Bearer error=\"invalid_token\""));
+        let (full, busy) = ("no room for another viewer", "more requests than it can serve");
+        vec![
+            (Failure::bad_query(), 400, "query_invalid", "duplicate query parameter", None, None),
+            (Failure::no_token(), 401, "token_missing", "send a token as Bearer", None, bearer),
+            (Failure::expired_token(), 401, "token_expired", "the token has expired", None, invalid),
+            (Failure::bad_token(), 401, "token_invalid", "the token is not valid", None, invalid),
+            (Failure::forbidden(), 403, "forbidden", "does not allow to watch this class", None, None),
+            (Failure::not_found(), 404, "not_found", "no such session or endpoint", None, None),
+            (Failure::method_not_allowed("GET"), 405, "method_not_allowed", "Allow header", None, allow),
+            (Failure::timeout(), 408, "request_timeout", "did not arrive in time", None, None),
+            (Failure::not_live(), 409, "not_live", "the lesson is not live now", Some(2), None),
+            (Failure::precondition_failed(), 412, "etag_outdated", "ICE was restarted", None, None),
+            (Failure::bad_content_type(SDP), 415, "content_type_unsupported", SDP, None, None),
+            (Failure::bad_offer("no codec"), 422, "offer_unusable", "no codec", None, None),
+            (Failure::bad_fragment(), 422, "fragment_unusable", "not an SDP fragment", None, None),
+            (
+                Failure::precondition_required(),
+                428,
+                "etag_missing",
+                "send the session's entity tag",
+                None,
+                None,
+            ),
+            (Failure::too_many_requests(), 429, "rate_limited", "more requests than one", Some(1), None),
+            (Failure::full(), 503, "node_full", full, Some(5), None),
+            (Failure::busy(), 503, "node_busy", busy, Some(1), None),
+        ]
+    }
+
+    #[tokio::test]
+    async fn every_failure_says_its_status_code_reason_and_when_to_try_again() {
+        let mut codes = std::collections::HashSet::new();
+        for (failure, status, code, detail, seconds, expected) in failures() {
+            assert_eq!(failure.code, code);
+            assert!(codes.insert(code), "{code} means two things");
+            let response = failure.into_response();
+            assert_eq!(response.status().as_u16(), status, "{code}");
+            let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(header("content-type"), Some("application/problem+json"), "{code}");
+            assert_eq!(
+                header("retry-after"),
+                seconds.map(|seconds| seconds.to_string()).as_deref(),
+                "{code}"
+            );
+            for name in ["allow", "www-authenticate"] {
+                let value = expected.filter(|expected| expected.0 == name).map(|expected| expected.1);
+                assert_eq!(header(name), value, "{code}");
+            }
+            let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+            let problem: Problem = serde_json::from_slice(&body).unwrap();
+            assert_eq!((problem.status, problem.retry_after), (status, seconds), "{code}");
+            assert!(problem.detail.contains(detail) && !problem.title.is_empty(), "{problem:?}");
+        }
     }
 }

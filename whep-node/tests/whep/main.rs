@@ -197,5 +197,6 @@ async fn a_request_that_never_ends_is_given_up() {
     let mut status = [0; 12];
     slow.read_exact(&mut status).await.unwrap();
     assert_eq!(&status, b"HTTP/1.1 408");
+    assert_eq!(room.counted("lectern_whep_request_timeouts_total"), 1.0);
     assert!(begun.elapsed() < Duration::from_secs(15), "on the paused clock: {:?}", begun.elapsed());
 }

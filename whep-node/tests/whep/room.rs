@@ -40,6 +40,7 @@ pub(crate) struct Room {
     pub(crate) hub: Hub,
     pub(crate) http: reqwest::Client,
     pub(crate) base: String,
+    registry: Registry,
     events: UnboundedReceiver<SessionEvent>,
     key: EncodingKey,
     _drain: DropGuard,
@@ -73,7 +74,8 @@ impl Room {
             ..Config::default()
         };
         change(&mut config);
-        let bound = whep_node::bind(config, &Registry::new()).await.unwrap();
+        let registry = Registry::new();
+        let bound = whep_node::bind(config, &registry).await.unwrap();
         let base = format!("http://{}", bound.local_addr());
         let hub = Hub::new(Limits::default());
         let drain = CancellationToken::new();
@@ -84,6 +86,7 @@ impl Room {
             hub,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             base,
+            registry,
             events,
             key: EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref()),
             _drain: drain.drop_guard(),
@@ -144,6 +147,13 @@ impl Room {
     pub(crate) fn patch(&self, session: &str, fragment: impl Into<String>) -> RequestBuilder {
         let request = self.http.patch(session).header("Content-Type", FRAGMENT).header("If-Match", "*");
         request.body(fragment.into())
+    }
+
+    /// The sum of a counter over its labels.
+    pub(crate) fn counted(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name).expect(name);
+        family.get_metric().iter().map(|metric| metric.get_counter().get_value()).sum()
     }
 
     /// What the coordinator is told next.

@@ -9,6 +9,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rtp::rtcp::{self, Feedback};
 
+use crate::CNAME;
 use crate::batch::{Batch, Path};
 use crate::command::{CloseReason, NewViewer};
 use crate::counters::Counters;
@@ -30,9 +31,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const FLIGHT_MAX: usize = 8;
 /// How long a retransmission of ours is put off when handshakes wait in their thousands.
 const CROWDED_WAIT: Duration = Duration::from_millis(100);
-/// The name under which a viewer's two sources belong together (RFC 3550, section 6.5.1). One for all: every viewer has its
-/// own session.
-pub const CNAME: &str = "lectern";
 
 /// This moment on the clocks that reports need.
 #[derive(Clone, Copy, Debug)]

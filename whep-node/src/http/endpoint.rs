@@ -1,0 +1,167 @@
+//! The endpoint of one class: an offer comes in, a session begins.
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::Response;
+use control::api::SessionEvent;
+use control::{Claims, Right, Role, TokenError};
+use media::Tracks;
+use rtc::sdp::{Local, Offer, SDP_BYTES_MAX};
+
+use super::reply::{self, Failure, SDP};
+use super::{App, ClientAddress, Parameters, is_preflight};
+use crate::journal::now_ms;
+use crate::sessions::{NewSession, random_text};
+
+const METHODS: &str = "POST, GET, HEAD, OPTIONS";
+/// Characters of a browser's name that are kept.
+const USER_AGENT_MAX: usize = 256;
+/// Random characters of the name under which a viewer is reported.
+const REPORT_ID_LEN: usize = 24;
+
+pub(super) async fn serve(
+    State(app): State<Arc<App>>,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<Parameters>, QueryRejection>,
+    Extension(ClientAddress(client)): Extension<ClientAddress>,
+    request: Request,
+) -> Response {
+    let Ok(Path(stream)) = path else { return Failure::not_found().into_response() };
+    let Ok(Query(parameters)) = query else { return Failure::bad_query().into_response() };
+    let (head, body) = request.into_parts();
+    let class = app.class(&stream);
+    let call = Call { app: &app, class, parameters: &parameters, client, headers: &head.headers };
+    match head.method {
+        Method::POST => {
+            let Ok(body) = axum::body::to_bytes(body, SDP_BYTES_MAX).await else {
+                return Failure::bad_offer("the offer is too large or was cut off").into_response();
+            };
+            let path = head.uri.path().trim_end_matches('/');
+            call.join(path, &body).await.unwrap_or_else(Failure::into_response)
+        }
+        Method::GET => reply::empty(StatusCode::NO_CONTENT),
+        Method::HEAD => reply::head(),
+        Method::OPTIONS => {
+            let is_known = !is_preflight(&head.headers) && call.authorize().await.is_ok();
+            let links = if is_known { &app.links.all } else { &app.links.public };
+            reply::options(METHODS, "accept-post", SDP, links)
+        }
+        _ => Failure::method_not_allowed(METHODS).into_response(),
+    }
+}
+
+/// One request to the endpoint.
+struct Call<'a> {
+    app: &'a App,
+    class: &'a str,
+    parameters: &'a Parameters,
+    client: IpAddr,
+    headers: &'a HeaderMap,
+}
+
+impl Call<'_> {
+    async fn join(&self, path: &str, body: &[u8]) -> Result<Response, Failure> {
+        let app = self.app;
+        let claims = self.authorize().await?;
+        reply::check_content_type(self.headers.get(CONTENT_TYPE), SDP)?;
+        if self.headers.get(ACCEPT).is_some_and(|accept| !reply::accepts(accept, SDP)) {
+            // Players read a 406 as "retry without sound", so the answer comes all the same.
+            tracing::debug!("a player does not list application/sdp among what it accepts");
+        }
+        let text = std::str::from_utf8(body).map_err(|_| Failure::bad_offer("the body is not text"))?;
+        let offer = Offer::parse(text).map_err(|error| Failure::bad_offer(&error.to_string()))?;
+        let open = app.streams.open(self.class).map_err(|_| Failure::not_live())?;
+        let seat = app.engine.reserve().map_err(|_| {
+            app.metrics.joins_refused_full.inc();
+            Failure::full()
+        })?;
+        let Tracks { video, audio } = &open.tracks;
+        let answer = offer
+            .answer(&Local {
+                credentials: &seat.credentials,
+                fingerprint: app.engine.fingerprint(),
+                candidates: app.engine.candidates(),
+                video: video.as_ref().map(|video| video.profile_level_id),
+                audio: *audio,
+                low_latency: self.parameters.latency.as_deref() == Some("low"),
+                ssrcs: seat.ssrcs,
+                session_id: now_ms(),
+                cname: rtc::CNAME,
+            })
+            .map_err(|error| Failure::bad_offer(&error.to_string()))?;
+        let (id, viewer) = (open.id, seat.viewer);
+        // The session's id is the permission to end it, so reports and tables know the viewer by another name.
+        let report_id = random_text(REPORT_ID_LEN);
+        let joined = self.joined(&report_id, &open.session, &claims);
+        let new = NewSession {
+            viewer,
+            class: self.class,
+            token: &claims.jti,
+            remote: answer.terms.remote.clone(),
+            report_id,
+            stream_session: open.session,
+        };
+        let opened = app.sessions.open(new, || {
+            app.engine.add(seat, id, answer.terms)?;
+            app.journal.report(joined);
+            Ok(())
+        });
+        let opened = opened.map_err(|_: rtc::Full| {
+            app.metrics.joins_refused_busy.inc();
+            Failure::busy()
+        })?;
+        if let Some(displaced) = opened.displaced {
+            app.metrics.sessions_displaced.inc();
+            app.engine.remove(displaced);
+        }
+        tracing::debug!(class = self.class, "viewer answered");
+        let location = format!("{path}/{}", opened.id.as_str());
+        Ok(reply::created(&location, opened.etag, answer.sdp, &app.links.all))
+    }
+
+    /// The token must be good, allow watching, and be for this class.
+    async fn authorize(&self) -> Result<Claims, Failure> {
+        let bearer = self.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer = bearer.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        let token = bearer.or(self.parameters.jwt.as_deref()).ok_or_else(Failure::no_token)?;
+        let claims = self.app.verifier.verify(token).await.map_err(|error| match error {
+            TokenError::Expired => Failure::expired_token(),
+            TokenError::Invalid | TokenError::Foreign | TokenError::UnknownKey => Failure::bad_token(),
+        })?;
+        if claims.cls != self.class || !claims.rights.contains(&Right::View) {
+            return Err(Failure::forbidden());
+        }
+        Ok(claims)
+    }
+
+    fn joined(&self, id: &str, stream_session: &str, claims: &Claims) -> SessionEvent {
+        let user_agent = self.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("");
+        SessionEvent::ViewerJoined {
+            id: id.to_owned(),
+            node: self.app.node.clone(),
+            stream_session: stream_session.to_owned(),
+            user_id: claims.sub.clone(),
+            user_type: role_name(claims.role).to_owned(),
+            user_agent: user_agent.chars().take(USER_AGENT_MAX).collect(),
+            ip_address: self.client.to_string(),
+            at_ms: now_ms(),
+        }
+    }
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Student => "student",
+        Role::Teacher => "teacher",
+        Role::Monitor => "monitor",
+        Role::Service => "service",
+    }
+}

@@ -1,0 +1,203 @@
+//! The table against a list that is searched from end to end, and the rules of its own indices.
+use std::collections::HashSet;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rtc::{Engine, EngineHandle};
+
+use super::*;
+
+/// Hands out viewers; it never runs.
+fn engine() -> EngineHandle {
+    let listen = ([127, 0, 0, 1], 0).into();
+    let config = rtc::Config { listen, announce: vec![], shards: 1, viewers_max: 10, burst_multiple: 1 };
+    Engine::bind(&config).unwrap().0.handle()
+}
+
+fn viewer(engine: &EngineHandle) -> ViewerId {
+    engine.reserve().unwrap().viewer
+}
+
+fn credentials(name: &str) -> Credentials {
+    Credentials { ufrag: name.to_owned(), pwd: format!("password of {name}") }
+}
+
+fn new<'a>(viewer: ViewerId, class: &'a str, token: &'a str) -> NewSession<'a> {
+    NewSession {
+        viewer,
+        class,
+        token,
+        remote: credentials("first"),
+        report_id: format!("report {viewer:?}"),
+        stream_session: "stream".to_owned(),
+    }
+}
+
+/// Opens a session that the engine takes.
+fn open(sessions: &Sessions, viewer: ViewerId, class: &str, token: &str) -> Opened {
+    sessions.open(new(viewer, class, token), || Ok::<_, ()>(())).unwrap()
+}
+
+/// What a session is remembered by, searched from end to end.
+#[derive(Clone, Debug)]
+struct Known {
+    viewer: ViewerId,
+    class: String,
+    token: String,
+    id: String,
+    etag: EntityTag,
+    remote: Credentials,
+    is_ending: bool,
+}
+
+impl Table {
+    /// Every row that is not ending stands once in each index, and nothing else does.
+    fn check(&self, known: &[Known]) {
+        let open = || known.iter().filter(|known| !known.is_ending);
+        assert_eq!(self.rows.len(), known.len());
+        assert_eq!(self.by_id.len(), open().count());
+        assert_eq!(self.by_token.values().map(Vec::len).sum::<usize>(), open().count());
+        assert_eq!(self.watching.values().sum::<usize>(), open().count());
+        assert_eq!(self.watching.len(), open().map(|known| &known.class).collect::<HashSet<_>>().len());
+        for known in known {
+            let row = &self.rows[&known.viewer];
+            assert_eq!((row.id.as_str(), row.is_ending), (&*known.id, known.is_ending));
+            assert_eq!((row.etag, &row.remote), (known.etag, &known.remote));
+        }
+        for (token, viewers) in &self.by_token {
+            let expected: Vec<_> =
+                open().filter(|known| *known.token == **token).map(|known| known.viewer).collect();
+            assert_eq!(*viewers, expected, "the oldest first");
+            assert!((1..=PER_TOKEN_MAX).contains(&viewers.len()));
+        }
+    }
+}
+
+/// One operation that is drawn by lot, on the table and on the list.
+fn operate(rng: &mut StdRng, engine: &EngineHandle, sessions: &Sessions, known: &mut Vec<Known>) {
+    let class = ["room1", "room2", "room3"][rng.random_range(0..3)];
+    let token = ["a", "b", "c", "d"][rng.random_range(0..4)];
+    let any = (!known.is_empty()).then(|| rng.random_range(0..known.len()));
+    let id = any.map_or_else(SessionId::random, |any| SessionId::parse(&known[any].id).unwrap());
+    let found = any.filter(|any| known[*any].class == class && !known[*any].is_ending);
+    match rng.random_range(0..5) {
+        0 => {
+            let viewer = viewer(engine);
+            assert!(sessions.open(new(viewer, class, token), || Err(())).is_err(), "the engine is full");
+        }
+        1 => {
+            let viewer = viewer(engine);
+            let Opened { id, etag, displaced } = open(sessions, viewer, class, token);
+            let mut same = known.iter_mut().filter(|known| known.token == token && !known.is_ending);
+            let oldest = same.next();
+            let is_full = oldest.is_some() && same.next().is_some();
+            let oldest = oldest.filter(|_| is_full).map(|oldest| {
+                oldest.is_ending = true;
+                oldest.viewer
+            });
+            assert_eq!(displaced, oldest);
+            let (class, token, id) = (class.to_owned(), token.to_owned(), id.as_str().to_owned());
+            let remote = credentials("first");
+            known.push(Known { viewer, class, token, id, etag, remote, is_ending: false });
+        }
+        2 => {
+            let expected = found.map(|found| known[found].viewer);
+            assert_eq!(sessions.contains(class, &id), expected.is_some());
+            assert_eq!(sessions.end(class, &id), expected);
+            assert_eq!(sessions.end(class, &id), None, "it ends once");
+            found.into_iter().for_each(|found| known[found].is_ending = true);
+        }
+        3 => patch(rng, sessions, (class, &id), found.map(|found| &mut known[found])),
+        _ => {
+            let Some(any) = any else { return };
+            let gone = known.remove(any);
+            let row = sessions.on_closed(gone.viewer).unwrap();
+            assert_eq!(row.report_id, format!("report {:?}", gone.viewer));
+            assert!(sessions.on_closed(gone.viewer).is_none(), "it is reported once");
+            assert!(sessions.on_connected(gone.viewer, Duration::ZERO).is_none());
+        }
+    }
+}
+
+/// One PATCH that is drawn by lot.
+fn patch(rng: &mut StdRng, sessions: &Sessions, url: (&str, &SessionId), known: Option<&mut Known>) {
+    let remote = credentials(["first", "second", "third"][rng.random_range(0..3)]);
+    let current = known.as_ref().map_or("\"none\"".to_owned(), |known| known.etag.to_string());
+    let condition = ["*", "\"*\"", "\"0\"", &*format!("\"0\", {current}")][rng.random_range(0..4)].to_owned();
+    let is_taken = rng.random_bool(0.8);
+    let mut asked = None;
+    let restart = |viewer| {
+        asked = Some(viewer);
+        if is_taken { Ok(credentials("ours")) } else { Err(()) }
+    };
+    let patched = sessions.patch(url.0, url.1, &condition, Some(remote.clone()), restart);
+    let Some(known) = known else { return assert_eq!(patched, Err(PatchError::NotFound)) };
+    if condition == "\"0\"" {
+        assert_eq!((patched, asked), (Err(PatchError::Outdated), None));
+    } else if remote == known.remote {
+        assert_eq!((patched, asked), (Ok(Patched::Unchanged), None));
+    } else if let Ok(Patched::Restarted { etag, .. }) = patched {
+        assert!(is_taken && etag != known.etag && asked == Some(known.viewer));
+        (known.etag, known.remote) = (etag, remote);
+    } else {
+        assert_eq!((patched, is_taken), (Err(PatchError::Busy), false));
+    }
+}
+
+#[test]
+fn rows_and_indices_agree_whatever_happens_in_whatever_order() {
+    let engine = engine();
+    for seed in 0..200 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (sessions, mut known) = (Sessions::default(), Vec::new());
+        for _ in 0..200 {
+            operate(&mut rng, &engine, &sessions, &mut known);
+            sessions.lock().check(&known);
+            for class in ["room1", "room2", "room3"] {
+                let watching = known.iter().filter(|known| known.class == class && !known.is_ending);
+                assert_eq!(sessions.count(class), watching.count());
+            }
+        }
+        for gone in known.drain(..) {
+            assert!(sessions.on_closed(gone.viewer).is_some());
+        }
+        sessions.lock().check(&[]);
+    }
+}
+
+#[test]
+fn a_session_that_the_engine_does_not_take_displaces_nobody() {
+    let (engine, sessions) = (engine(), Sessions::default());
+    let first = open(&sessions, viewer(&engine), "room1", "a");
+    let second = open(&sessions, viewer(&engine), "room1", "a");
+    assert!(sessions.open(new(viewer(&engine), "room1", "a"), || Err(())).is_err());
+    assert!(sessions.contains("room1", &first.id) && sessions.contains("room1", &second.id));
+    assert_eq!(sessions.count("room1"), 2);
+}
+
+#[test]
+fn of_two_restarts_with_one_entity_tag_only_the_first_reaches_the_engine() {
+    let (engine, sessions) = (engine(), Sessions::default());
+    let Opened { id, etag, .. } = open(&sessions, viewer(&engine), "room1", "a");
+    let both_ready = std::sync::Barrier::new(2);
+    let restart = |name: &'static str| {
+        both_ready.wait();
+        let ours = |_| Ok::<_, ()>(credentials("ours"));
+        sessions.patch("room1", &id, &etag.to_string(), Some(credentials(name)), ours)
+    };
+    let outcomes = std::thread::scope(|scope| {
+        let other = scope.spawn(|| restart("second"));
+        [restart("third"), other.join().unwrap()]
+    });
+    let restarted = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Patched::Restarted { .. })));
+    assert_eq!(restarted.count(), 1, "{outcomes:?}");
+    assert!(outcomes.contains(&Err(PatchError::Outdated)), "{outcomes:?}");
+}
+
+#[test]
+fn a_table_shows_nobody_its_permissions() {
+    let (engine, sessions) = (engine(), Sessions::default());
+    let Opened { id, .. } = open(&sessions, viewer(&engine), "room1", "a");
+    let shown = format!("{sessions:?}");
+    assert!(!shown.contains(id.as_str()) && !shown.contains("password"), "{shown}");
+}
