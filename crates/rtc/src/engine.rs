@@ -14,11 +14,14 @@ use rtp::Packets;
 use thiserror::Error;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::batch::Path;
 use crate::counters::Counters;
 use crate::dtls::Identity;
 use crate::handshake::{Handshaker, JOBS_MAX};
+use crate::interfaces::Interfaces;
 use crate::sdp::{Candidate, Credentials, Fingerprint, Ssrcs, Terms, Transport};
-use crate::shard::{Bound, Shard};
+use crate::shard::Shard;
+use crate::sockets::Sockets;
 use crate::viewer::ViewerStats;
 
 /// Shards at most: the first character of a user name fragment says which one a viewer lives on.
@@ -163,6 +166,7 @@ pub(crate) enum Command {
     Restart {
         viewer: ViewerId,
         local: Credentials,
+        remote: Credentials,
     },
     Remove {
         viewer: ViewerId,
@@ -176,6 +180,7 @@ pub(crate) enum Command {
     },
     /// A datagram that reached another shard.
     Datagram {
+        path: Path,
         from: SocketAddr,
         bytes: Vec<u8>,
     },
@@ -221,7 +226,10 @@ pub(crate) struct Shared {
     pub(crate) events: UnboundedSender<Event>,
     /// Viewers that live, so that a restart of one that is gone can be refused at once.
     pub(crate) living: Mutex<HashSet<ViewerId>>,
-    candidates: Vec<Candidate>,
+    /// The media port, and what viewers are told of it.
+    listen: SocketAddr,
+    announce: Vec<std::net::IpAddr>,
+    interfaces: Interfaces,
     /// Viewers of each shard.
     seated: Arc<[AtomicUsize]>,
     viewers_max: usize,
@@ -255,12 +263,15 @@ impl Engine {
         let mut bounds = Vec::new();
         let mut neighbours = Vec::new();
         for _ in 0..count {
-            let bound = Bound::new(listen)?;
-            listen = bound.address();
+            let sockets = Sockets::new(listen)?;
+            listen = sockets.address();
             let (commands, commands_in) = sync_channel(COMMANDS_MAX);
             let (frames, frames_in) = sync_channel(FRAMES_MAX);
-            neighbours.push(Neighbour { commands, frames, waker: bound.waker() });
-            bounds.push((bound, commands_in, frames_in));
+            neighbours.push(Neighbour { commands, frames, waker: sockets.waker() });
+            bounds.push((sockets, commands_in, frames_in));
+        }
+        if let Some((sockets, ..)) = bounds.first() {
+            sockets.warn_of_small_buffer();
         }
         let (events, events_in) = unbounded_channel();
         let shared = Arc::new(Shared {
@@ -269,7 +280,9 @@ impl Engine {
             counters: Counters::default(),
             events,
             living: Mutex::default(),
-            candidates: candidates(listen, &config.announce)?,
+            listen,
+            announce: config.announce.clone(),
+            interfaces: Interfaces::new(listen.is_ipv6()),
             seated: (0..count).map(|_| AtomicUsize::new(0)).collect(),
             viewers_max: config.viewers_max,
             burst_multiple: config.burst_multiple,
@@ -280,13 +293,13 @@ impl Engine {
         let shards = bounds
             .into_iter()
             .enumerate()
-            .map(|(index, (bound, commands, frames))| {
+            .map(|(index, (sockets, commands, frames))| {
                 let (jobs, jobs_in) = sync_channel(JOBS_MAX);
                 let (done, done_in) = sync_channel(JOBS_MAX);
-                let waker = bound.waker();
+                let waker = sockets.waker();
                 let handshaker = Handshaker { jobs: jobs_in, done, waker, shared: Arc::clone(&shared) };
                 let beside = (jobs, done_in);
-                (Shard::new(index, bound, commands, frames, beside, Arc::clone(&shared)), handshaker)
+                (Shard::new(index, sockets, commands, frames, beside, Arc::clone(&shared)), handshaker)
             })
             .collect();
         Ok((Self { shards, handle: EngineHandle(shared), address: listen }, events_in))
@@ -334,9 +347,18 @@ impl EngineHandle {
         self.0.identity.fingerprint
     }
 
-    /// Where viewers reach us.
-    pub fn candidates(&self) -> &[Candidate] {
-        &self.0.candidates
+    /// Where viewers reach us at this moment: UDP first for every address, then TCP.
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let Shared { listen, announce, interfaces, .. } = &*self.0;
+        let addresses = match &**announce {
+            [] if listen.ip().is_unspecified() => interfaces.addresses(Instant::now()),
+            [] => [listen.ip()].into(),
+            announced => announced.into(),
+        };
+        let all = |transport: Transport| {
+            addresses.iter().map(move |ip| Candidate { addr: SocketAddr::new(*ip, listen.port()), transport })
+        };
+        all(Transport::Udp).chain(all(Transport::TcpPassive)).collect()
     }
 
     /// What the shards have counted.
@@ -383,13 +405,15 @@ impl EngineHandle {
         })
     }
 
-    /// Begins an ICE restart with new credentials of ours. The old path goes on until the viewer uses the new ones.
-    pub fn restart(&self, viewer: ViewerId) -> Result<Credentials, Gone> {
+    /// Begins an ICE restart with the viewer's new credentials and new ones of ours. The old path goes on until the viewer
+    /// uses the new ones.
+    pub fn restart(&self, viewer: ViewerId, remote: Credentials) -> Result<Credentials, Gone> {
         if !self.living().contains(&viewer) {
             return Err(Gone);
         }
         let local = credentials(viewer.shard);
-        self.tell(viewer.shard, Command::Restart { viewer, local: local.clone() }).map_err(|_| Gone)?;
+        self.tell(viewer.shard, Command::Restart { viewer, local: local.clone(), remote })
+            .map_err(|_| Gone)?;
         Ok(local)
     }
 
@@ -456,20 +480,6 @@ fn credentials(shard: usize) -> Credentials {
     };
     let name = char::from(SHARD_NAMES[shard % SHARDS_MAX]);
     Credentials { ufrag: format!("{name}{}", random(UFRAG_RANDOM_LEN)), pwd: random(PWD_LEN) }
-}
-
-/// UDP first for every address, then TCP.
-fn candidates(listen: SocketAddr, announce: &[std::net::IpAddr]) -> io::Result<Vec<Candidate>> {
-    let addresses = match announce {
-        [] if listen.ip().is_unspecified() => crate::interfaces::addresses(listen.is_ipv6())?,
-        [] => vec![listen.ip()],
-        _ => announce.to_vec(),
-    };
-    let all = |transport: Transport| {
-        let port = listen.port();
-        addresses.iter().map(move |ip| Candidate { addr: SocketAddr::new(*ip, port), transport })
-    };
-    Ok(all(Transport::Udp).chain(all(Transport::TcpPassive)).collect())
 }
 
 #[cfg(test)]

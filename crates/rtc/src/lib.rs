@@ -14,6 +14,7 @@ mod ring;
 pub mod sdp;
 mod sequence;
 mod shard;
+mod sockets;
 mod srtp;
 mod tcp;
 mod udp;

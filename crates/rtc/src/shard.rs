@@ -2,7 +2,6 @@
 //!
 //! A pass takes what has come in, in the order of its urgency - control, sound, pictures, feedback, handshakes, timers -
 //! and ends with one flush.
-mod bound;
 mod session;
 mod table;
 
@@ -15,8 +14,6 @@ use std::time::{Duration, Instant, SystemTime};
 use media::{MediaTime, Track};
 use rtp::Packets;
 
-pub(crate) use self::bound::Bound;
-use self::bound::Ready;
 use self::session::{Clock, Session, Verdict};
 use self::table::Table;
 use crate::batch::{Batch, Path};
@@ -24,8 +21,9 @@ use crate::engine::{CloseReason, Command, Event, NewViewer, Shared, StreamId, sh
 use crate::handshake::{Done, Job};
 use crate::ice;
 use crate::ring::Ring;
+use crate::sockets::{Ready, Sockets};
 use crate::tcp::Connection;
-use crate::udp::{RECEIVE_BATCH, Received};
+use crate::udp::Received;
 use crate::viewer::Crowd;
 
 /// Commands, and frames, taken in one pass.
@@ -36,6 +34,8 @@ const VIEWERS_AT_ONCE: usize = 64;
 const RECEIVES_PER_PASS: usize = 16;
 /// Connections of one shard at most, viewers' and strangers' together.
 const CONNECTIONS_MAX: usize = 4096;
+/// How often connections are looked through for those that belong to nobody.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Addresses remembered as belonging to other shards.
 const FOREIGN_MAX: usize = 65_536;
 /// The longest sleep; timers usually end it sooner.
@@ -54,7 +54,7 @@ struct Stream {
 #[derive(Debug)]
 pub(crate) struct Shard {
     index: usize,
-    bound: Bound,
+    sockets: Sockets,
     commands: Receiver<Command>,
     frames: Receiver<(StreamId, Arc<Packets>)>,
     shared: Arc<Shared>,
@@ -62,7 +62,8 @@ pub(crate) struct Shard {
     table: Table,
     connections: HashMap<usize, Connection>,
     next_connection: usize,
-    foreign: HashMap<SocketAddr, usize>,
+    next_sweep: Instant,
+    foreign: HashMap<Path, usize>,
     /// To and from the thread beside this one.
     jobs: SyncSender<Job>,
     done: Receiver<Done>,
@@ -79,7 +80,7 @@ pub(crate) struct Shard {
 impl Shard {
     pub(crate) fn new(
         index: usize,
-        bound: Bound,
+        sockets: Sockets,
         commands: Receiver<Command>,
         frames: Receiver<(StreamId, Arc<Packets>)>,
         (jobs, done): (SyncSender<Job>, Receiver<Done>),
@@ -87,7 +88,7 @@ impl Shard {
     ) -> Self {
         Self {
             index,
-            bound,
+            sockets,
             commands,
             frames,
             shared,
@@ -95,6 +96,7 @@ impl Shard {
             table: Table::default(),
             connections: HashMap::new(),
             next_connection: 0,
+            next_sweep: Instant::now(),
             foreign: HashMap::new(),
             jobs,
             done,
@@ -147,7 +149,7 @@ impl Shard {
             let wake = self.table.next_wake();
             wake.map_or(SLEEP_MAX, |wake| wake.saturating_duration_since(Instant::now())).min(SLEEP_MAX)
         };
-        self.bound.wait(timeout)
+        self.sockets.wait(timeout)
     }
 
     fn take_commands(&mut self, now: Instant) {
@@ -156,7 +158,7 @@ impl Shard {
             let Ok(command) = self.commands.try_recv() else { return };
             match command {
                 Command::Add(new) => self.add(now, *new),
-                Command::Restart { viewer, local } => self.table.restart(viewer, local),
+                Command::Restart { viewer, local, remote } => self.table.restart(viewer, local, remote),
                 Command::Remove { viewer } => {
                     if let Some(slot) = self.table.slot_of(viewer) {
                         self.close(now, slot, CloseReason::Removed);
@@ -174,7 +176,7 @@ impl Shard {
                         self.close(now, slot, CloseReason::StreamEnded);
                     }
                 }
-                Command::Datagram { from, mut bytes } => self.on_datagram(now, from, &mut bytes),
+                Command::Datagram { path, from, mut bytes } => self.on_datagram(now, path, from, &mut bytes),
                 Command::Connection { stream, peer, bytes } => self.adopt(now, stream, peer, bytes),
                 Command::Drain => self.is_draining = true,
             }
@@ -220,7 +222,7 @@ impl Shard {
                 session.with_media(&mut self.batch, |viewer, out| viewer.send_audio(frame, out));
             }
             if self.batch.is_full() {
-                flush(&mut self.bound, &mut self.batch, &mut self.connections, &self.shared);
+                flush(&mut self.sockets, &mut self.batch, &mut self.connections, &self.shared);
             }
         }
         self.flush();
@@ -232,12 +234,16 @@ impl Shard {
             stream.ring.push(Arc::clone(frame));
         }
         for first in (0..).step_by(VIEWERS_AT_ONCE) {
+            // Who is left out goes on from there with the next picture, or at a keyframe.
+            if self.sockets.is_blocked() {
+                break;
+            }
             let Some(stream) = self.streams.get(&id) else { return };
             let after = stream.viewers.len().min(first + VIEWERS_AT_ONCE);
             for slot in stream.viewers.get(first..after).unwrap_or(&[]) {
                 self.table.drive(*slot, |session| session.send_video(now, &stream.ring, &mut self.batch));
                 if self.batch.is_full() {
-                    flush(&mut self.bound, &mut self.batch, &mut self.connections, &self.shared);
+                    flush(&mut self.sockets, &mut self.batch, &mut self.connections, &self.shared);
                 }
             }
             let is_last = after == stream.viewers.len();
@@ -254,9 +260,9 @@ impl Shard {
         let mut received = std::mem::take(&mut self.received);
         for taken in 0..=RECEIVES_PER_PASS {
             self.is_busy |= taken == RECEIVES_PER_PASS;
-            let count = self.bound.udp.receive(&mut received);
-            received.for_each(|from, bytes| self.on_datagram(now, from, bytes));
-            if count < RECEIVE_BATCH {
+            let has_more = self.sockets.receive(&mut received);
+            received.for_each(|path, from, bytes| self.on_datagram(now, path, from, bytes));
+            if !has_more {
                 break;
             }
         }
@@ -264,33 +270,32 @@ impl Shard {
     }
 
     /// RFC 7983: the first byte tells STUN, DTLS and media apart.
-    fn on_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &mut [u8]) {
-        let path = Path::Udp(from);
+    fn on_datagram(&mut self, now: Instant, path: Path, from: SocketAddr, bytes: &mut [u8]) {
         let known = self.table.slot_at(path);
         if known.is_none()
-            && let Some(shard) = self.owner_of(from, bytes)
+            && let Some(shard) = self.owner_of(path, bytes)
         {
-            return self.forward(shard, Command::Datagram { from, bytes: bytes.to_vec() });
+            return self.forward(shard, Command::Datagram { path, from, bytes: bytes.to_vec() });
         }
         self.on_packet(now, path, from, bytes);
     }
 
     /// The other shard that a datagram belongs to. A connectivity check says so by itself; whatever comes later from
     /// the same address follows it.
-    fn owner_of(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<usize> {
-        if bytes.first().is_some_and(|first| *first < 4) {
+    fn owner_of(&mut self, path: Path, bytes: &[u8]) -> Option<usize> {
+        if bytes.first().is_some_and(|first| *first < 4) && !ice::is_answer(bytes) {
             let shard = shard_of(&ice::local_ufrag(bytes)?)?;
             if shard == self.index || shard >= self.shared.neighbours.len() {
-                self.foreign.remove(&from);
+                self.foreign.remove(&path);
                 return None;
             }
             if self.foreign.len() >= FOREIGN_MAX {
                 self.foreign.clear();
             }
-            self.foreign.insert(from, shard);
+            self.foreign.insert(path, shard);
             return Some(shard);
         }
-        self.foreign.get(&from).copied()
+        self.foreign.get(&path).copied()
     }
 
     fn forward(&self, shard: usize, command: Command) {
@@ -304,11 +309,23 @@ impl Shard {
     /// Returns whether the packet belongs to a viewer of this shard.
     fn on_packet(&mut self, now: Instant, path: Path, from: SocketAddr, bytes: &mut [u8]) -> bool {
         match bytes.first() {
+            Some(0..=3) if ice::is_answer(bytes) => {
+                let mut is_proof = false;
+                if let Some(slot) = self.table.slot_at(path) {
+                    self.table.drive(slot, |session| is_proof = session.agent.on_answer(now, path, bytes));
+                }
+                if is_proof {
+                    return true;
+                }
+            }
             Some(0..=3) => {
                 let slot = ice::local_ufrag(bytes).and_then(|ufrag| self.table.slot_with(&ufrag));
                 if let Some(slot) = slot
-                    && self.table.on_check(now, slot, path, from, bytes, &mut self.batch)
+                    && let Some(answer) = self.table.on_check(now, slot, path, from, bytes, &mut self.batch)
                 {
+                    if let Some(Path::Tcp(connection)) = answer.forgotten {
+                        self.hang_up(connection);
+                    }
                     return true;
                 }
             }
@@ -320,7 +337,7 @@ impl Shard {
             }
             Some(128..=191) => {
                 if let Some(slot) = self.table.slot_at(path) {
-                    self.on_feedback(now, slot, bytes);
+                    self.on_feedback(now, slot, path, bytes);
                     return true;
                 }
             }
@@ -330,10 +347,10 @@ impl Shard {
         false
     }
 
-    fn on_feedback(&mut self, now: Instant, slot: usize, bytes: &mut [u8]) {
+    fn on_feedback(&mut self, now: Instant, slot: usize, path: Path, bytes: &mut [u8]) {
         self.table.drive(slot, |session| {
             let Some(stream) = self.streams.get_mut(&session.stream) else { return };
-            session.on_feedback(now, bytes, &stream.ring, &mut stream.crowd, &mut self.batch);
+            session.on_feedback(now, path, bytes, &stream.ring, &mut stream.crowd, &mut self.batch);
         });
     }
 
@@ -410,12 +427,12 @@ impl Shard {
             self.shared.counters.handshakes_failed.add(1);
         }
         // Goodbyes must be written before their connections are dropped.
-        if session.paths().iter().any(|path| matches!(path, Path::Tcp(_))) {
+        if session.paths().any(|path| matches!(path, Path::Tcp(_))) {
             self.flush();
         }
         for path in session.paths() {
             if let Path::Tcp(connection) = path {
-                self.hang_up(*connection);
+                self.hang_up(connection);
             }
         }
         tracing::debug!(
@@ -438,7 +455,7 @@ impl Shard {
     }
 
     fn accept(&mut self, now: Instant) {
-        while let Some((stream, peer)) = self.bound.accept() {
+        while let Some((stream, peer)) = self.sockets.accept() {
             self.connect(now, stream, peer, Vec::new());
         }
     }
@@ -458,13 +475,13 @@ impl Shard {
         peer: SocketAddr,
         bytes: Vec<u8>,
     ) -> Option<usize> {
-        self.connections.retain(|_, connection| connection.claim_by.is_none_or(|by| now < by));
+        self.sweep_connections(now);
         if self.connections.len() >= CONNECTIONS_MAX {
             return None;
         }
         let number = self.next_connection;
         self.next_connection += 1;
-        self.bound.watch(&mut stream, number).ok()?;
+        self.sockets.watch(&mut stream, number).ok()?;
         self.connections.insert(number, Connection::new(now, stream, peer, bytes));
         Some(number)
     }
@@ -472,7 +489,12 @@ impl Shard {
     /// Reads and writes one connection as far as it goes.
     fn serve(&mut self, now: Instant, number: usize) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        let mut is_alive = connection.write().is_ok() && connection.read().is_ok();
+        let mut is_alive = connection.write().is_ok();
+        match connection.read() {
+            Ok(true) => self.sockets.revisit(number),
+            Ok(false) => {}
+            Err(_) => is_alive = false,
+        }
         let peer = connection.peer;
         while is_alive {
             let Some(connection) = self.connections.get_mut(&number) else { return };
@@ -481,41 +503,55 @@ impl Shard {
                 Ok(None) => return,
                 Err(_) => break,
             };
-            let is_claimed = connection.claim_by.is_none();
+            let is_claimed = connection.is_claimed();
             let owner = ice::local_ufrag(&frame).and_then(|ufrag| shard_of(&ufrag));
             if let Some(owner) = owner.filter(|owner| *owner != self.index && !is_claimed) {
                 return self.hand_over(number, owner, &frame);
             }
-            is_alive = self.on_packet(now, Path::Tcp(number), peer, &mut frame) || is_claimed;
-            if let Some(connection) = self.connections.get_mut(&number).filter(|_| is_alive) {
-                connection.claim_by = None;
+            let is_authentic = self.on_packet(now, Path::Tcp(number), peer, &mut frame);
+            is_alive = is_authentic || is_claimed;
+            if let Some(connection) = self.connections.get_mut(&number).filter(|_| is_authentic) {
+                connection.on_authentic(now);
             }
         }
         self.hang_up(number);
     }
 
+    /// Closes connections that belong to nobody. Once a second is enough, and no more work for who opens thousands.
+    fn sweep_connections(&mut self, now: Instant) {
+        if now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = now + SWEEP_INTERVAL;
+        let expired = self.connections.iter().filter(|(_, connection)| connection.is_expired(now));
+        let expired: Vec<usize> = expired.map(|(number, _)| *number).collect();
+        for number in expired {
+            self.hang_up(number);
+        }
+    }
+
     fn hand_over(&mut self, number: usize, owner: usize, frame: &[u8]) {
         let Some(mut connection) = self.connections.remove(&number) else { return };
-        self.bound.unwatch(&mut connection.stream);
+        self.sockets.unwatch(&mut connection.stream);
         let (stream, peer, bytes) = connection.into_parts(frame);
         self.forward(owner, Command::Connection { stream: stream.into(), peer, bytes });
     }
 
     fn hang_up(&mut self, number: usize) {
         if let Some(mut connection) = self.connections.remove(&number) {
-            self.bound.unwatch(&mut connection.stream);
+            self.sockets.unwatch(&mut connection.stream);
         }
         self.table.forget_path(Path::Tcp(number));
     }
 
     fn flush(&mut self) {
-        flush(&mut self.bound, &mut self.batch, &mut self.connections, &self.shared);
+        flush(&mut self.sockets, &mut self.batch, &mut self.connections, &self.shared);
     }
 }
 
 /// Sends what the pass has written.
 fn flush(
-    bound: &mut Bound,
+    sockets: &mut Sockets,
     batch: &mut Batch,
     connections: &mut HashMap<usize, Connection>,
     shared: &Shared,
@@ -523,20 +559,23 @@ fn flush(
     if batch.is_empty() {
         return;
     }
-    let sent = bound.udp.send(&batch.arena, batch.messages());
+    let sent = sockets.send(batch);
     shared.counters.send_calls.add(sent.calls);
     shared.counters.send_refused.add(sent.refused);
+    shared.counters.send_blocked.add(sent.blocked);
+    shared.counters.unsegmented.add(sent.unsegmented);
     for framed in batch.streams() {
         let packet = batch.arena.get(framed.start..framed.start + framed.len);
         if let (Some(connection), Some(packet)) = (connections.get_mut(&framed.connection), packet) {
-            connection.push(packet);
+            connection.push(packet, framed.class);
+            shared.counters.tcp_dropped.add(connection.take_dropped());
         }
     }
     for framed in batch.streams() {
         // A connection that fails here is found dead by its next event.
         let _ = connections.get_mut(&framed.connection).map(Connection::write);
     }
-    batch.clear();
+    shared.counters.send_dropped.add(batch.carry());
 }
 
 fn media_time(origin: Instant, now: Instant) -> MediaTime {

@@ -6,7 +6,7 @@ use media::MediaTime;
 use rtp::rtcp::{Lost, SenderReport};
 use rtp::{Header, Packets, PlayoutDelay};
 
-use crate::batch::{Batch, Path};
+use crate::batch::{Batch, Class, Path};
 use crate::ring::Ring;
 use crate::sdp::{AudioTerms, Terms, VideoTerms};
 use crate::sequence::{Numbered, Sequence, low16, low32};
@@ -213,7 +213,7 @@ impl Viewer {
             playout_delay: None,
         };
         let Some(payload) = frame.payload(0) else { return };
-        write(out, header, numbered.index, &[payload]);
+        write(out, Class::Audio, header, numbered.index, &[payload]);
         audio.source.count(payload.len());
         self.stats.count(payload.len());
     }
@@ -230,7 +230,8 @@ impl Viewer {
             let (frame, packet) = video.next_packet(ring, &mut self.stats)?;
             let payload = frame.payload(packet)?;
             let numbered = video.sequence.number(frame);
-            write(out, video.header(numbered, frame.is_last(packet)), numbered.index, &[payload]);
+            let header = video.header(numbered, frame.is_last(packet));
+            write(out, Class::Video, header, numbered.index, &[payload]);
             video.source.count(payload.len());
             self.stats.count(payload.len());
             video.advance(frame, packet);
@@ -300,13 +301,13 @@ impl Viewer {
             let numbered = video.sequence.renumber(index, frame);
             let header = video.header(numbered, frame.is_last(packet));
             match &video.terms.rtx {
-                None => write(out, header, index, &[payload]),
+                None => write(out, Class::Video, header, index, &[payload]),
                 Some(rtx) => {
                     let index = video.resend.next;
                     video.resend.next += 1;
                     let header =
                         Header { payload_type: rtx.pt, ssrc: rtx.ssrc, sequence: low16(index), ..header };
-                    write(out, header, index, &[&sequence.to_be_bytes(), payload]);
+                    write(out, Class::Video, header, index, &[&sequence.to_be_bytes(), payload]);
                 }
             }
             self.stats.resent += 1;
@@ -370,7 +371,7 @@ impl Viewer {
             let start = out.batch.arena.len();
             let report = SenderReport { ssrc, ntp, rtp, packets: source.packets, bytes: source.bytes };
             report.write(cname, &mut out.batch.arena);
-            seal(out, start, |srtp, arena| srtp.protect_rtcp(arena, start).is_ok());
+            seal(out, Class::Control, start, |srtp, arena| srtp.protect_rtcp(arena, start).is_ok());
         }
     }
 }
@@ -501,19 +502,26 @@ fn is_overtaken(frame: u64, ring: &Ring) -> bool {
     ring.keyframe().is_some_and(|keyframe| keyframe > frame + LAG_FRAMES_MAX)
 }
 
-fn write(out: &mut Out<'_>, header: Header, index: u64, payload: &[&[u8]]) {
+fn write(out: &mut Out<'_>, class: Class, header: Header, index: u64, payload: &[&[u8]]) {
     let start = out.batch.arena.len();
     header.write(&mut out.batch.arena);
     for part in payload {
         out.batch.arena.extend_from_slice(part);
     }
-    seal(out, start, |srtp, arena| srtp.protect_rtp(arena, start, header.len(), header.ssrc, index).is_ok());
+    seal(out, class, start, |srtp, arena| {
+        srtp.protect_rtp(arena, start, header.len(), header.ssrc, index).is_ok()
+    });
 }
 
 /// Commits the packet when `protect` could seal it, and forgets it otherwise: nothing leaves unprotected.
-fn seal(out: &mut Out<'_>, start: usize, protect: impl FnOnce(&mut Srtp, &mut Vec<u8>) -> bool) {
+fn seal(
+    out: &mut Out<'_>,
+    class: Class,
+    start: usize,
+    protect: impl FnOnce(&mut Srtp, &mut Vec<u8>) -> bool,
+) {
     if protect(out.srtp, &mut out.batch.arena) {
-        out.batch.commit(start, out.path);
+        out.batch.commit(start, out.path, class);
     } else {
         out.batch.arena.truncate(start);
         tracing::warn!("a packet could not be sealed and was not sent");

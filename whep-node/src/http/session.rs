@@ -57,10 +57,11 @@ fn patch(app: &App, stream: &str, id: &str, headers: &HeaderMap, body: &[u8]) ->
         std::str::from_utf8(body).ok().and_then(Fragment::parse).ok_or_else(Failure::bad_fragment)?;
     match fragment.credentials.clone() {
         Some(remote) if remote != session.remote => {
-            let local = app.engine.restart(session.viewer).map_err(|_| Failure::not_found())?;
+            let local =
+                app.engine.restart(session.viewer, remote.clone()).map_err(|_| Failure::not_found())?;
             let etag = app.sessions.on_restart(id, remote).ok_or_else(Failure::not_found)?;
             tracing::info!("viewer restarts ICE");
-            Ok(reply::restarted(&etag, fragment.answer(&local, app.engine.candidates())))
+            Ok(reply::restarted(&etag, fragment.answer(&local, &app.engine.candidates())))
         }
         // We are ICE-lite: the viewer's candidates reveal themselves by its checks.
         _ => Ok(reply::empty(StatusCode::NO_CONTENT)),

@@ -92,11 +92,12 @@ enum Place {
 impl Session {
     pub(crate) fn new(now: Instant, new: NewViewer, burst_multiple: u32) -> Self {
         let expected = new.terms.remote_fingerprint;
+        let viewer = Viewer::new(now, &new.terms, burst_multiple);
         Self {
             id: new.id,
             stream: new.stream,
             created: now,
-            agent: Agent::new(new.local),
+            agent: Agent::new(new.local, new.terms.remote),
             handshake: Handshake {
                 dtls: Place::Nowhere,
                 expected,
@@ -104,7 +105,7 @@ impl Session {
                 not_before: now,
             },
             srtp: None,
-            viewer: Viewer::new(now, &new.terms, burst_multiple),
+            viewer,
             heard: now,
             next_pass: None,
             counted: ViewerStats::default(),
@@ -126,7 +127,7 @@ impl Session {
         }
     }
 
-    pub(crate) fn paths(&self) -> &[Path] {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = Path> {
         self.agent.paths()
     }
 
@@ -157,14 +158,18 @@ impl Session {
         bytes: &[u8],
         batch: &mut Batch,
     ) -> Option<Answer> {
-        let answer = self.agent.on_request(path, from, bytes)?;
+        let answer = self.agent.on_request(now, path, from, bytes)?;
         self.heard = now;
         batch.push(&answer.response, path);
+        if let Some(probe) = &answer.probe {
+            batch.push(probe, path);
+        }
         Some(answer)
     }
 
     /// A datagram of the handshake, or of DTLS after it.
     pub(crate) fn on_dtls(&mut self, now: Instant, bytes: &[u8], path: Path, jobs: &SyncSender<Job>) {
+        self.agent.on_handshake(path);
         if matches!(self.handshake.dtls, Place::Away) {
             if self.handshake.waiting.len() < FLIGHT_MAX {
                 self.handshake.waiting.push_back((path, bytes.to_vec()));
@@ -183,7 +188,7 @@ impl Session {
         batch: &mut Batch,
     ) -> Verdict {
         self.handshake.dtls = done.dtls.map_or(Place::Nowhere, Place::Here);
-        if let Some(path) = done.path.or(self.agent.selected()) {
+        if let Some(path) = done.path.or(self.agent.handshake_path()) {
             done.flight.iter().for_each(|packet| batch.push(packet, path));
         }
         let verdict = self.on_dtls_outcome(now, done.outcome);
@@ -212,6 +217,7 @@ impl Session {
         match outcome {
             Ok(Some(srtp)) => {
                 self.srtp = Some(srtp);
+                self.agent.on_keys(now);
                 self.heard = now;
                 Verdict::Connected
             }
@@ -232,14 +238,17 @@ impl Session {
     pub(crate) fn on_feedback(
         &mut self,
         now: Instant,
+        path: Path,
         bytes: &mut [u8],
         ring: &Ring,
         crowd: &mut Crowd,
         batch: &mut Batch,
     ) {
-        let (Some(srtp), Some(path)) = (&mut self.srtp, self.agent.selected()) else { return };
+        let Some(srtp) = &mut self.srtp else { return };
         let Some(plain) = srtp.unprotect_rtcp(bytes) else { return };
         self.heard = now;
+        self.agent.on_authentic_feedback(now, path);
+        let Some(path) = self.agent.selected() else { return };
         let (mut wants_video, mut has_video_report) = (false, false);
         let mut out = Out { srtp, path, batch };
         let viewer = &mut self.viewer;
@@ -282,7 +291,7 @@ impl Session {
             }
             if matches!(&self.handshake.dtls, Place::Here(dtls) if now >= dtls.deadline.max(self.handshake.not_before))
             {
-                self.hand_out(now, Input::Timeout, self.agent.selected(), jobs);
+                self.hand_out(now, Input::Timeout, self.agent.handshake_path(), jobs);
             }
             return Verdict::Stay;
         }
@@ -314,7 +323,9 @@ impl Session {
 
     pub(crate) fn say_goodbye(&mut self, batch: &mut Batch) {
         // A viewer that leaves amid its handshake needs no goodbye.
-        if let (Place::Here(dtls), Some(path)) = (&mut self.handshake.dtls, self.agent.selected()) {
+        if let (Place::Here(dtls), Some(path)) =
+            (&mut self.handshake.dtls, self.agent.selected().or(self.agent.handshake_path()))
+        {
             let mut flight = Flight::new();
             dtls.close(&mut flight);
             flight.iter().for_each(|packet| batch.push(packet, path));

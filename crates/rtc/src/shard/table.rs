@@ -7,9 +7,10 @@ use std::time::Instant;
 use super::session::Session;
 use crate::batch::{Batch, Path};
 use crate::engine::ViewerId;
+use crate::ice::Answer;
 use crate::sdp::Credentials;
 
-/// The maps are bounded by the sessions, of which each has at most two user name fragments and a fixed number of paths.
+/// The maps are bounded by the sessions, of which each has a few user name fragments and paths at most.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     sessions: Vec<Option<Entry>>,
@@ -51,7 +52,7 @@ impl Table {
             self.by_ufrag.remove(ufrag);
         }
         for path in session.agent.paths() {
-            self.by_path.remove(path);
+            self.disown(slot, path);
         }
         self.free.push(slot);
         Some(session)
@@ -85,7 +86,7 @@ impl Table {
         }
     }
 
-    /// A connectivity check for `slot`. Returns whether it was authentic.
+    /// A connectivity check for `slot`. Returns what it led to if it was authentic.
     pub(crate) fn on_check(
         &mut self,
         now: Instant,
@@ -94,32 +95,47 @@ impl Table {
         from: SocketAddr,
         bytes: &[u8],
         batch: &mut Batch,
-    ) -> bool {
-        let Some(session) = self.session_mut(slot) else { return false };
-        let ufrags_before = session.agent.ufrags().count();
-        let Some(answer) = session.on_check(now, path, from, bytes, batch) else { return false };
-        if session.agent.ufrags().count() < ufrags_before {
-            let current: Vec<String> = session.agent.ufrags().map(str::to_owned).collect();
-            self.by_ufrag.retain(|ufrag, owner| *owner != slot || current.contains(ufrag));
+    ) -> Option<Answer> {
+        let answer = self.session_mut(slot)?.on_check(now, path, from, bytes, batch)?;
+        for ufrag in &answer.retired {
+            self.by_ufrag.remove(ufrag);
         }
         if let Some(forgotten) = answer.forgotten {
-            self.by_path.remove(&forgotten);
+            self.disown(slot, forgotten);
         }
-        if answer.is_new_path {
-            self.by_path.insert(path, slot);
-            // With a way out, things are due again.
-            self.schedule(slot);
-        }
-        true
+        self.claim(now, slot, path);
+        // With a way out, things are due again.
+        self.schedule(slot);
+        Some(answer)
     }
 
-    pub(crate) fn restart(&mut self, viewer: ViewerId, local: Credentials) {
+    /// What comes on `path` is for `slot` from now on, unless another viewer has it in use: an address alone can be
+    /// forged, and one that changed hands falls silent.
+    fn claim(&mut self, now: Instant, slot: usize, path: Path) {
+        let owner = self.slot_at(path).filter(|owner| *owner != slot);
+        if let Some(session) = owner.and_then(|owner| self.session_mut(owner)) {
+            if session.agent.is_in_use(now, path) {
+                return;
+            }
+            session.agent.forget(path);
+        }
+        self.by_path.insert(path, slot);
+    }
+
+    /// What comes on `path` is no longer for `slot`, if it was.
+    fn disown(&mut self, slot: usize, path: Path) {
+        if self.slot_at(path) == Some(slot) {
+            self.by_path.remove(&path);
+        }
+    }
+
+    pub(crate) fn restart(&mut self, viewer: ViewerId, local: Credentials, remote: Credentials) {
         let Some(slot) = self.slot_of(viewer) else { return };
         let ufrag = local.ufrag.clone();
         let Some(session) = self.session_mut(slot) else { return };
-        session.agent.restart(local);
-        let current: Vec<String> = session.agent.ufrags().map(str::to_owned).collect();
-        self.by_ufrag.retain(|known, owner| *owner != slot || current.contains(known));
+        if let Some(retired) = session.agent.restart(local, remote) {
+            self.by_ufrag.remove(&retired);
+        }
         self.by_ufrag.insert(ufrag, slot);
     }
 
@@ -161,3 +177,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

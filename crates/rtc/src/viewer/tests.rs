@@ -8,6 +8,10 @@ use super::*;
 use crate::sdp::{Credentials, Fingerprint};
 use crate::udp::Socket;
 
+/// Where nothing is sent to.
+const NOWHERE: Path =
+    Path::Udp { peer: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9), local: None };
+
 /// A lesson of 30 pictures of 14 kB and 50 packets of sound a second.
 struct Lesson {
     pictures: rtp::h264::Packetizer,
@@ -89,11 +93,12 @@ fn packets_in_a_steady_state_allocate_nothing() {
         let before: u64 = viewers.iter().map(|(viewer, _)| viewer.stats.packets).sum();
         let allocated = allocation_counter::measure(|| {
             for (viewer, srtp) in &mut viewers {
-                let mut out = Out { srtp, path: Path::Udp(to), batch: &mut batch };
+                let mut out = Out { srtp, path: Path::Udp { peer: to, local: None }, batch: &mut batch };
                 viewer.send_audio(&packet, &mut out);
                 viewer.send_video(now, &ring, &mut out);
             }
-            socket.send(&batch.arena, batch.messages());
+            let (arena, messages) = batch.unsent();
+            socket.send(arena, messages);
             batch.clear();
         });
         let sent = viewers.iter().map(|(viewer, _)| viewer.stats.packets).sum::<u64>() - before;
@@ -132,7 +137,7 @@ fn a_burst_is_as_many_times_faster_than_its_stream_as_it_may_be() {
         let mut srtp = Srtp::new(SrtpProfile::AEAD_AES_128_GCM, &[3; 56]).unwrap();
         let mut viewer = Viewer::new(lesson.began, &terms(), multiple);
         let mut batch = Batch::default();
-        let mut out = Out { srtp: &mut srtp, path: Path::Udp(([127, 0, 0, 1], 9).into()), batch: &mut batch };
+        let mut out = Out { srtp: &mut srtp, path: NOWHERE, batch: &mut batch };
         let mut now = lesson.began;
         while let Some(next) = viewer.send_video(now, &ring, &mut out) {
             now = next;
@@ -163,7 +168,7 @@ fn what_waits_is_sent_again_when_it_is_due_and_once() {
     let mut srtp = Srtp::new(SrtpProfile::AEAD_AES_128_GCM, &[3; 56]).unwrap();
     let mut viewer = Viewer::new(lesson.began, &terms(), 32);
     let mut batch = Batch::default();
-    let mut out = Out { srtp: &mut srtp, path: Path::Udp(([127, 0, 0, 1], 9).into()), batch: &mut batch };
+    let mut out = Out { srtp: &mut srtp, path: NOWHERE, batch: &mut batch };
     let now = lesson.began;
     viewer.send_video(now, &ring, &mut out);
     let resend = &mut viewer.video.as_mut().unwrap().resend;
