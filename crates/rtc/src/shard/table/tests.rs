@@ -64,6 +64,9 @@ fn a_check_takes_a_path_from_another_viewer_only_when_that_is_silent() {
     assert!(check(&mut table, later, other, "0b").is_some(), "it is answered, it may be honest");
     assert_eq!(table.slot_at(path()), Some(owner));
     assert_eq!(table.session_mut(owner).unwrap().agent.selected(), Some(path()));
+    table.remove(other);
+    assert_eq!(table.slot_at(path()), Some(owner), "it never was the other's");
+    let other = insert(&mut table, now, "0b", 3);
     check(&mut table, now + SILENCE, other, "0b").unwrap();
     assert_eq!(table.slot_at(path()), Some(other));
     assert_eq!(table.session_mut(owner).unwrap().agent.selected(), None);
