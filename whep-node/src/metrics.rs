@@ -85,7 +85,7 @@ impl EngineCollector {
         Ok(Self { engine, viewers: IntGaugeVec::new(viewers, &["shard"])? })
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, u64); 12] {
+    fn counters(&self) -> [(&'static str, &'static str, u64); 16] {
         let counters = self.engine.counters();
         [
             ("packets_total", "RTP packets sent, retransmissions included", counters.packets.value()),
@@ -99,6 +99,22 @@ impl EngineCollector {
                 counters.frames_dropped.value(),
             ),
             ("send_refused_total", "Messages that the kernel would not take", counters.send_refused.value()),
+            ("send_blocked_total", "Times that the media socket was full", counters.send_blocked.value()),
+            (
+                "send_dropped_total",
+                "Packets dropped because too much waited for a full socket",
+                counters.send_dropped.value(),
+            ),
+            (
+                "unsegmented_total",
+                "Times that the kernel refused segmented messages to a peer",
+                counters.unsegmented.value(),
+            ),
+            (
+                "tcp_dropped_total",
+                "Packets dropped because a TCP connection took too little",
+                counters.tcp_dropped.value(),
+            ),
             ("send_calls_total", "System calls made for sending", counters.send_calls.value()),
             ("strays_total", "Datagrams that belong to nobody", counters.strays.value()),
             ("forwarded_total", "Datagrams handed to another shard", counters.forwarded.value()),

@@ -160,7 +160,7 @@ impl Sessions {
         id: &SessionId,
         condition: &str,
         remote: Option<Credentials>,
-        restart: impl FnOnce(ViewerId) -> Result<Credentials, E>,
+        restart: impl FnOnce(ViewerId, Credentials) -> Result<Credentials, E>,
     ) -> Result<Patched, PatchError> {
         let mut table = self.lock();
         let viewer = table.find(class, id).ok_or(PatchError::NotFound)?;
@@ -170,7 +170,7 @@ impl Sessions {
         }
         match remote {
             Some(remote) if remote != session.remote => {
-                let local = restart(viewer).map_err(|_| PatchError::Busy)?;
+                let local = restart(viewer, remote.clone()).map_err(|_| PatchError::Busy)?;
                 session.remote = remote;
                 session.etag = EntityTag::random();
                 Ok(Patched::Restarted { local, etag: session.etag })

@@ -1,5 +1,5 @@
 //! A door to the inner loops of a shard, for the instruction counts in `benches/`. Not part of the interface.
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +15,10 @@ use crate::srtp::Srtp;
 use crate::viewer::{Out, Viewer};
 
 /// Whoever is sent to: nothing leaves the process.
-const PATH: Path = Path::Udp(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9));
+const PATH: Path = Path::Udp {
+    peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9),
+    local: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+};
 const SSRC: u32 = 7;
 
 /// The cipher of one viewer alone.

@@ -14,8 +14,8 @@ use crate::viewer::ViewerStats;
 pub(crate) enum Command {
     /// A viewer was answered and may come.
     Add(Box<NewViewer>),
-    /// A viewer restarts ICE; the credentials of ours are new.
-    Restart { viewer: ViewerId, local: Credentials },
+    /// A viewer restarts ICE: both halves of the credentials are new.
+    Restart { viewer: ViewerId, local: Credentials, remote: Credentials },
     /// A viewer's session ends.
     Remove { viewer: ViewerId },
     /// A stream begins. `origin` is the instant at which its media time is zero.

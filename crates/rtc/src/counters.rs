@@ -77,6 +77,14 @@ pub struct Counters {
     pub frames_dropped: Counter,
     /// Messages that the kernel would not take.
     pub send_refused: Counter,
+    /// Times that the socket was full; what was left waited.
+    pub send_blocked: Counter,
+    /// Packets dropped because too much waited for a full socket.
+    pub send_dropped: Counter,
+    /// Times that the kernel refused segmented messages to a peer, which got datagrams one by one for a while.
+    pub unsegmented: Counter,
+    /// Packets dropped because an ICE-TCP connection took too little.
+    pub tcp_dropped: Counter,
     /// System calls made for sending.
     pub send_calls: Counter,
     /// Datagrams received that belong to nobody.

@@ -86,7 +86,7 @@ pub(crate) struct Egress {
     rng: StdRng,
     streams: HashMap<StreamId, Stream>,
     table: Table,
-    foreign: HashMap<SocketAddr, usize>,
+    foreign: HashMap<Path, usize>,
     audio: VecDeque<Turn>,
     /// One for each stream at most: viewers find what they have missed in the ring.
     video: VecDeque<Turn>,
@@ -122,7 +122,7 @@ impl Egress {
     pub(crate) fn on_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Add(new) => self.add(now, *new),
-            Command::Restart { viewer, local } => self.table.restart(viewer, local),
+            Command::Restart { viewer, local, remote } => self.table.restart(viewer, local, remote),
             Command::Remove { viewer } => {
                 if let Some(slot) = self.table.slot_of(viewer) {
                     self.close(now, slot, CloseReason::Removed);
@@ -178,10 +178,14 @@ impl Egress {
         if is_audio { self.audio.push_back(turn) } else { self.video.push_back(turn) }
     }
 
-    /// Sends a part of what waits, audio first. Returns whether there is more; the batch is to be flushed in between.
-    pub(crate) fn work(&mut self, now: Instant) -> bool {
-        let (queue, at_once) =
-            if self.audio.is_empty() { (&mut self.video, VIDEO_TURN) } else { (&mut self.audio, AUDIO_TURN) };
+    /// Sends a part of what waits, audio first; video only if there `is_room`. Returns whether there is more; the batch is to
+    /// be flushed in between.
+    pub(crate) fn work(&mut self, now: Instant, is_room: bool) -> bool {
+        let (queue, at_once) = match self.audio.is_empty() {
+            false => (&mut self.audio, AUDIO_TURN),
+            true if is_room => (&mut self.video, VIDEO_TURN),
+            true => return false,
+        };
         let Some(mut turn) = queue.pop_front() else { return false };
         let Some(stream) = self.streams.get_mut(&turn.stream) else { return true };
         if turn.done == 0 {
@@ -228,7 +232,7 @@ impl Egress {
         bytes: &mut [u8],
     ) -> Option<usize> {
         if self.table.slot_at(path).is_none()
-            && let Some(shard) = self.owner_of(from, bytes)
+            && let Some(shard) = self.owner_of(path, bytes)
         {
             return Some(shard);
         }
@@ -238,31 +242,42 @@ impl Egress {
 
     /// The other shard that a datagram belongs to. A connectivity check says so by itself; whatever comes later from
     /// the same address follows it.
-    fn owner_of(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<usize> {
-        if bytes.first().is_some_and(|first| *first < 4) {
+    fn owner_of(&mut self, path: Path, bytes: &[u8]) -> Option<usize> {
+        if bytes.first().is_some_and(|first| *first < 4) && !ice::is_answer(bytes) {
             let shard = shard_of(&ice::local_ufrag(bytes)?)?;
             if shard == self.index || shard >= self.shards {
-                self.foreign.remove(&from);
+                self.foreign.remove(&path);
                 return None;
             }
             if self.foreign.len() >= FOREIGN_MAX {
                 self.foreign.clear();
                 self.counters.foreign_cleared.add(1);
             }
-            self.foreign.insert(from, shard);
+            self.foreign.insert(path, shard);
             return Some(shard);
         }
-        self.foreign.get(&from).copied()
+        self.foreign.get(&path).copied()
     }
 
     /// One packet, told apart by its first byte (RFC 7983). Returns whether it belongs to a viewer of this shard.
     pub(crate) fn on_packet(&mut self, now: Instant, path: Path, from: SocketAddr, bytes: &mut [u8]) -> bool {
         match bytes.first() {
+            Some(0..=3) if ice::is_answer(bytes) => {
+                if let Some(slot) = self.table.slot_at(path) {
+                    self.table.drive(slot, |peer| {
+                        peer.agent.on_answer(now, path, bytes);
+                    });
+                    return true;
+                }
+            }
             Some(0..=3) => {
                 let slot = ice::local_ufrag(bytes).and_then(|ufrag| self.table.slot_with(&ufrag));
                 if let Some(slot) = slot
-                    && self.table.on_check(now, slot, path, from, bytes, &mut self.out.batch)
+                    && let Some(answer) = self.table.on_check(now, slot, path, from, bytes, &mut self.out.batch)
                 {
+                    if let Some(Path::Tcp(connection)) = answer.forgotten {
+                        self.out.hang_ups.push(connection);
+                    }
                     return true;
                 }
             }
@@ -275,7 +290,7 @@ impl Egress {
             }
             Some(128..=191) => {
                 if let Some(slot) = self.table.slot_at(path) {
-                    self.on_feedback(now, slot, bytes);
+                    self.on_feedback(now, slot, path, bytes);
                     return true;
                 }
             }
@@ -285,17 +300,26 @@ impl Egress {
         false
     }
 
-    fn on_feedback(&mut self, now: Instant, slot: usize, bytes: &mut [u8]) {
+    fn on_feedback(&mut self, now: Instant, slot: usize, path: Path, bytes: &mut [u8]) {
         let Self { table, streams, rng, out, .. } = self;
         table.drive(slot, |peer| {
             let Some(stream) = streams.get_mut(&peer.stream) else { return };
-            peer.on_feedback(now, bytes, &stream.ring, (&mut stream.crowd, rng), &mut out.batch);
+            peer.on_feedback(now, path, bytes, &stream.ring, (&mut stream.crowd, rng), &mut out.batch);
         });
     }
 
     /// A connection is gone, and with it a way to a viewer.
     pub(crate) fn on_disconnect(&mut self, path: Path) {
         self.table.forget_path(path);
+    }
+
+    /// A connection takes less than it is sent: its viewer goes on at the next keyframe, instead of watching the past.
+    pub(crate) fn on_congestion(&mut self, path: Path) {
+        let Self { table, streams, .. } = self;
+        let Some(peer) = table.slot_at(path).and_then(|slot| table.peer_mut(slot)) else { return };
+        if let Some(stream) = streams.get(&peer.stream) {
+            peer.skip(&stream.ring);
+        }
     }
 
     /// A handshake was worked on.
@@ -387,9 +411,9 @@ impl Egress {
         if !peer.is_connected() {
             self.counters.handshakes_failed.add(1);
         }
-        self.out.hang_ups.extend(peer.paths().iter().filter_map(|path| match path {
-            Path::Tcp(connection) => Some(*connection),
-            Path::Udp(_) => None,
+        self.out.hang_ups.extend(peer.paths().filter_map(|path| match path {
+            Path::Tcp(connection) => Some(connection),
+            Path::Udp { .. } => None,
         }));
         tracing::debug!(
             reason = reason.as_str(),

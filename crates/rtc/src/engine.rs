@@ -15,9 +15,9 @@ use crate::handle::EngineHandle;
 use crate::handshake::Handshaker;
 use crate::id::SHARDS_MAX;
 use crate::mailbox::mailbox;
-use crate::sdp::{Candidate, Transport};
 use crate::seats::{Alive, Seats};
-use crate::shard::{Bound, Shard};
+use crate::shard::Shard;
+use crate::sockets::Sockets;
 
 /// How the engine is set up.
 #[derive(Clone, Debug)]
@@ -54,26 +54,29 @@ impl Engine {
         let seats = Seats::new(count);
         let (events, events_in) = unbounded_channel();
         let mut listen = config.listen;
-        let (mut bounds, mut mailboxes) = (Vec::new(), Vec::new());
+        let (mut ends, mut mailboxes) = (Vec::new(), Vec::new());
         for _ in 0..count {
-            let bound = Bound::new(listen)?;
-            listen = bound.address();
-            let (mailbox, inbox) = mailbox(bound.waker());
+            let sockets = Sockets::new(listen)?;
+            listen = sockets.address();
+            let (mailbox, inbox) = mailbox(sockets.waker());
             mailboxes.push(mailbox);
-            bounds.push((bound, inbox));
+            ends.push((sockets, inbox));
         }
-        let shards = bounds.into_iter().enumerate().map(|(index, (bound, inbox))| {
-            let (handshaker, desk) = Handshaker::new(Arc::clone(&identity), bound.waker());
+        if let Some((sockets, _)) = ends.first() {
+            sockets.warn_of_small_buffer();
+        }
+        let shards = ends.into_iter().enumerate().map(|(index, (sockets, inbox))| {
+            let (handshaker, desk) = Handshaker::new(Arc::clone(&identity), sockets.waker());
             let egress =
                 Egress::new((index, count), Arc::clone(&counters), config.burst_multiple, rand::random());
             let neighbours = mailboxes.clone();
-            let shard = Shard::new(index, bound, inbox, neighbours, desk, egress, events.clone());
+            let shard = Shard::new(index, sockets, inbox, neighbours, desk, egress, events.clone());
             (shard, handshaker, seats.alive(index))
         });
         let shards = shards.collect();
-        let candidates = candidates(listen, &config.announce)?;
+        let announced = (listen, config.announce.clone());
         let handle =
-            EngineHandle::new(mailboxes, (identity, counters), candidates, (seats, config.viewers_max));
+            EngineHandle::new(mailboxes, (identity, counters), announced, (seats, config.viewers_max));
         Ok((Self { shards, handle, address: listen }, events_in))
     }
 
@@ -126,20 +129,6 @@ impl Engine {
             () = all => first_panic.try_recv().map_or(Ok(()), failed),
         }
     }
-}
-
-/// UDP first for every address, then TCP.
-fn candidates(listen: SocketAddr, announce: &[IpAddr]) -> io::Result<Vec<Candidate>> {
-    let addresses = match announce {
-        [] if listen.ip().is_unspecified() => crate::interfaces::addresses(listen.is_ipv6())?,
-        [] => vec![listen.ip()],
-        _ => announce.to_vec(),
-    };
-    let all = |transport: Transport| {
-        let port = listen.port();
-        addresses.iter().map(move |ip| Candidate { addr: SocketAddr::new(*ip, port), transport })
-    };
-    Ok(all(Transport::Udp).chain(all(Transport::TcpPassive)).collect())
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 //! The door to the shards: seats for viewers, frames for streams.
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
@@ -10,8 +11,9 @@ use crate::command::{Command, NewViewer};
 use crate::counters::Counters;
 use crate::dtls::Identity;
 use crate::id::{StreamId, ViewerId, credentials};
+use crate::interfaces::Interfaces;
 use crate::mailbox::Mailbox;
-use crate::sdp::{Candidate, Credentials, Fingerprint, Ssrcs, Terms};
+use crate::sdp::{Candidate, Credentials, Fingerprint, Ssrcs, Terms, Transport};
 use crate::seats::{Claim, Seats};
 
 /// What a viewer is given before it is there: a place on a shard and the values that its answer names.
@@ -37,7 +39,10 @@ pub(crate) struct Shared {
     pub(crate) mailboxes: Vec<Mailbox>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) candidates: Vec<Candidate>,
+    /// The media port, and what viewers are told of it.
+    listen: SocketAddr,
+    announce: Vec<IpAddr>,
+    interfaces: Interfaces,
     pub(crate) seats: Seats,
     pub(crate) viewers_max: usize,
     next_viewer: AtomicU64,
@@ -53,14 +58,16 @@ impl EngineHandle {
     pub(crate) fn new(
         mailboxes: Vec<Mailbox>,
         (identity, counters): (Arc<Identity>, Arc<Counters>),
-        candidates: Vec<Candidate>,
+        (listen, announce): (SocketAddr, Vec<IpAddr>),
         (seats, viewers_max): (Seats, usize),
     ) -> Self {
         Self(Arc::new(Shared {
             mailboxes,
             identity,
             counters,
-            candidates,
+            listen,
+            announce,
+            interfaces: Interfaces::new(listen.is_ipv6()),
             seats,
             viewers_max,
             next_viewer: AtomicU64::new(0),
@@ -74,9 +81,18 @@ impl EngineHandle {
         self.0.identity.fingerprint
     }
 
-    /// Where viewers reach us.
-    pub fn candidates(&self) -> &[Candidate] {
-        &self.0.candidates
+    /// Where viewers reach us at this moment: UDP first for every address, then TCP.
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let Shared { listen, announce, interfaces, .. } = &*self.0;
+        let addresses = match &**announce {
+            [] if listen.ip().is_unspecified() => interfaces.addresses(Instant::now()),
+            [] => [listen.ip()].into(),
+            announced => announced.into(),
+        };
+        let all = |transport: Transport| {
+            addresses.iter().map(move |ip| Candidate { addr: SocketAddr::new(*ip, listen.port()), transport })
+        };
+        all(Transport::Udp).chain(all(Transport::TcpPassive)).collect()
     }
 
     /// What the shards have counted.
@@ -120,10 +136,11 @@ impl EngineHandle {
         self.mailbox(viewer)?.request(Command::Add(Box::new(new)))
     }
 
-    /// Begins an ICE restart with new credentials of ours. The old path goes on until the viewer uses the new ones.
-    pub fn restart(&self, viewer: ViewerId) -> Result<Credentials, Full> {
+    /// Begins an ICE restart with the viewer's new credentials and new ones of ours. The old path goes on until the viewer
+    /// uses the new ones.
+    pub fn restart(&self, viewer: ViewerId, remote: Credentials) -> Result<Credentials, Full> {
         let local = credentials(viewer.shard);
-        self.mailbox(viewer)?.request(Command::Restart { viewer, local: local.clone() })?;
+        self.mailbox(viewer)?.request(Command::Restart { viewer, local: local.clone(), remote })?;
         Ok(local)
     }
 

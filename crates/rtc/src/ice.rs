@@ -1,78 +1,145 @@
-//! The ICE-lite agent of one viewer (RFC 8445, section 2.5): it answers connectivity checks and never makes any.
+//! The ICE-lite agent of one viewer (RFC 8445, section 2.5): it answers connectivity checks. It makes one of its own on
+//! each path, only to learn whether what it sends there arrives.
+mod paths;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
 use aws_lc_rs::hmac;
 use is::stun::{StunMessage, TransId};
 
+use self::paths::{Check, Paths};
 use crate::batch::Path;
 use crate::sdp::Credentials;
 
 /// Bytes that a binding response may take.
 const RESPONSE_MAX: usize = 256;
-/// Paths that a viewer may check at once: a phone has a handful of addresses, each with a few ports.
-const PATHS_MAX: usize = 16;
+/// Bytes that a binding request may take: two user name fragments of 256 characters are the most of it.
+const PROBE_MAX: usize = 700;
+/// Credentials that are valid at once: those in use, and two that a viewer may have asked for meanwhile.
+const GENERATIONS_MAX: usize = 3;
+/// The priority of a peer-reflexive candidate (RFC 8445, section 5.1.2.1), which is what a path of ours is to the viewer.
+const PROBE_PRIORITY: u32 = 110 << 24 | 0xffff << 8 | 0xff;
 
 /// The credentials of a viewer and the paths that proved to know them.
 #[derive(Debug)]
 pub(crate) struct Agent {
+    /// The credentials in use first, then those of restarts that the viewer has yet to use.
+    generations: VecDeque<Generation>,
+    paths: Paths,
+    handshake: Handshake,
+}
+
+/// The two halves of the credentials between two restarts.
+#[derive(Debug)]
+struct Generation {
     local: Credentials,
-    /// The credentials before an ICE restart, until the new ones are used.
-    replaced: Option<Credentials>,
-    paths: Vec<Path>,
-    selected: Option<Path>,
+    remote: Credentials,
+}
+
+/// Where the datagrams of the handshake come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handshake {
+    Nowhere,
+    /// All of them from here.
+    From(Path),
+    /// The latest from here, others from elsewhere.
+    Mixed(Path),
 }
 
 /// What a connectivity check led to.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) response: Vec<u8>,
-    /// The path was not known before.
-    pub(crate) is_new_path: bool,
-    /// A path that was forgotten to make room.
+    /// A check of ours for the path to answer, as long as it has not proven itself.
+    pub(crate) probe: Option<Vec<u8>>,
+    /// A path that was forgotten to make room. If it is a connection, it is to be closed.
     pub(crate) forgotten: Option<Path>,
+    /// User name fragments that are no longer valid.
+    pub(crate) retired: Vec<String>,
 }
 
 impl Agent {
-    pub(crate) fn new(local: Credentials) -> Self {
-        Self { local, replaced: None, paths: Vec::new(), selected: None }
+    pub(crate) fn new(local: Credentials, remote: Credentials) -> Self {
+        Self {
+            generations: VecDeque::from([Generation { local, remote }]),
+            paths: Paths::default(),
+            handshake: Handshake::Nowhere,
+        }
     }
 
     /// Begins an ICE restart (RFC 8445, section 9): the old credentials go on working until the new ones are used.
-    pub(crate) fn restart(&mut self, local: Credentials) {
-        self.replaced = Some(std::mem::replace(&mut self.local, local));
+    /// Returns a user name fragment that is no longer valid, when too many restarts wait: never that in use.
+    pub(crate) fn restart(&mut self, local: Credentials, remote: Credentials) -> Option<String> {
+        let is_full = self.generations.len() >= GENERATIONS_MAX;
+        let retired = if is_full { self.generations.remove(1) } else { None };
+        self.generations.push_back(Generation { local, remote });
+        retired.map(|generation| generation.local.ufrag)
     }
 
     /// Every user name fragment under which checks may arrive.
     pub(crate) fn ufrags(&self) -> impl Iterator<Item = &str> {
-        [Some(&self.local), self.replaced.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|credentials| &*credentials.ufrag)
+        self.generations.iter().map(|generation| &*generation.local.ufrag)
     }
 
-    /// The user name fragments from before ICE restarts; they go when the new ones are used.
-    pub(crate) fn replaced_ufrags(&self) -> impl Iterator<Item = &str> {
-        self.replaced.iter().map(|credentials| &*credentials.ufrag)
-    }
-
-    /// The path that media takes: the one nominated last, before any nomination the first that was checked.
+    /// The path that media takes. It is one that has proven that what is sent there arrives.
     pub(crate) fn selected(&self) -> Option<Path> {
-        self.selected.or_else(|| self.paths.first().copied())
+        self.paths.selected()
     }
 
-    pub(crate) fn paths(&self) -> &[Path] {
-        &self.paths
+    /// Where the handshake goes on when nothing came that it would answer. Sending it elsewhere than where it came from
+    /// would make [`Agent::on_keys`] prove nothing.
+    pub(crate) fn handshake_path(&self) -> Option<Path> {
+        match self.handshake {
+            Handshake::Nowhere => self.paths.nominated(),
+            Handshake::From(path) | Handshake::Mixed(path) => Some(path),
+        }
     }
 
-    /// Forgets a path, because its connection is gone.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = Path> {
+        self.paths.iter()
+    }
+
+    /// Whether a path has proven itself and something authentic came on it lately.
+    pub(crate) fn is_in_use(&self, now: Instant, path: Path) -> bool {
+        self.paths.is_in_use(now, path)
+    }
+
+    /// Forgets a path, because its connection is gone or its address belongs to another viewer now.
     pub(crate) fn forget(&mut self, path: Path) {
-        self.paths.retain(|known| *known != path);
-        self.selected = self.selected.filter(|selected| *selected != path);
+        self.paths.forget(path);
+    }
+
+    /// A datagram of the handshake came on a path.
+    pub(crate) fn on_handshake(&mut self, path: Path) {
+        self.handshake = match self.handshake {
+            Handshake::Nowhere => Handshake::From(path),
+            Handshake::From(known) if known == path => Handshake::From(path),
+            Handshake::From(_) | Handshake::Mixed(_) => Handshake::Mixed(path),
+        };
+    }
+
+    /// The handshake is complete. If every datagram of it came from one path, so did what it took to complete it: the
+    /// viewer has read there what we sent.
+    pub(crate) fn on_keys(&mut self, now: Instant) {
+        if let Handshake::From(path) = self.handshake {
+            self.paths.prove(now, path);
+        }
+    }
+
+    /// A packet under the session's keys came on a path. It keeps the path from counting as silent, and proves nothing:
+    /// who has the keys can write one without having received any.
+    pub(crate) fn on_authentic_feedback(&mut self, now: Instant, path: Path) {
+        self.paths.on_heard(now, path);
     }
 
     /// Answers a binding request; `None` when it is not one or does not know the password (RFC 8445, section 7.3).
     pub(crate) fn on_request(
         &mut self,
+        now: Instant,
         path: Path,
-        mapped: std::net::SocketAddr,
+        mapped: SocketAddr,
         message: &[u8],
     ) -> Option<Answer> {
         let request = StunMessage::parse(message).ok()?;
@@ -80,31 +147,65 @@ impl Agent {
             return None;
         }
         let (ufrag, _) = request.split_username()?;
-        let is_current = ufrag == self.local.ufrag;
-        let credentials =
-            if is_current { &self.local } else { self.replaced.as_ref().filter(|old| old.ufrag == ufrag)? };
-        let password = credentials.pwd.as_bytes();
+        let position = self.generations.iter().position(|known| known.local.ufrag == ufrag)?;
+        let generation = self.generations.get(position)?;
+        let password = generation.local.pwd.as_bytes();
         if !request.verify(password, sha1_hmac) {
             return None;
         }
         let response = respond(request.trans_id(), mapped, password)?;
-        let nominates = request.use_candidate();
-        let is_new_path = !self.paths.contains(&path);
-        let mut forgotten = None;
-        if is_new_path {
-            if self.paths.len() >= PATHS_MAX {
-                let oldest = self.paths.iter().position(|known| Some(*known) != self.selected)?;
-                forgotten = Some(self.paths.remove(oldest));
-            }
-            self.paths.push(path);
-        }
-        // A check with the new credentials completes a restart: media moves to where it came from, nominated or not.
-        let completes_restart = is_current && self.replaced.take().is_some();
-        if nominates || completes_restart {
-            self.selected = Some(path);
-        }
-        Some(Answer { response, is_new_path, forgotten })
+        // A check with newer credentials completes a restart: media moves to where it came from, nominated or not.
+        let retired: Vec<String> = self.generations.drain(..position).map(|old| old.local.ufrag).collect();
+        let forgotten = self.paths.on_check(
+            now,
+            Check {
+                path,
+                priority: request.prio().unwrap_or(0),
+                nominates: request.use_candidate(),
+                completes_restart: !retired.is_empty(),
+            },
+        );
+        let probe = self.paths.probe(path, transaction);
+        let probe = probe.zip(self.generations.front()).and_then(|(id, generation)| generation.probe(id));
+        Some(Answer { response, probe, forgotten, retired })
     }
+
+    /// Takes the answer to a check of ours. Returns whether its path has proven itself by it.
+    ///
+    /// The transaction is the proof: 96 bits that nobody knows but who received the check. So the answer may as well be
+    /// an error, and its integrity says nothing more.
+    pub(crate) fn on_answer(&mut self, now: Instant, path: Path, message: &[u8]) -> bool {
+        let answer = StunMessage::parse(message).ok();
+        let answer = answer
+            .filter(|answer| answer.is_successful_binding_response() || answer.is_failed_binding_response());
+        answer.is_some_and(|answer| self.paths.on_answer(now, path, answer.trans_id()))
+    }
+}
+
+impl Generation {
+    fn probe(&self, id: TransId) -> Option<Vec<u8>> {
+        let username = format!("{}:{}", self.remote.ufrag, self.local.ufrag);
+        let request =
+            StunMessage::binding_request(&username, id, false, rand::random(), PROBE_PRIORITY, false);
+        let mut bytes = vec![0; PROBE_MAX];
+        let len = request.to_bytes(Some(self.remote.pwd.as_bytes()), &mut bytes, sha1_hmac).ok()?;
+        bytes.truncate(len);
+        Some(bytes)
+    }
+}
+
+/// Whether a STUN message is an answer, to a request of ours if at all (RFC 8489, section 5).
+pub(crate) fn is_answer(message: &[u8]) -> bool {
+    matches!(message, [1, 0x01 | 0x11, ..])
+}
+
+/// A transaction that nobody can guess. Those that the library makes up are not meant to be secret, so it is given one to
+/// read instead.
+fn transaction() -> Option<TransId> {
+    /// An indication of nothing (RFC 8489, section 5): type, length, magic cookie.
+    const HEADER: [u8; 8] = [0, 0x11, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+    let id: [u8; 12] = rand::random();
+    StunMessage::parse(&[&HEADER[..], &id[..]].concat()).ok().map(|message| message.trans_id())
 }
 
 /// The user name fragment that a binding request is addressed to; `None` for anything else.
@@ -116,7 +217,7 @@ pub(crate) fn local_ufrag(message: &[u8]) -> Option<String> {
     request.split_username().map(|(local, _)| local.to_owned())
 }
 
-fn respond(id: TransId, mapped: std::net::SocketAddr, password: &[u8]) -> Option<Vec<u8>> {
+fn respond(id: TransId, mapped: SocketAddr, password: &[u8]) -> Option<Vec<u8>> {
     let mut response = vec![0; RESPONSE_MAX];
     let len =
         StunMessage::binding_reply(id, mapped).to_bytes(Some(password), &mut response, sha1_hmac).ok()?;
@@ -134,107 +235,4 @@ fn sha1_hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use super::*;
-
-    fn credentials(ufrag: &str) -> Credentials {
-        Credentials { ufrag: ufrag.to_owned(), pwd: format!("password-of-{ufrag}") }
-    }
-
-    fn request(ufrag: &str, password: &str, nominate: bool) -> Vec<u8> {
-        let username = format!("{ufrag}:remote");
-        let message = StunMessage::binding_request(&username, TransId::new(), true, 1, 100, nominate);
-        let mut bytes = vec![0; 300];
-        let len = message.to_bytes(Some(password.as_bytes()), &mut bytes, sha1_hmac).unwrap();
-        bytes.truncate(len);
-        bytes
-    }
-
-    fn udp(port: u16) -> (Path, SocketAddr) {
-        let address = SocketAddr::from(([192, 0, 2, 1], port));
-        (Path::Udp(address), address)
-    }
-
-    #[test]
-    fn a_check_with_the_right_password_is_answered_with_the_senders_address() {
-        let mut agent = Agent::new(credentials("0abc"));
-        let (path, address) = udp(1000);
-        let answer = agent.on_request(path, address, &request("0abc", "password-of-0abc", false)).unwrap();
-        let response = StunMessage::parse(&answer.response).unwrap();
-        assert!(response.is_successful_binding_response());
-        assert_eq!(response.mapped_address(), Some(address));
-        assert!(response.verify(b"password-of-0abc", sha1_hmac));
-        assert_eq!(
-            agent.selected(),
-            Some(path),
-            "the first path carries the handshake before any nomination"
-        );
-    }
-
-    #[test]
-    fn a_wrong_password_or_user_gets_no_answer() {
-        let mut agent = Agent::new(credentials("0abc"));
-        let (path, address) = udp(1000);
-        assert!(agent.on_request(path, address, &request("0abc", "guess", true)).is_none());
-        assert!(agent.on_request(path, address, &request("0abd", "password-of-0abc", true)).is_none());
-        assert_eq!(agent.selected(), None);
-    }
-
-    #[test]
-    fn the_last_nomination_wins() {
-        let mut agent = Agent::new(credentials("0abc"));
-        for (port, nominate) in [(1, false), (2, true), (3, false), (4, true)] {
-            let (path, address) = udp(port);
-            agent.on_request(path, address, &request("0abc", "password-of-0abc", nominate)).unwrap();
-        }
-        assert_eq!(agent.selected(), Some(udp(4).0));
-    }
-
-    #[test]
-    fn the_old_credentials_work_until_the_new_ones_are_used() {
-        let mut agent = Agent::new(credentials("0old"));
-        let (path, address) = udp(1);
-        agent.on_request(path, address, &request("0old", "password-of-0old", true)).unwrap();
-        agent.restart(credentials("0new"));
-        agent.on_request(path, address, &request("0old", "password-of-0old", false)).unwrap();
-        let (moved, address) = udp(2);
-        agent.on_request(moved, address, &request("0new", "password-of-0new", false)).unwrap();
-        assert_eq!(agent.selected(), Some(moved));
-        assert!(agent.on_request(path, address, &request("0old", "password-of-0old", false)).is_none());
-    }
-
-    #[test]
-    fn the_number_of_paths_is_bounded_and_the_selected_one_stays() {
-        let mut agent = Agent::new(credentials("0abc"));
-        for port in 1..200 {
-            let (path, address) = udp(port);
-            agent.on_request(path, address, &request("0abc", "password-of-0abc", port == 1)).unwrap();
-        }
-        assert_eq!(agent.paths().len(), PATHS_MAX);
-        assert_eq!(agent.selected(), Some(udp(1).0));
-        assert!(agent.paths().contains(&udp(1).0));
-    }
-
-    #[test]
-    fn damaged_checks_do_no_harm() {
-        let mut agent = Agent::new(credentials("0abc"));
-        let (path, address) = udp(1);
-        let good = request("0abc", "password-of-0abc", true);
-        for len in 0..good.len() {
-            assert!(agent.on_request(path, address, &good[..len]).is_none());
-        }
-        let mut state = 7_u32;
-        for _ in 0..20_000 {
-            let mut bad = good.clone();
-            for _ in 0..3 {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let at = (state >> 8) as usize % bad.len();
-                bad[at] ^= 1 << (state & 7);
-            }
-            let _ = agent.on_request(path, address, &bad);
-            let _ = local_ufrag(&bad);
-        }
-    }
-}
+pub(crate) mod tests;

@@ -20,6 +20,7 @@ pub mod sdp;
 mod seats;
 mod sequence;
 mod shard;
+mod sockets;
 mod srtp;
 mod tcp;
 mod udp;

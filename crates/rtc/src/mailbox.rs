@@ -132,13 +132,13 @@ mod tests {
     fn control_is_taken_however_full_the_other_queues_are() {
         let (_poll, mailbox, inbox) = both();
         let from = SocketAddr::from(([127, 0, 0, 1], 9));
-        let path = crate::batch::Path::Udp(from);
+        let path = crate::batch::Path::Udp { peer: from, local: None };
         let datagrams = (0..2 * FORWARDED_MAX)
             .filter(|_| mailbox.forward(Forwarded::Datagram { path, from, bytes: vec![0; 8] }));
         assert_eq!(datagrams.count(), FORWARDED_MAX, "strangers can fill this one");
         let viewer = ViewerId { shard: 0, number: 1 };
         let local = crate::id::credentials(0);
-        let restart = || Command::Restart { viewer, local: local.clone() };
+        let restart = || Command::Restart { viewer, local: local.clone(), remote: local.clone() };
         let requests = (0..2 * REQUESTS_MAX).filter(|_| mailbox.request(restart()).is_ok());
         assert_eq!(requests.count(), REQUESTS_MAX);
         for _ in 0..3 * REQUESTS_MAX {

@@ -2,16 +2,12 @@
 //!
 //! A pass takes what has come in, in the order of its urgency - commands and frames, feedback, handshakes, timers - and ends
 //! with one flush.
-mod bound;
-
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-pub(crate) use self::bound::Bound;
-use self::bound::Ready;
 use crate::batch::Path;
 use crate::command::Event;
 use crate::egress::{Clock, Egress};
@@ -19,8 +15,9 @@ use crate::handshake::Desk;
 use crate::ice;
 use crate::id::shard_of;
 use crate::mailbox::{Forwarded, Inbox, Mailbox};
+use crate::sockets::{Ready, Sockets};
 use crate::tcp::Connection;
-use crate::udp::{RECEIVE_BATCH, Received};
+use crate::udp::Received;
 
 /// Commands, frames, forwarded datagrams and handshakes taken before the next step of a pass.
 const TAKEN_AT_ONCE: usize = 256;
@@ -28,6 +25,8 @@ const TAKEN_AT_ONCE: usize = 256;
 const RECEIVES_PER_PASS: usize = 16;
 /// Connections of one shard at most, viewers' and strangers' together.
 const CONNECTIONS_MAX: usize = 4096;
+/// How often connections are looked through for those that belong to nobody.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest sleep; timers usually end it sooner.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -35,7 +34,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Shard {
     index: usize,
-    bound: Bound,
+    sockets: Sockets,
     inbox: Inbox,
     neighbours: Vec<Mailbox>,
     desk: Desk,
@@ -43,6 +42,7 @@ pub(crate) struct Shard {
     events: UnboundedSender<Event>,
     connections: HashMap<usize, Connection>,
     next_connection: usize,
+    next_sweep: Instant,
     received: Received,
     /// Something was left for the next pass.
     is_busy: bool,
@@ -51,7 +51,7 @@ pub(crate) struct Shard {
 impl Shard {
     pub(crate) fn new(
         index: usize,
-        bound: Bound,
+        sockets: Sockets,
         inbox: Inbox,
         neighbours: Vec<Mailbox>,
         desk: Desk,
@@ -60,7 +60,7 @@ impl Shard {
     ) -> Self {
         Self {
             index,
-            bound,
+            sockets,
             inbox,
             neighbours,
             desk,
@@ -68,6 +68,7 @@ impl Shard {
             events,
             connections: HashMap::new(),
             next_connection: 0,
+            next_sweep: Instant::now(),
             received: Received::default(),
             is_busy: false,
         }
@@ -84,7 +85,8 @@ impl Shard {
             let now = Instant::now();
             self.is_busy = false;
             self.take_commands(now);
-            while self.egress.work(now) {
+            // Whoever gets no video because the socket is full goes on from there when it has room.
+            while self.egress.work(now, !self.sockets.is_blocked()) {
                 self.make_way(now);
             }
             self.take_forwarded(now);
@@ -101,7 +103,7 @@ impl Shard {
             self.take_handshakes(clock);
             while self.egress.on_timeout(clock) {
                 self.make_way(now);
-                self.egress.work(now);
+                self.egress.work(now, !self.sockets.is_blocked());
             }
             self.flush();
             self.egress.counters().pass_time.observe(now.elapsed());
@@ -116,7 +118,7 @@ impl Shard {
             let wake = self.egress.next_timeout();
             wake.map_or(SLEEP_MAX, |wake| wake.saturating_duration_since(Instant::now())).min(SLEEP_MAX)
         };
-        self.bound.wait(timeout)
+        self.sockets.wait(timeout)
     }
 
     /// Amid long work: writes what there is, lets those run who bring audio, if they share this core, and takes it.
@@ -151,9 +153,9 @@ impl Shard {
         let mut received = std::mem::take(&mut self.received);
         for taken in 0..=RECEIVES_PER_PASS {
             self.is_busy |= taken == RECEIVES_PER_PASS;
-            let count = self.bound.udp.receive(&mut received);
-            received.for_each(|from, bytes| self.on_datagram(now, Path::Udp(from), from, bytes));
-            if count < RECEIVE_BATCH {
+            let has_more = self.sockets.receive(&mut received);
+            received.for_each(|path, from, bytes| self.on_datagram(now, path, from, bytes));
+            if !has_more {
                 break;
             }
         }
@@ -195,24 +197,36 @@ impl Shard {
             // Nobody listens any more when the process ends.
             let _ = self.events.send(event);
         }
+        let mut congested = Vec::new();
         if !out.batch.is_empty() {
-            let sent = self.bound.udp.send(&out.batch.arena, out.batch.messages());
+            let sent = self.sockets.send(&mut out.batch);
+            let mut tcp_dropped = 0;
             for framed in out.batch.streams() {
                 let packet = out.batch.arena.get(framed.start..framed.start + framed.len);
-                if let (Some(connection), Some(packet)) =
-                    (self.connections.get_mut(&framed.connection), packet)
-                {
-                    connection.push(packet);
+                if let (Some(connection), Some(packet)) = (self.connections.get_mut(&framed.connection), packet) {
+                    connection.push(packet, framed.class);
+                    tcp_dropped += connection.take_dropped();
                 }
             }
             for framed in out.batch.streams() {
                 // A connection that fails here is found dead by its next event.
-                let _ = self.connections.get_mut(&framed.connection).map(Connection::write);
+                let Some(connection) = self.connections.get_mut(&framed.connection) else { continue };
+                let _ = connection.write();
+                if connection.is_congested() {
+                    congested.push(framed.connection);
+                }
             }
-            out.batch.clear();
+            let send_dropped = out.batch.carry();
             let counters = self.egress.counters();
             counters.send_calls.add(sent.calls);
             counters.send_refused.add(sent.refused);
+            counters.send_blocked.add(sent.blocked);
+            counters.unsegmented.add(sent.unsegmented);
+            counters.tcp_dropped.add(tcp_dropped);
+            counters.send_dropped.add(send_dropped);
+        }
+        for connection in congested {
+            self.egress.on_congestion(Path::Tcp(connection));
         }
         for connection in std::mem::take(&mut self.egress.out.hang_ups) {
             self.hang_up(connection);
@@ -220,7 +234,7 @@ impl Shard {
     }
 
     fn accept(&mut self, now: Instant) {
-        while let Some((stream, peer)) = self.bound.accept() {
+        while let Some((stream, peer)) = self.sockets.accept() {
             self.connect(now, stream, peer, Vec::new());
         }
     }
@@ -240,14 +254,14 @@ impl Shard {
         peer: SocketAddr,
         bytes: Vec<u8>,
     ) -> Option<usize> {
-        self.connections.retain(|_, connection| connection.claim_by.is_none_or(|by| now < by));
+        self.sweep_connections(now);
         if self.connections.len() >= CONNECTIONS_MAX {
             self.egress.counters().connections_refused.add(1);
             return None;
         }
         let number = self.next_connection;
         self.next_connection += 1;
-        self.bound.watch(&mut stream, number).ok()?;
+        self.sockets.watch(&mut stream, number).ok()?;
         self.connections.insert(number, Connection::new(now, stream, peer, bytes));
         Some(number)
     }
@@ -255,7 +269,12 @@ impl Shard {
     /// Reads and writes one connection as far as it goes.
     fn serve(&mut self, now: Instant, number: usize) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        let mut is_alive = connection.write().is_ok() && connection.read().is_ok();
+        let mut is_alive = connection.write().is_ok();
+        match connection.read() {
+            Ok(true) => self.sockets.revisit(number),
+            Ok(false) => {}
+            Err(_) => is_alive = false,
+        }
         let peer = connection.peer;
         while is_alive {
             let Some(connection) = self.connections.get_mut(&number) else { return };
@@ -264,29 +283,43 @@ impl Shard {
                 Ok(None) => return,
                 Err(_) => break,
             };
-            let is_claimed = connection.claim_by.is_none();
+            let is_claimed = connection.is_claimed();
             let owner = ice::local_ufrag(&frame).and_then(|ufrag| shard_of(&ufrag));
             if let Some(owner) = owner.filter(|owner| *owner != self.index && !is_claimed) {
                 return self.hand_over(number, owner, &frame);
             }
-            is_alive = self.egress.on_packet(now, Path::Tcp(number), peer, &mut frame) || is_claimed;
-            if let Some(connection) = self.connections.get_mut(&number).filter(|_| is_alive) {
-                connection.claim_by = None;
+            let is_authentic = self.egress.on_packet(now, Path::Tcp(number), peer, &mut frame);
+            is_alive = is_authentic || is_claimed;
+            if let Some(connection) = self.connections.get_mut(&number).filter(|_| is_authentic) {
+                connection.on_authentic(now);
             }
         }
         self.hang_up(number);
     }
 
+    /// Closes connections that belong to nobody. Once a second is enough, and no more work for who opens thousands.
+    fn sweep_connections(&mut self, now: Instant) {
+        if now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = now + SWEEP_INTERVAL;
+        let expired = self.connections.iter().filter(|(_, connection)| connection.is_expired(now));
+        let expired: Vec<usize> = expired.map(|(number, _)| *number).collect();
+        for number in expired {
+            self.hang_up(number);
+        }
+    }
+
     fn hand_over(&mut self, number: usize, owner: usize, frame: &[u8]) {
         let Some(mut connection) = self.connections.remove(&number) else { return };
-        self.bound.unwatch(&mut connection.stream);
+        self.sockets.unwatch(&mut connection.stream);
         let (stream, peer, bytes) = connection.into_parts(frame);
         self.forward(owner, Forwarded::Connection { stream: stream.into(), peer, bytes });
     }
 
     fn hang_up(&mut self, number: usize) {
         if let Some(mut connection) = self.connections.remove(&number) {
-            self.bound.unwatch(&mut connection.stream);
+            self.sockets.unwatch(&mut connection.stream);
         }
         self.egress.on_disconnect(Path::Tcp(number));
     }

@@ -34,6 +34,8 @@ const RTCP_HEADER_LEN: usize = 8;
 const SHA1_TAG_LEN: usize = 10;
 /// RFC 3711, section 3.4: the flag that says an SRTCP packet is encrypted, in the word that carries the index.
 const ENCRYPTED: u32 = 0x8000_0000;
+/// Sources of one viewer that are remembered as reporting: a browser has one for each track.
+const REPORTERS_MAX: usize = 8;
 
 /// Both directions of one viewer's protected media.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ pub(crate) struct Srtp {
     rtcp: Cipher,
     rtcp_in: Cipher,
     rtcp_index: u32,
-    replay: Replay,
+    replays: Replays,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,7 @@ impl Srtp {
             rtcp: Cipher::new(profile, server_key, server_salt, LABEL_RTCP_KEY)?,
             rtcp_in: Cipher::new(profile, client_key, client_salt, LABEL_RTCP_KEY)?,
             rtcp_index: 0,
-            replay: Replay::default(),
+            replays: Replays::default(),
         })
     }
 
@@ -167,12 +169,12 @@ impl Srtp {
                 let word = u32::from_be_bytes(trailer);
                 let (header, body) = sealed.split_at_mut_checked(RTCP_HEADER_LEN)?;
                 let (ssrc, index) = (ssrc_of(header), word & !ENCRYPTED);
-                if word & ENCRYPTED == 0 || !self.replay.is_new(index) {
+                if word & ENCRYPTED == 0 || !self.replays.is_new(ssrc, index) {
                     return None;
                 }
                 let nonce = rtcp_nonce(salt, ssrc, index);
                 let plain = key.open_in_place(nonce, rtcp_aad(header, trailer), body).ok()?.len();
-                self.replay.mark(index);
+                self.replays.mark(ssrc, index);
                 RTCP_HEADER_LEN + plain
             }
             Cipher::Sha1 { key, salt, auth } => {
@@ -186,15 +188,15 @@ impl Srtp {
                 .ok()?;
                 let (sealed, trailer) = signed.split_at_mut_checked(signed.len().checked_sub(4)?)?;
                 let word = u32::from_be_bytes(*trailer.first_chunk::<4>()?);
-                let index = word & !ENCRYPTED;
-                if !self.replay.is_new(index) {
+                let (header, body) = sealed.split_at_mut_checked(RTCP_HEADER_LEN)?;
+                let (ssrc, index) = (ssrc_of(header), word & !ENCRYPTED);
+                if !self.replays.is_new(ssrc, index) {
                     return None;
                 }
-                let (header, body) = sealed.split_at_mut_checked(RTCP_HEADER_LEN)?;
                 if word & ENCRYPTED != 0 {
-                    counter_mode(key, salt, ssrc_of(header), u64::from(index), body).ok()?;
+                    counter_mode(key, salt, ssrc, u64::from(index), body).ok()?;
                 }
-                self.replay.mark(index);
+                self.replays.mark(ssrc, index);
                 sealed.len()
             }
         };
@@ -299,6 +301,28 @@ fn xor(target: &mut [u8], offset: usize, with: &[u8]) {
     }
 }
 
+/// The replay window of each source that reports: they count their packets apart (RFC 3711, section 3.2.3). The latest
+/// heard of is last.
+#[derive(Debug, Default)]
+struct Replays(Vec<(u32, Replay)>);
+
+impl Replays {
+    fn is_new(&self, ssrc: u32, index: u32) -> bool {
+        self.0.iter().find(|(known, _)| *known == ssrc).is_none_or(|(_, replay)| replay.is_new(index))
+    }
+
+    /// Only for packets that are authentic: nobody else may push a window out.
+    fn mark(&mut self, ssrc: u32, index: u32) {
+        let known = self.0.iter().position(|(known, _)| *known == ssrc);
+        let (_, mut replay) = known.map(|at| self.0.remove(at)).unwrap_or_default();
+        replay.mark(index);
+        if self.0.len() >= REPORTERS_MAX {
+            self.0.remove(0);
+        }
+        self.0.push((ssrc, replay));
+    }
+}
+
 /// RFC 3711, section 3.3.2: which of the last 64 indices have been seen.
 #[derive(Debug, Default)]
 struct Replay {
@@ -362,6 +386,46 @@ mod tests {
             assert_eq!(server.unprotect_rtcp(&mut forged), None, "{profile:?} must notice a changed byte");
             assert_eq!(server.unprotect_rtcp(&mut sealed), Some(&plain[..]), "{profile:?}");
             assert_eq!(server.unprotect_rtcp(&mut again), None, "{profile:?} must notice a replay");
+        }
+    }
+
+    /// A report of `ssrc`, sealed as the packet `index` of its source.
+    fn report(client: &mut Srtp, ssrc: u32, index: u32) -> Vec<u8> {
+        let mut sealed = [&[0x80, 201, 0, 1][..], &ssrc.to_be_bytes()].concat();
+        client.rtcp_index = index - 1;
+        client.protect_rtcp(&mut sealed, 0).unwrap();
+        sealed
+    }
+
+    #[test]
+    fn every_source_counts_its_reports_apart() {
+        for (profile, len) in PROFILES {
+            let mut server = Srtp::new(profile, &keying(len)).unwrap();
+            let mut client = client(profile, &keying(len));
+            for (ssrc, index) in [(1, 500), (2, 1), (2, 2), (1, 501), (3, 1), (2, 3)] {
+                let sealed = report(&mut client, ssrc, index);
+                assert!(server.unprotect_rtcp(&mut sealed.clone()).is_some(), "{profile:?} {ssrc} {index}");
+                assert!(server.unprotect_rtcp(&mut sealed.clone()).is_none(), "{profile:?} replay");
+            }
+        }
+    }
+
+    #[test]
+    fn remembered_reporters_are_bounded_and_only_authentic_packets_displace_them() {
+        let (profile, len) = PROFILES[0];
+        let mut server = Srtp::new(profile, &keying(len)).unwrap();
+        let mut client = client(profile, &keying(len));
+        let first = report(&mut client, 1, 1);
+        assert!(server.unprotect_rtcp(&mut first.clone()).is_some());
+        for ssrc in 100..1000 {
+            let mut forged = report(&mut client, ssrc, 1);
+            forged[10] ^= 1;
+            assert!(server.unprotect_rtcp(&mut forged).is_none());
+        }
+        assert!(server.unprotect_rtcp(&mut first.clone()).is_none(), "its window is still there");
+        for ssrc in 100..1000 {
+            assert!(server.unprotect_rtcp(&mut report(&mut client, ssrc, 1)).is_some());
+            assert!(server.replays.0.len() <= REPORTERS_MAX);
         }
     }
 

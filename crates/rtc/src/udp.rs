@@ -2,15 +2,24 @@
 //!
 //! The only file of the project that holds unsafe code: these system calls have no safe wrapper that keeps one arena
 //! for a whole batch.
-#![expect(unsafe_code, reason = "sendmmsg, recvmmsg and their control messages")]
+#![expect(unsafe_code, reason = "sendmmsg, recvmmsg and options that no safe wrapper knows")]
+
+mod control;
+mod sender;
 
 use std::io;
 use std::mem::{self, size_of};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
+use std::time::Instant;
 
 use socket2::{Domain, Protocol, Type};
+
+use self::control::Control;
+use self::sender::Sender;
+pub(crate) use self::sender::Sent;
+use crate::batch::{Class, Path};
 
 /// Messages in one `sendmmsg` call: 16 already halve the cost of a call, beyond 64 nothing is gained.
 const SEND_BATCH: usize = 64;
@@ -19,19 +28,14 @@ pub(crate) const RECEIVE_BATCH: usize = 32;
 /// Bytes of one received datagram: viewers send STUN, DTLS and RTCP, all below the MTU.
 const DATAGRAM_MAX: usize = 2048;
 /// Kernel buffers: a keyframe to a thousand viewers must not find the queue full at its first packet.
-const SOCKET_BUFFER_BYTES: usize = 8 << 20;
-/// How often the kernel may say "not now" within one flush before the rest is given up; NACKs heal what was lost.
-const FULL_WAITS_MAX: usize = 3;
-/// How long one wait for room in the kernel's queue lasts at most.
-const FULL_WAIT_MS: i32 = 1;
-
+pub(crate) const SOCKET_BUFFER_BYTES: usize = 8 << 20;
 /// One UDP socket of the media port, shared with the other shards through `SO_REUSEPORT`.
 #[derive(Debug)]
 pub(crate) struct Socket {
     inner: UdpSocket,
     /// The socket speaks IPv6, so IPv4 addresses must be given as mapped ones.
     is_v6: bool,
-    gso: bool,
+    sender: Sender,
 }
 
 /// A datagram, or several of one length to one peer, in a batch's arena.
@@ -45,15 +49,10 @@ pub(crate) struct Message {
     pub(crate) segment: u16,
     /// Where it goes.
     pub(crate) to: SocketAddr,
-}
-
-/// What became of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sent {
-    pub(crate) messages: u64,
-    pub(crate) calls: u64,
-    /// Messages that the kernel would not take.
-    pub(crate) refused: u64,
+    /// The address of ours that it leaves from; none is for the kernel to choose.
+    pub(crate) from: Option<IpAddr>,
+    /// What it carries.
+    pub(crate) class: Class,
 }
 
 impl Socket {
@@ -69,7 +68,17 @@ impl Socket {
         let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
         socket.bind(&address.into())?;
-        Ok(Self { inner: socket.into(), is_v6: address.is_ipv6(), gso: true })
+        let inner: UdpSocket = socket.into();
+        if address.ip().is_unspecified() {
+            let (level, option) = if address.is_ipv6() {
+                (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
+            } else {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO)
+            };
+            enable(&inner, level, option)?;
+        }
+        let sender = Sender::new(knows_segmentation(&inner));
+        Ok(Self { inner, is_v6: address.is_ipv6(), sender })
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -80,98 +89,34 @@ impl Socket {
         self.inner.as_raw_fd()
     }
 
-    /// Sends every message, whose bytes are in `arena`.
-    pub(crate) fn send(&mut self, arena: &[u8], messages: &[Message]) -> Sent {
-        let mut sent = Sent::default();
-        let mut rest = messages;
-        let mut waits = 0;
-        while !rest.is_empty() {
-            sent.calls += 1;
-            match self.send_some(arena, rest) {
-                Ok(count) => {
-                    sent.messages += count as u64;
-                    rest = rest.get(count..).unwrap_or(&[]);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && waits < FULL_WAITS_MAX => {
-                    waits += 1;
-                    self.wait_for_room();
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    sent.refused += rest.len() as u64;
-                    return sent;
-                }
-                // EIO: no segmentation on this device. EINVAL: not in this kernel. Neither concerns a single datagram.
-                Err(error)
-                    if self.gso
-                        && rest.first().is_some_and(Message::is_segmented)
-                        && matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) =>
-                {
-                    tracing::warn!(%error, "the kernel refuses UDP segmentation; sending datagrams one by one");
-                    self.gso = false;
-                }
-                // Unreachable or refused by a filter: this peer's matter, the others go on.
-                Err(_) => {
-                    sent.refused += 1;
-                    rest = rest.get(1..).unwrap_or(&[]);
-                }
-            }
-        }
-        sent
+    /// Says how much less the kernel queues for sending than a node wants; nothing when it is enough.
+    pub(crate) fn small_send_buffer(&self) -> Option<usize> {
+        // The kernel doubles what is asked for, to make room for its own bookkeeping (socket(7)).
+        let bytes = socket2::SockRef::from(&self.inner).send_buffer_size().ok()? / 2;
+        (bytes < SOCKET_BUFFER_BYTES).then_some(bytes)
     }
 
-    /// One system call. Returns how many of `messages` are done.
-    fn send_some(&self, arena: &[u8], messages: &[Message]) -> io::Result<usize> {
-        let Some(first) = messages.first() else { return Ok(0) };
-        if !self.gso && first.is_segmented() {
-            // Without offload a segmented message becomes a call of its own, a datagram for each segment.
-            let parts: Vec<Message> = first.segments().collect();
-            let mut done = 0;
-            while done < parts.len() {
-                done += self.send_batch(arena, parts.get(done..).unwrap_or(&[]))?;
-            }
-            return Ok(1);
-        }
-        let run = messages.iter().take_while(|message| self.gso || !message.is_segmented()).count();
-        self.send_batch(arena, messages.get(..run).unwrap_or(&[]))
+    /// A socket that is full sooner.
+    #[cfg(test)]
+    pub(crate) fn shrink_send_buffer(&self, bytes: usize) {
+        socket2::SockRef::from(&self.inner).set_send_buffer_size(bytes).expect("the kernel takes any size");
     }
 
-    fn send_batch(&self, arena: &[u8], messages: &[Message]) -> io::Result<usize> {
-        let count = messages.len().min(SEND_BATCH);
-        // SAFETY: all-zero bytes are valid values of these plain C structures; null pointers with zero lengths.
-        let mut headers: [libc::mmsghdr; SEND_BATCH] = unsafe { mem::zeroed() };
-        // SAFETY: as above.
-        let mut vectors: [libc::iovec; SEND_BATCH] = unsafe { mem::zeroed() };
-        let mut names = [Name::UNSPECIFIED; SEND_BATCH];
-        let mut controls = [SegmentControl::new(0); SEND_BATCH];
-        let slots = headers.iter_mut().zip(&mut vectors).zip(&mut names).zip(&mut controls);
-        for ((((header, vector), name), control), message) in slots.zip(messages) {
-            let bytes = arena
-                .get(message.start..message.start + message.len)
-                .expect("a batch describes its own arena");
-            *vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-            *name = Name::new(message.to, self.is_v6);
-            let header = &mut header.msg_hdr;
-            header.msg_name = ptr::from_mut(name).cast();
-            header.msg_namelen = name.len();
-            header.msg_iov = vector;
-            header.msg_iovlen = 1;
-            if message.is_segmented() {
-                *control = SegmentControl::new(message.segment);
-                header.msg_control = ptr::from_mut(control).cast();
-                header.msg_controllen = size_of::<SegmentControl>();
-            }
-        }
-        // SAFETY: `count` headers are filled in; every pointer in them refers to `arena`, `vectors`, `names` or
-        // `controls`, which outlive the call, and the kernel only reads through them (but for msg_len).
-        let sent = unsafe { libc::sendmmsg(self.fd(), headers.as_mut_ptr(), as_u32(count), 0) };
-        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    /// The kernel's queue was full, and [`Socket::on_writable`] has not been called since: nothing can be sent.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.sender.is_blocked()
     }
 
-    fn wait_for_room(&self) {
-        let mut poll = libc::pollfd { fd: self.fd(), events: libc::POLLOUT, revents: 0 };
-        // SAFETY: one pollfd, alive for the call.
-        let _ = unsafe { libc::poll(&raw mut poll, 1, FULL_WAIT_MS) };
+    /// There is room in the kernel's queue again.
+    pub(crate) fn on_writable(&mut self) {
+        self.sender.on_writable();
+    }
+
+    /// Sends `messages`, whose bytes are in `arena`, as far as the kernel takes them. Those after [`Sent::done`] are to
+    /// be sent when there is room again.
+    pub(crate) fn send(&mut self, arena: &[u8], messages: &mut [Message]) -> Sent {
+        let (fd, is_v6) = (self.fd(), self.is_v6);
+        self.sender.send(messages, Instant::now, |some| send_batch(fd, is_v6, arena, some))
     }
 
     /// Takes what has arrived, up to the room in `into`. Returns how many datagrams; 0 when there are none.
@@ -182,16 +127,19 @@ impl Socket {
         let mut vectors: [libc::iovec; RECEIVE_BATCH] = unsafe { mem::zeroed() };
         // SAFETY: as above.
         let mut names: [libc::sockaddr_storage; RECEIVE_BATCH] = unsafe { mem::zeroed() };
-        let slots = headers.iter_mut().zip(&mut vectors).zip(&mut names);
-        for (((header, vector), name), buffer) in slots.zip(into.buffers.iter_mut()) {
+        let mut controls = [control::Received([0; control::RECEIVED_LEN]); RECEIVE_BATCH];
+        let slots = headers.iter_mut().zip(&mut vectors).zip(&mut names).zip(&mut controls);
+        for ((((header, vector), name), control), buffer) in slots.zip(into.buffers.iter_mut()) {
             *vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = control::RECEIVED_LEN;
             header.msg_hdr.msg_name = ptr::from_mut(name).cast();
             header.msg_hdr.msg_namelen = as_u32(size_of::<libc::sockaddr_storage>());
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
         }
-        // SAFETY: every pointer refers to `vectors`, `names` or `into.buffers`, which outlive the call, with their true
-        // lengths; no timeout is passed.
+        // SAFETY: every pointer refers to `vectors`, `names`, `controls` or `into.buffers`, which outlive the call, with
+        // their true lengths; no timeout is passed.
         let count = unsafe {
             libc::recvmmsg(
                 self.fd(),
@@ -203,35 +151,86 @@ impl Socket {
         };
         let count = usize::try_from(count).unwrap_or(0);
         into.datagrams.clear();
-        for (header, name) in headers.iter().zip(&names).take(count) {
+        for ((header, name), control) in headers.iter().zip(&names).zip(&controls).take(count) {
             let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             let len = if truncated { 0 } else { (header.msg_len as usize).min(DATAGRAM_MAX) };
-            into.datagrams.push((parse_name(name), len));
+            let said = control.0.get(..header.msg_hdr.msg_controllen).unwrap_or(&[]);
+            let from = parse_name(name).map(|peer| (peer, control::parse_destination(said)));
+            into.datagrams.push((from, len));
         }
         count
     }
 }
 
-impl Message {
-    pub(crate) fn is_segmented(&self) -> bool {
-        self.len > usize::from(self.segment)
+/// One system call. Returns how many of `messages` the kernel took.
+fn send_batch(fd: RawFd, is_v6: bool, arena: &[u8], messages: &[Message]) -> io::Result<usize> {
+    let count = messages.len().min(SEND_BATCH);
+    // SAFETY: all-zero bytes are valid values of these plain C structures; null pointers with zero lengths.
+    let mut headers: [libc::mmsghdr; SEND_BATCH] = unsafe { mem::zeroed() };
+    // SAFETY: as above.
+    let mut vectors: [libc::iovec; SEND_BATCH] = unsafe { mem::zeroed() };
+    let mut names = [Name::UNSPECIFIED; SEND_BATCH];
+    let mut controls = [Control::EMPTY; SEND_BATCH];
+    let slots = headers.iter_mut().zip(&mut vectors).zip(&mut names).zip(&mut controls);
+    for ((((header, vector), name), control), message) in slots.zip(messages) {
+        let bytes =
+            arena.get(message.start..message.start + message.len).expect("a batch describes its own arena");
+        *vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        *name = Name::new(message.to, is_v6);
+        let header = &mut header.msg_hdr;
+        header.msg_name = ptr::from_mut(name).cast();
+        header.msg_namelen = name.len();
+        header.msg_iov = vector;
+        header.msg_iovlen = 1;
+        let segment = message.is_segmented().then_some(message.segment);
+        if let Some((control, len)) = control.write(segment, message.from, is_v6) {
+            header.msg_control = control;
+            header.msg_controllen = len;
+        }
     }
+    // SAFETY: `count` headers are filled in; every pointer in them refers to `arena`, `vectors`, `names` or `controls`,
+    // which outlive the call, and the kernel only reads through them (but for msg_len).
+    let sent = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), as_u32(count), 0) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
 
-    fn segments(self) -> impl Iterator<Item = Self> {
-        let step = usize::from(self.segment).max(1);
-        (0..self.len).step_by(step).map(move |offset| Self {
-            start: self.start + offset,
-            len: step.min(self.len - offset),
-            ..self
-        })
-    }
+fn enable(socket: &UdpSocket, level: i32, option: i32) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option's value is an int, alive for the call, with its true length.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const on).cast(),
+            as_u32(size_of::<libc::c_int>()),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether the kernel has segmentation offload for UDP at all (Linux 4.18).
+fn knows_segmentation(socket: &UdpSocket) -> bool {
+    let mut value: libc::c_int = 0;
+    let mut len = as_u32(size_of::<libc::c_int>());
+    // SAFETY: the option's value is an int; it and its length are alive for the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw mut value).cast(),
+            &raw mut len,
+        )
+    };
+    result == 0
 }
 
 /// Datagrams that one `recvmmsg` brought.
 #[derive(Debug)]
 pub(crate) struct Received {
     buffers: Vec<[u8; DATAGRAM_MAX]>,
-    datagrams: Vec<(Option<SocketAddr>, usize)>,
+    datagrams: Vec<(Option<(SocketAddr, Option<IpAddr>)>, usize)>,
 }
 
 impl Default for Received {
@@ -241,13 +240,13 @@ impl Default for Received {
 }
 
 impl Received {
-    /// Calls `on` for each datagram and its sender. Datagrams that were too long are left out.
-    pub(crate) fn for_each(&mut self, mut on: impl FnMut(SocketAddr, &mut [u8])) {
+    /// Calls `on` for each datagram with the way it came. Datagrams that were too long are left out.
+    pub(crate) fn for_each(&mut self, mut on: impl FnMut(Path, SocketAddr, &mut [u8])) {
         for ((from, len), buffer) in self.datagrams.iter().zip(&mut self.buffers) {
-            if let (Some(from), Some(bytes)) = (from, buffer.get_mut(..*len))
+            if let (Some((peer, local)), Some(bytes)) = (*from, buffer.get_mut(..*len))
                 && !bytes.is_empty()
             {
-                on(*from, bytes);
+                on(Path::Udp { peer, local }, peer, bytes);
             }
         }
     }
@@ -329,26 +328,6 @@ fn parse_name(name: &libc::sockaddr_storage) -> Option<SocketAddr> {
     }
 }
 
-/// A `UDP_SEGMENT` control message (udp(7)): the kernel cuts the message into datagrams of this many bytes.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct SegmentControl {
-    header: libc::cmsghdr,
-    segment: u16,
-    padding: [u8; 6],
-}
-
-impl SegmentControl {
-    fn new(segment: u16) -> Self {
-        let header = libc::cmsghdr {
-            cmsg_len: size_of::<libc::cmsghdr>() + size_of::<u16>(),
-            cmsg_level: libc::SOL_UDP,
-            cmsg_type: libc::UDP_SEGMENT,
-        };
-        Self { header, segment, padding: [0; 6] }
-    }
-}
-
 fn family(family: i32) -> libc::sa_family_t {
     libc::sa_family_t::try_from(family).expect("address families are small numbers")
 }
@@ -361,33 +340,40 @@ fn as_u32(value: usize) -> u32 {
 mod tests {
     use super::*;
 
-    fn receive_all(socket: &Socket, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
+    fn wait_for_datagrams(socket: &Socket) -> bool {
+        let mut poll = libc::pollfd { fd: socket.fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd, alive for the call.
+        unsafe { libc::poll(&raw mut poll, 1, 5000) == 1 }
+    }
+
+    fn receive_all(socket: &Socket, count: usize) -> Vec<(Path, Vec<u8>)> {
         let mut received = Received::default();
         let mut all = Vec::new();
         while all.len() < count {
-            let mut poll = libc::pollfd { fd: socket.fd(), events: libc::POLLIN, revents: 0 };
-            // SAFETY: one pollfd, alive for the call.
-            let ready = unsafe { libc::poll(&raw mut poll, 1, 5000) };
-            assert_eq!(ready, 1, "{} of {count} datagrams arrived", all.len());
+            assert!(wait_for_datagrams(socket), "{} of {count} datagrams arrived", all.len());
             socket.receive(&mut received);
-            received.for_each(|from, bytes| all.push((from, bytes.to_vec())));
+            received.for_each(|path, _, bytes| all.push((path, bytes.to_vec())));
         }
         all
     }
 
+    fn bind(address: &str) -> Socket {
+        Socket::bind(address.parse().unwrap()).unwrap()
+    }
+
+    fn message(start: usize, len: usize, segment: u16, to: SocketAddr) -> Message {
+        Message { start, len, segment, to, from: None, class: Class::Control }
+    }
+
     fn round_trip(from: &str, to: &str, gso: bool) {
-        let mut sender = Socket::bind(from.parse().unwrap()).unwrap();
-        sender.gso = gso;
-        let receiver = Socket::bind(to.parse().unwrap()).unwrap();
+        let mut sender = bind(from);
+        sender.sender = Sender::new(gso);
+        let receiver = bind(to);
         let to = receiver.local_addr().unwrap();
         let arena: Vec<u8> = (0..100_u8).collect();
-        let messages = [
-            Message { start: 0, len: 10, segment: 10, to },
-            Message { start: 10, len: 70, segment: 30, to },
-            Message { start: 80, len: 20, segment: 20, to },
-        ];
-        let sent = sender.send(&arena, &messages);
-        assert_eq!((sent.messages, sent.refused), (3, 0));
+        let mut messages = [message(0, 10, 10, to), message(10, 70, 30, to), message(80, 20, 20, to)];
+        let sent = sender.send(&arena, &mut messages);
+        assert_eq!((sent.done, sent.messages, sent.refused), (3, 3, 0));
         let lengths: Vec<_> = receive_all(&receiver, 5).into_iter().map(|(_, bytes)| bytes).collect();
         assert_eq!(lengths.concat(), arena);
         assert_eq!(lengths.iter().map(Vec::len).collect::<Vec<_>>(), [10, 30, 30, 10, 20]);
@@ -402,22 +388,50 @@ mod tests {
     #[test]
     fn ipv6_works_and_a_dual_socket_speaks_ipv4() {
         round_trip("[::1]:0", "[::1]:0", true);
-        let mut dual = Socket::bind("[::]:0".parse().unwrap()).unwrap();
-        let v4 = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut dual = bind("[::]:0");
+        let v4 = bind("127.0.0.1:0");
         let to = v4.local_addr().unwrap();
-        dual.send(b"hello", &[Message { start: 0, len: 5, segment: 5, to }]);
-        let (from, bytes) = receive_all(&v4, 1).remove(0);
-        assert_eq!((from.port(), &bytes[..]), (dual.local_addr().unwrap().port(), &b"hello"[..]));
+        dual.send(b"hello", &mut [message(0, 5, 5, to)]);
+        let (path, bytes) = receive_all(&v4, 1).remove(0);
+        let port = dual.local_addr().unwrap().port();
+        assert_eq!(path, Path::Udp { peer: ([127, 0, 0, 1], port).into(), local: None });
+        assert_eq!(bytes, b"hello");
+    }
+
+    /// Linux takes everything in 127.0.0.0/8 for local: an address that no route would choose as source.
+    #[test]
+    fn an_answer_leaves_from_the_address_that_was_asked() {
+        for (listen, asked, from) in [
+            ("0.0.0.0:0", IpAddr::from([127, 0, 0, 77]), "127.0.0.1:0"),
+            ("[::]:0", IpAddr::from([127, 0, 0, 77]), "127.0.0.1:0"),
+            ("[::]:0", IpAddr::from(Ipv6Addr::LOCALHOST), "[::1]:0"),
+        ] {
+            let (mut server, mut client) = (bind(listen), bind(from));
+            let server_at = SocketAddr::new(asked, server.local_addr().unwrap().port());
+            client.send(b"question", &mut [message(0, 8, 8, server_at)]);
+            let (path, _) = receive_all(&server, 1).remove(0);
+            let peer = client.local_addr().unwrap();
+            assert_eq!(path, Path::Udp { peer, local: Some(asked) }, "{listen}");
+            // One datagram, and several in one message: the two control messages share a buffer.
+            for (len, segment, count) in [(5, 5, 1), (9, 3, 3)] {
+                let answer = Message { from: Some(asked), ..message(0, len, segment, peer) };
+                let sent = server.send(b"an answer", &mut [answer]);
+                assert_eq!((sent.messages, sent.refused, sent.unsegmented), (1, 0, 0));
+                for (path, _) in receive_all(&client, count) {
+                    assert_eq!(path, Path::Udp { peer: server_at, local: None }, "{listen}");
+                }
+            }
+        }
     }
 
     #[test]
     fn more_messages_than_one_call_takes_all_arrive() {
-        let mut sender = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let receiver = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut sender = bind("127.0.0.1:0");
+        let receiver = bind("127.0.0.1:0");
         let to = receiver.local_addr().unwrap();
         let arena: Vec<u8> = (0..200_u8).collect();
-        let messages: Vec<_> = (0..200).map(|start| Message { start, len: 1, segment: 1, to }).collect();
-        assert_eq!(sender.send(&arena, &messages).messages, 200);
+        let mut messages: Vec<_> = (0..200).map(|start| message(start, 1, 1, to)).collect();
+        assert_eq!(sender.send(&arena, &mut messages).messages, 200);
         let bytes: Vec<u8> = receive_all(&receiver, 200).into_iter().flat_map(|(_, bytes)| bytes).collect();
         assert_eq!(bytes, arena);
     }

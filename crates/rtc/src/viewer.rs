@@ -14,7 +14,7 @@ use rtp::{Header, Packets};
 
 pub(crate) use self::resend::Crowd;
 use self::video::Video;
-use crate::batch::{Batch, Path};
+use crate::batch::{Batch, Class, Path};
 use crate::ring::Ring;
 use crate::sdp::{AudioTerms, Terms};
 use crate::sequence::{Numbered, low16, low32};
@@ -133,7 +133,7 @@ impl Viewer {
             transport: None,
         };
         let Some(payload) = frame.payload(0) else { return };
-        write(out, header, numbered.index, &[payload]);
+        write(out, Class::Audio, header, numbered.index, &[payload]);
         audio.source.count(payload.len());
         self.stats.count(payload.len());
     }
@@ -202,6 +202,13 @@ impl Viewer {
         self.video.as_mut().is_some_and(|video| video.restart(now, ring))
     }
 
+    /// Leaves out video up to the next keyframe.
+    pub(crate) fn skip(&mut self, ring: &Ring) {
+        if let Some(video) = &mut self.video {
+            video.skip(ring, &mut self.stats);
+        }
+    }
+
     /// A report block: its loss count ends up in the viewer's statistics, its times tell the round trip. Returns whether it is
     /// about the video.
     pub(crate) fn on_report(&mut self, now: Instant, block: &ReportBlock) -> bool {
@@ -259,7 +266,7 @@ impl Viewer {
             let start = out.batch.arena.len();
             let report = SenderReport { ssrc, ntp, rtp, packets: source.packets, bytes: source.bytes };
             report.write(cname, &mut out.batch.arena);
-            seal(out, start, |srtp, arena| srtp.protect_rtcp(arena, start).is_ok());
+            seal(out, Class::Control, start, |srtp, arena| srtp.protect_rtcp(arena, start).is_ok());
         }
     }
 }
@@ -283,19 +290,26 @@ fn start(rng: &mut impl Rng) -> u16 {
     rng.random::<u16>() >> 1
 }
 
-fn write(out: &mut Out<'_>, header: Header, index: u64, payload: &[&[u8]]) {
+fn write(out: &mut Out<'_>, class: Class, header: Header, index: u64, payload: &[&[u8]]) {
     let start = out.batch.arena.len();
     header.write(&mut out.batch.arena);
     for part in payload {
         out.batch.arena.extend_from_slice(part);
     }
-    seal(out, start, |srtp, arena| srtp.protect_rtp(arena, start, header.len(), header.ssrc, index).is_ok());
+    seal(out, class, start, |srtp, arena| {
+        srtp.protect_rtp(arena, start, header.len(), header.ssrc, index).is_ok()
+    });
 }
 
 /// Commits the packet when `protect` could seal it, and forgets it otherwise: nothing leaves unprotected.
-fn seal(out: &mut Out<'_>, start: usize, protect: impl FnOnce(&mut Srtp, &mut Vec<u8>) -> bool) {
+fn seal(
+    out: &mut Out<'_>,
+    class: Class,
+    start: usize,
+    protect: impl FnOnce(&mut Srtp, &mut Vec<u8>) -> bool,
+) {
     if protect(out.srtp, &mut out.batch.arena) {
-        out.batch.commit(start, out.path);
+        out.batch.commit(start, out.path, class);
     } else {
         out.batch.arena.truncate(start);
         tracing::warn!("a packet could not be sealed and was not sent");

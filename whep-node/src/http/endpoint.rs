@@ -85,7 +85,7 @@ impl Call<'_> {
             .answer(&Local {
                 credentials: &seat.credentials,
                 fingerprint: app.engine.fingerprint(),
-                candidates: app.engine.candidates(),
+                candidates: &app.engine.candidates(),
                 video: video.as_ref().map(|video| video.profile_level_id),
                 audio: *audio,
                 low_latency: self.parameters.latency.as_deref() == Some("low"),

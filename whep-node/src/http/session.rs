@@ -66,12 +66,12 @@ impl Resource<'_> {
         let fragment = std::str::from_utf8(body).ok().and_then(Fragment::parse);
         let fragment = fragment.ok_or_else(Failure::bad_fragment)?;
         let remote = fragment.credentials.clone();
-        let restart = |viewer| engine.restart(viewer);
+        let restart = |viewer, remote| engine.restart(viewer, remote);
         let patched = self.app.sessions.patch(self.class, &self.id, condition, remote, restart);
         match patched.map_err(Failure::from)? {
             Patched::Restarted { local, etag } => {
                 tracing::debug!("viewer restarts ICE");
-                Ok(reply::restarted(etag, fragment.answer(&local, engine.candidates())))
+                Ok(reply::restarted(etag, fragment.answer(&local, &engine.candidates())))
             }
             // We are ICE-lite: the viewer's candidates reveal themselves by its checks.
             Patched::Unchanged => Ok(reply::empty(StatusCode::NO_CONTENT)),

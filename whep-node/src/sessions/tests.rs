@@ -126,7 +126,7 @@ fn patch(rng: &mut StdRng, sessions: &Sessions, url: (&str, &SessionId), known: 
     let condition = ["*", "\"*\"", "\"0\"", &*format!("\"0\", {current}")][rng.random_range(0..4)].to_owned();
     let is_taken = rng.random_bool(0.8);
     let mut asked = None;
-    let restart = |viewer| {
+    let restart = |viewer, _| {
         asked = Some(viewer);
         if is_taken { Ok(credentials("ours")) } else { Err(()) }
     };
@@ -182,7 +182,7 @@ fn of_two_restarts_with_one_entity_tag_only_the_first_reaches_the_engine() {
     let both_ready = std::sync::Barrier::new(2);
     let restart = |name: &'static str| {
         both_ready.wait();
-        let ours = |_| Ok::<_, ()>(credentials("ours"));
+        let ours = |_, _| Ok::<_, ()>(credentials("ours"));
         sessions.patch("room1", &id, &etag.to_string(), Some(credentials(name)), ours)
     };
     let outcomes = std::thread::scope(|scope| {

@@ -96,11 +96,12 @@ enum Place {
 impl Peer {
     pub(crate) fn new(now: Instant, new: NewViewer, burst_multiple: u32, rng: &mut StdRng) -> Self {
         let expected = new.terms.remote_fingerprint;
+        let viewer = Viewer::new(now, &new.terms, burst_multiple, rng);
         Self {
             id: new.id,
             stream: new.stream,
             created: now,
-            agent: Agent::new(new.local),
+            agent: Agent::new(new.local, new.terms.remote),
             handshake: Handshake {
                 dtls: Place::Nowhere,
                 expected,
@@ -108,7 +109,7 @@ impl Peer {
                 not_before: now,
             },
             srtp: None,
-            viewer: Viewer::new(now, &new.terms, burst_multiple, rng),
+            viewer,
             heard: now,
             next_pass: None,
             counted: ViewerStats::default(),
@@ -134,7 +135,7 @@ impl Peer {
         self.viewer.stats
     }
 
-    pub(crate) fn paths(&self) -> &[Path] {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = Path> {
         self.agent.paths()
     }
 
@@ -165,14 +166,18 @@ impl Peer {
         bytes: &[u8],
         batch: &mut Batch,
     ) -> Option<Answer> {
-        let answer = self.agent.on_request(path, from, bytes)?;
+        let answer = self.agent.on_request(now, path, from, bytes)?;
         self.heard = now;
         batch.push(&answer.response, path);
+        if let Some(probe) = &answer.probe {
+            batch.push(probe, path);
+        }
         Some(answer)
     }
 
     /// A datagram of the handshake, or of DTLS after it.
     pub(crate) fn on_dtls(&mut self, bytes: &[u8], path: Path, jobs: &mut Vec<Job>) {
+        self.agent.on_handshake(path);
         if matches!(self.handshake.dtls, Place::Away) {
             if self.handshake.waiting.len() < FLIGHT_MAX {
                 self.handshake.waiting.push_back((path, bytes.to_vec()));
@@ -192,7 +197,7 @@ impl Peer {
     ) -> Verdict {
         let is_repeated = self.is_connected() && !done.flight.is_empty();
         self.handshake.dtls = done.dtls.map_or(Place::Nowhere, Place::Here);
-        if let Some(path) = done.path.or(self.agent.selected()) {
+        if let Some(path) = done.path.or(self.agent.handshake_path()) {
             done.flight.iter().for_each(|packet| batch.push(packet, path));
         }
         let mut verdict = self.on_dtls_outcome(now, done.outcome);
@@ -227,6 +232,7 @@ impl Peer {
         match outcome {
             Ok(Some(srtp)) => {
                 self.srtp = Some(srtp);
+                self.agent.on_keys(now);
                 self.heard = now;
                 Verdict::Connected
             }
@@ -247,14 +253,17 @@ impl Peer {
     pub(crate) fn on_feedback(
         &mut self,
         now: Instant,
+        path: Path,
         bytes: &mut [u8],
         ring: &Ring,
         (crowd, rng): (&mut Crowd, &mut StdRng),
         batch: &mut Batch,
     ) {
-        let (Some(srtp), Some(path)) = (&mut self.srtp, self.agent.selected()) else { return };
+        let Some(srtp) = &mut self.srtp else { return };
         let Some(plain) = srtp.unprotect_rtcp(bytes) else { return };
         self.heard = now;
+        self.agent.on_authentic_feedback(now, path);
+        let Some(path) = self.agent.selected() else { return };
         let (mut may_send, mut has_video_report) = (false, false);
         let mut out = Out { srtp, path, batch };
         let viewer = &mut self.viewer;
@@ -303,7 +312,7 @@ impl Peer {
             }
             if matches!(&self.handshake.dtls, Place::Here(dtls) if now >= dtls.deadline.max(self.handshake.not_before))
             {
-                self.hand_out(Input::Timeout, self.agent.selected(), jobs);
+                self.hand_out(Input::Timeout, self.agent.handshake_path(), jobs);
             }
             return Verdict::Stay;
         }
@@ -315,6 +324,11 @@ impl Peer {
             self.send_video(now, ring, batch);
         }
         Verdict::Stay
+    }
+
+    /// Leaves out video up to the next keyframe.
+    pub(crate) fn skip(&mut self, ring: &Ring) {
+        self.viewer.skip(ring);
     }
 
     /// Begins with the newest keyframe again.
@@ -342,7 +356,9 @@ impl Peer {
 
     pub(crate) fn say_goodbye(&mut self, batch: &mut Batch) {
         // A viewer that leaves amid its handshake needs no goodbye.
-        if let (Place::Here(dtls), Some(path)) = (&mut self.handshake.dtls, self.agent.selected()) {
+        if let (Place::Here(dtls), Some(path)) =
+            (&mut self.handshake.dtls, self.agent.selected().or(self.agent.handshake_path()))
+        {
             let mut flight = Flight::new();
             dtls.close(&mut flight);
             flight.iter().for_each(|packet| batch.push(packet, path));

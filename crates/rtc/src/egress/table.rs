@@ -7,9 +7,10 @@ use std::time::Instant;
 use super::peer::Peer;
 use crate::batch::{Batch, Path};
 use crate::id::ViewerId;
+use crate::ice::Answer;
 use crate::sdp::Credentials;
 
-/// The maps are bounded by the peers, of which each has at most two user name fragments and a fixed number of paths.
+/// The maps are bounded by the peers, of which each has a few user name fragments and paths at most.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     peers: Vec<Option<Entry>>,
@@ -51,7 +52,7 @@ impl Table {
             self.by_ufrag.remove(ufrag);
         }
         for path in peer.agent.paths() {
-            self.release(*path, slot);
+            self.disown(slot, path);
         }
         self.free.push(slot);
         Some(peer)
@@ -89,7 +90,7 @@ impl Table {
         }
     }
 
-    /// A connectivity check for `slot`. Returns whether it was authentic.
+    /// A connectivity check for `slot`. Returns what it led to if it was authentic.
     pub(crate) fn on_check(
         &mut self,
         now: Instant,
@@ -98,46 +99,48 @@ impl Table {
         from: SocketAddr,
         bytes: &[u8],
         batch: &mut Batch,
-    ) -> bool {
-        let Some(peer) = self.peer_mut(slot) else { return false };
-        let before: Vec<String> = peer.agent.replaced_ufrags().map(str::to_owned).collect();
-        let Some(answer) = peer.on_check(now, path, from, bytes, batch) else { return false };
-        let gone: Vec<String> =
-            before.into_iter().filter(|ufrag| !peer.agent.ufrags().any(|known| known == ufrag)).collect();
-        for ufrag in gone {
-            self.by_ufrag.remove(&ufrag);
+    ) -> Option<Answer> {
+        let answer = self.peer_mut(slot)?.on_check(now, path, from, bytes, batch)?;
+        for ufrag in &answer.retired {
+            self.by_ufrag.remove(ufrag);
         }
         if let Some(forgotten) = answer.forgotten {
-            self.release(forgotten, slot);
+            self.disown(slot, forgotten);
         }
-        // Whoever proved itself last has the path, also if another had it since.
-        if self.by_path.get(&path) != Some(&slot) {
-            self.by_path.insert(path, slot);
-            // With a way out, things are due again.
-            self.schedule(slot);
-        }
-        true
+        self.claim(now, slot, path);
+        // With a way out, things are due again.
+        self.schedule(slot);
+        Some(answer)
     }
 
-    pub(crate) fn restart(&mut self, viewer: ViewerId, local: Credentials) {
+    /// What comes on `path` is for `slot` from now on, unless another viewer has it in use: an address alone can be
+    /// forged, and one that changed hands falls silent.
+    fn claim(&mut self, now: Instant, slot: usize, path: Path) {
+        let owner = self.slot_at(path).filter(|owner| *owner != slot);
+        if let Some(peer) = owner.and_then(|owner| self.peer_mut(owner)) {
+            if peer.agent.is_in_use(now, path) {
+                return;
+            }
+            peer.agent.forget(path);
+        }
+        self.by_path.insert(path, slot);
+    }
+
+    /// What comes on `path` is no longer for `slot`, if it was.
+    fn disown(&mut self, slot: usize, path: Path) {
+        if self.slot_at(path) == Some(slot) {
+            self.by_path.remove(&path);
+        }
+    }
+
+    pub(crate) fn restart(&mut self, viewer: ViewerId, local: Credentials, remote: Credentials) {
         let Some(slot) = self.slot_of(viewer) else { return };
         let ufrag = local.ufrag.clone();
         let Some(peer) = self.peer_mut(slot) else { return };
-        let before: Vec<String> = peer.agent.ufrags().map(str::to_owned).collect();
-        peer.agent.restart(local);
-        let gone: Vec<String> =
-            before.into_iter().filter(|ufrag| !peer.agent.ufrags().any(|known| known == ufrag)).collect();
-        for ufrag in gone {
-            self.by_ufrag.remove(&ufrag);
+        if let Some(retired) = peer.agent.restart(local, remote) {
+            self.by_ufrag.remove(&retired);
         }
         self.by_ufrag.insert(ufrag, slot);
-    }
-
-    /// A path is not this peer's any more. Another's it may be: addresses are used again.
-    fn release(&mut self, path: Path, slot: usize) {
-        if self.by_path.get(&path) == Some(&slot) {
-            self.by_path.remove(&path);
-        }
     }
 
     pub(crate) fn forget_path(&mut self, path: Path) {
@@ -178,3 +181,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

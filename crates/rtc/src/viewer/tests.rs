@@ -96,14 +96,15 @@ fn packets_in_a_steady_state_allocate_nothing() {
         let before: u64 = viewers.iter().map(|(viewer, _)| viewer.stats.packets).sum();
         let allocated = allocation_counter::measure(|| {
             for (viewer, srtp) in &mut viewers {
-                let mut out = Out { srtp, path: Path::Udp(to), batch: &mut batch };
+                let mut out = Out { srtp, path: Path::Udp { peer: to, local: None }, batch: &mut batch };
                 viewer.send_audio(&audio, &mut out);
                 let mut next = Some(now);
                 while let Some(now) = next {
                     next = viewer.send_video(now, &ring, &mut out);
                 }
             }
-            socket.send(&batch.arena, batch.messages());
+            let (arena, messages) = batch.unsent();
+            socket.send(arena, messages);
             batch.clear();
         });
         let sent = viewers.iter().map(|(viewer, _)| viewer.stats.packets).sum::<u64>() - before;

@@ -11,6 +11,7 @@ use rtp::{HEADER_LEN, Header, Packets, PlayoutDelay, TransportNumber};
 use super::pace::Pace;
 use super::resend::{Crowd, Resend};
 use super::{Out, Source, ViewerStats, write};
+use crate::batch::Class;
 use crate::ring::Ring;
 use crate::sdp::VideoTerms;
 use crate::sequence::{Numbered, Sequence, low16};
@@ -126,7 +127,8 @@ impl Video {
             let live = self.is_late.then(|| live_edge(now, ring)).flatten();
             let numbered = self.sequence.number(frame, packet, live);
             let transport = self.pace.on_sent(now, payload.len() + OVERHEAD, stream_bps);
-            write(out, self.header(numbered, frame.is_last(packet), transport), numbered.index, &[payload]);
+            let header = self.header(numbered, frame.is_last(packet), transport);
+            write(out, Class::Video, header, numbered.index, &[payload]);
             self.source.count(payload.len());
             stats.count(payload.len());
             self.advance(frame, packet);
@@ -184,12 +186,12 @@ impl Video {
             let header = self.header(numbered, frame.is_last(packet), transport);
             match &self.terms.rtx {
                 // The very same packet: its bytes, and so its header, are those of the first time.
-                None => write(out, header, index, &[payload]),
+                None => write(out, Class::Video, header, index, &[payload]),
                 Some(rtx) => {
                     let index = self.resend.next_index();
                     let header =
                         Header { payload_type: rtx.pt, ssrc: rtx.ssrc, sequence: low16(index), ..header };
-                    write(out, header, index, &[&sequence.to_be_bytes(), payload]);
+                    write(out, Class::Video, header, index, &[&sequence.to_be_bytes(), payload]);
                 }
             }
             stats.resent += 1;
@@ -197,8 +199,8 @@ impl Video {
         }
     }
 
-    /// What is lost cannot be repaired: whatever follows would only be damaged, up to the next keyframe.
-    fn skip(&mut self, ring: &Ring, stats: &mut ViewerStats) {
+    /// What is lost cannot be repaired, or what is sent comes too late: leaves out whatever follows, up to the next keyframe.
+    pub(super) fn skip(&mut self, ring: &Ring, stats: &mut ViewerStats) {
         if let Cursor::At { .. } = self.cursor
             && let Some(newest) = ring.newest()
         {
