@@ -310,11 +310,10 @@ impl Shard {
     fn on_packet(&mut self, now: Instant, path: Path, from: SocketAddr, bytes: &mut [u8]) -> bool {
         match bytes.first() {
             Some(0..=3) if ice::is_answer(bytes) => {
-                let mut is_proof = false;
                 if let Some(slot) = self.table.slot_at(path) {
-                    self.table.drive(slot, |session| is_proof = session.agent.on_answer(now, path, bytes));
-                }
-                if is_proof {
+                    self.table.drive(slot, |session| {
+                        session.agent.on_answer(now, path, bytes);
+                    });
                     return true;
                 }
             }
