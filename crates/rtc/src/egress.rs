@@ -90,6 +90,7 @@ pub(crate) struct Egress {
     audio: VecDeque<Turn>,
     /// One for each stream at most: viewers find what they have missed in the ring.
     video: VecDeque<Turn>,
+    is_blocked: bool,
     is_draining: bool,
     pub(crate) out: Output,
 }
@@ -113,6 +114,7 @@ impl Egress {
             foreign: HashMap::new(),
             audio: VecDeque::new(),
             video: VecDeque::new(),
+            is_blocked: false,
             is_draining: false,
             out: Output::default(),
         }
@@ -178,12 +180,16 @@ impl Egress {
         if is_audio { self.audio.push_back(turn) } else { self.video.push_back(turn) }
     }
 
-    /// Sends a part of what waits, audio first; video only if there `is_room`. Returns whether there is more; the batch is to
-    /// be flushed in between.
-    pub(crate) fn work(&mut self, now: Instant, is_room: bool) -> bool {
+    /// Whether the socket is full: then no video is written, and viewers go on from there when it has room.
+    pub(crate) fn set_blocked(&mut self, is_blocked: bool) {
+        self.is_blocked = is_blocked;
+    }
+
+    /// Sends a part of what waits, audio first. Returns whether there is more; the batch is to be flushed in between.
+    pub(crate) fn work(&mut self, now: Instant) -> bool {
         let (queue, at_once) = match self.audio.is_empty() {
             false => (&mut self.audio, AUDIO_TURN),
-            true if is_room => (&mut self.video, VIDEO_TURN),
+            true if !self.is_blocked => (&mut self.video, VIDEO_TURN),
             true => return false,
         };
         let Some(mut turn) = queue.pop_front() else { return false };
@@ -350,10 +356,13 @@ impl Egress {
         for _ in 0..TIMER_TURN {
             let Some(slot) = self.table.next_due(clock.now) else { return false };
             let mut verdict = Verdict::Stay;
-            let Self { table, streams, out, counters, .. } = self;
+            let Self { table, streams, out, counters, is_blocked, .. } = self;
             table.drive(slot, |peer| {
                 let Some(stream) = streams.get(&peer.stream) else { return };
                 let time = media_time(stream.origin, clock.now);
+                if *is_blocked {
+                    peer.put_off(clock.now);
+                }
                 verdict = peer.on_timer(clock, time, &stream.ring, &mut out.jobs, &mut out.batch);
                 peer.account(counters);
             });

@@ -85,8 +85,8 @@ impl Shard {
             let now = Instant::now();
             self.is_busy = false;
             self.take_commands(now);
-            // Whoever gets no video because the socket is full goes on from there when it has room.
-            while self.egress.work(now, !self.sockets.is_blocked()) {
+            self.egress.set_blocked(self.sockets.is_blocked());
+            while self.egress.work(now) {
                 self.make_way(now);
             }
             self.take_forwarded(now);
@@ -103,7 +103,7 @@ impl Shard {
             self.take_handshakes(clock);
             while self.egress.on_timeout(clock) {
                 self.make_way(now);
-                self.egress.work(now, !self.sockets.is_blocked());
+                self.egress.work(now);
             }
             self.flush();
             self.egress.counters().pass_time.observe(now.elapsed());
@@ -217,6 +217,7 @@ impl Shard {
                 }
             }
             let send_dropped = out.batch.carry();
+            self.egress.set_blocked(self.sockets.is_blocked());
             let counters = self.egress.counters();
             counters.send_calls.add(sent.calls);
             counters.send_refused.add(sent.refused);

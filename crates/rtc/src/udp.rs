@@ -155,8 +155,8 @@ impl Socket {
             let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             let len = if truncated { 0 } else { (header.msg_len as usize).min(DATAGRAM_MAX) };
             let said = control.0.get(..header.msg_hdr.msg_controllen).unwrap_or(&[]);
-            let from = parse_name(name).map(|peer| (peer, control::parse_destination(said)));
-            into.datagrams.push((from, len));
+            let local = control::parse_destination(said);
+            into.datagrams.push((parse_name(name).map(|peer| Path::Udp { peer, local }), len));
         }
         count
     }
@@ -230,7 +230,7 @@ fn knows_segmentation(socket: &UdpSocket) -> bool {
 #[derive(Debug)]
 pub(crate) struct Received {
     buffers: Vec<[u8; DATAGRAM_MAX]>,
-    datagrams: Vec<(Option<(SocketAddr, Option<IpAddr>)>, usize)>,
+    datagrams: Vec<(Option<Path>, usize)>,
 }
 
 impl Default for Received {
@@ -242,11 +242,11 @@ impl Default for Received {
 impl Received {
     /// Calls `on` for each datagram with the way it came. Datagrams that were too long are left out.
     pub(crate) fn for_each(&mut self, mut on: impl FnMut(Path, SocketAddr, &mut [u8])) {
-        for ((from, len), buffer) in self.datagrams.iter().zip(&mut self.buffers) {
-            if let (Some((peer, local)), Some(bytes)) = (*from, buffer.get_mut(..*len))
+        for ((path, len), buffer) in self.datagrams.iter().zip(&mut self.buffers) {
+            if let (Some(path @ Path::Udp { peer, .. }), Some(bytes)) = (*path, buffer.get_mut(..*len))
                 && !bytes.is_empty()
             {
-                on(Path::Udp { peer, local }, peer, bytes);
+                on(path, peer, bytes);
             }
         }
     }

@@ -29,6 +29,8 @@ const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Datagrams of one handshake that wait while it is worked on: a flight has a handful. More are dropped, and sent again.
 const FLIGHT_MAX: usize = 8;
+/// How long video waits when the socket is full, before it is tried again.
+const FULL_WAIT: Duration = Duration::from_millis(2);
 /// How long a retransmission of ours is put off when handshakes wait in their thousands.
 const CROWDED_WAIT: Duration = Duration::from_millis(100);
 
@@ -324,6 +326,11 @@ impl Peer {
             self.send_video(now, ring, batch);
         }
         Verdict::Stay
+    }
+
+    /// The socket is full: video that is due waits.
+    pub(crate) fn put_off(&mut self, now: Instant) {
+        self.next_pass = self.next_pass.map(|pass| pass.max(now + FULL_WAIT));
     }
 
     /// Leaves out video up to the next keyframe.
