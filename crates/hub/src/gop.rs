@@ -7,6 +7,8 @@ use media::{Frame, MediaTime, VideoFrame};
 const GOP_BYTES_MAX: usize = 16 << 20;
 /// Span of one GOP: encoders that never send a second keyframe must not fill memory with small frames.
 const GOP_SPAN_MAX: MediaTime = MediaTime::from_millis(30_000);
+/// Frames of one GOP: the span at 60 a second. Timestamps 1 ms apart must not turn it into 30,000.
+const GOP_FRAMES_MAX: usize = 1800;
 
 /// The video of the current group of pictures, its keyframe first.
 #[derive(Debug, Default)]
@@ -18,27 +20,37 @@ pub(crate) struct Gop {
 }
 
 impl Gop {
-    pub(crate) fn push(&mut self, frame: &VideoFrame) {
+    /// Keeps a frame. True when the group has just outgrown its bounds.
+    pub(crate) fn push(&mut self, frame: &VideoFrame) -> bool {
         let len: usize = frame.nals.iter().map(bytes::Bytes::len).sum();
         if frame.keyframe {
             self.clear();
         } else if self.frames.is_empty() || self.overgrown {
-            return;
+            return false;
         }
         let span = self.frames.front().map_or(MediaTime::ZERO, |first| frame.time - first.time);
-        if self.bytes.saturating_add(len) > GOP_BYTES_MAX || span > GOP_SPAN_MAX {
+        self.overgrown = self.bytes.saturating_add(len) > GOP_BYTES_MAX
+            || span > GOP_SPAN_MAX
+            || self.frames.len() >= GOP_FRAMES_MAX;
+        if self.overgrown {
             self.frames.truncate(1);
-            self.overgrown = true;
-            return;
+            return true;
         }
         self.bytes = self.bytes.saturating_add(len);
         self.frames.push_back(frame.clone());
+        false
     }
 
     pub(crate) fn clear(&mut self) {
         self.frames.clear();
         self.bytes = 0;
         self.overgrown = false;
+    }
+
+    /// Whether frames are missing between the snapshot and the next frame of the stream: a decoder that gets both shows
+    /// damage, so video has to wait for the next keyframe.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.overgrown
     }
 
     pub(crate) fn snapshot(&self) -> impl Iterator<Item = Frame> + '_ {
