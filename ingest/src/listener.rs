@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection::{self, Context};
 use crate::metrics::Metrics;
+use crate::pool::Pool;
 use crate::transcode::Redundancy;
 
 /// How the RTMP side is set up.
@@ -68,7 +69,12 @@ impl Bound {
     pub async fn run(self, hub: Hub, control: Client, node: String, drain: CancellationToken) {
         let limits = rtmp::Limits::default();
         let redundancy = if self.config.opus_fec { Redundancy::InBandFec } else { Redundancy::None };
-        let context = Arc::new(Context { hub, control, node, limits, redundancy, metrics: self.metrics });
+        let pool = match Pool::start() {
+            Ok(pool) => pool,
+            Err(error) => return tracing::error!(%error, "audio threads cannot be started"),
+        };
+        let metrics = self.metrics;
+        let context = Arc::new(Context { hub, control, node, limits, redundancy, pool, metrics });
         let mut connections = JoinSet::new();
         let mut by_address: HashMap<IpAddr, usize> = HashMap::new();
         loop {

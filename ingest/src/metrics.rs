@@ -22,8 +22,16 @@ pub struct Metrics {
     pub reordered: IntCounter,
     /// Media messages that could not be read.
     pub damaged: IntCounter,
-    /// AAC frames that the transcoder was too busy for.
-    pub sound_dropped: IntCounter,
+    /// Access units with more NAL units than any encoder makes.
+    pub nals_exceeded: IntCounter,
+    /// AAC frames that the transcoders were too busy for.
+    pub audio_dropped: IntCounter,
+    /// Publishers whose audio transcoder panicked.
+    pub transcoder_panics: IntCounter,
+    /// Steps of publishers' clocks.
+    pub clock_steps: IntCounter,
+    /// Connections ended because the peer did not read its answers.
+    pub write_timeouts: IntCounter,
 }
 
 impl Metrics {
@@ -49,10 +57,17 @@ impl Metrics {
             frames: counter("video_frames_total", "Pictures passed on")?,
             reordered: counter("video_frames_reordered_total", "Pictures left out because of B-frames")?,
             damaged: counter("damaged_messages_total", "Media messages that could not be read")?,
-            sound_dropped: counter(
+            nals_exceeded: counter("nal_units_exceeded_total", "Access units with too many NAL units")?,
+            audio_dropped: counter(
                 "audio_frames_dropped_total",
-                "AAC frames that found the transcoder busy",
+                "AAC frames that found the transcoders busy",
             )?,
+            transcoder_panics: counter(
+                "transcoder_panics_total",
+                "Publishers whose audio transcoder panicked",
+            )?,
+            clock_steps: counter("clock_steps_total", "Steps of publishers' clocks")?,
+            write_timeouts: counter("write_timeouts_total", "Connections whose peer did not read")?,
         })
     }
 }
