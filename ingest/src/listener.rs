@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{self, Context};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, register_hub};
 use crate::pool::Pool;
 use crate::transcode::Redundancy;
 
@@ -49,6 +49,7 @@ pub struct Bound {
     address: SocketAddr,
     config: Config,
     metrics: Metrics,
+    registry: Registry,
 }
 
 /// Takes the port.
@@ -56,7 +57,7 @@ pub async fn bind(config: Config, registry: &Registry) -> io::Result<Bound> {
     let listener = TcpListener::bind(config.listen).await?;
     let address = listener.local_addr()?;
     let metrics = Metrics::new(registry).map_err(io::Error::other)?;
-    Ok(Bound { listener, address, config, metrics })
+    Ok(Bound { listener, address, config, metrics, registry: registry.clone() })
 }
 
 impl Bound {
@@ -73,6 +74,9 @@ impl Bound {
             Ok(pool) => pool,
             Err(error) => return tracing::error!(%error, "audio threads cannot be started"),
         };
+        if let Err(error) = register_hub(&self.registry, &hub) {
+            tracing::warn!(%error, "the hub's metrics cannot be registered");
+        }
         let metrics = self.metrics;
         let context = Arc::new(Context { hub, control, node, limits, redundancy, pool, metrics });
         let mut connections = JoinSet::new();
