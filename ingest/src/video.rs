@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use hub::Publisher;
-use media::h264::{AvcConfig, H264Error, NalKind, avcc};
+use media::h264::{AvcConfig, H264Error, NalKind, SliceType, avcc, sei};
 use media::{MediaTime, VideoConfig, VideoFrame};
 
 use crate::metrics::Metrics;
@@ -102,8 +102,9 @@ impl Video {
         }
         self.has_begun = true;
         self.metrics.frames.inc();
+        let recovery_point = !keyframe && is_recovery_point(&nals);
         let nals = without_ballast(&nals, data.len());
-        Ok(Some(VideoFrame { time, keyframe, config, nals, arrival: now }))
+        Ok(Some(VideoFrame { time, keyframe, recovery_point, config, nals, arrival: now }))
     }
 
     /// Sets that have changed come into force with the next keyframe: the frames until then are made with the old.
@@ -150,6 +151,13 @@ impl Video {
         tracing::debug!(%error, "access unit or configuration skipped");
         Ok(())
     }
+}
+
+/// Whether a decoder recovers here from lost frames: the encoder says so, or nothing in the picture needs another.
+fn is_recovery_point(nals: &[Bytes]) -> bool {
+    let mut slices = nals.iter().filter(|nal| NalKind::of(nal).is_some_and(NalKind::is_slice));
+    nals.iter().any(|nal| sei::recovery_frames(nal).is_some())
+        || slices.all(|slice| SliceType::parse(slice) == Some(SliceType::I))
 }
 
 /// The NAL units that viewers get. Slices keep the whole message in memory, so where most of it is something else - filler,

@@ -173,6 +173,26 @@ async fn hostile_video_is_counted_and_what_follows_plays() {
 }
 
 #[tokio::test]
+async fn recovery_points_of_an_encoder_that_refreshes_bit_by_bit_are_marked() {
+    let room = Room::new();
+    let (mut publication, mut subscription) = room.publish("room101");
+    let start = Instant::now();
+    let file = include_bytes!("../../crates/media/tests/fixtures/intra-refresh.flv");
+    let mut marked = Vec::new();
+    for (kind, timestamp_ms, body) in messages(file) {
+        let now = start + Duration::from_millis(u64::from(timestamp_ms));
+        publication.on_media(now, kind, timestamp_ms, body).unwrap();
+    }
+    for index in 0..45 {
+        let frame = next_video(&mut subscription).await;
+        if frame.keyframe || frame.recovery_point {
+            marked.push((index, frame.keyframe));
+        }
+    }
+    assert_eq!(marked, [(0, true), (15, false), (30, false)]);
+}
+
+#[tokio::test]
 async fn parameter_sets_that_change_come_into_force_with_the_next_keyframe() {
     let room = Room::new();
     let (mut publication, mut subscription) = room.publish("room101");

@@ -76,7 +76,7 @@ struct Inner {
     bytes: usize,
     /// How many updates at the front are of the snapshot: they do not count against the length.
     snapshot_len: usize,
-    /// Video is dropped up to the next keyframe.
+    /// Video is dropped up to the next keyframe or recovery point.
     gated: bool,
     dropped: u64,
     closed: bool,
@@ -134,7 +134,7 @@ impl Inner {
                 let is_full = self.updates.len().saturating_sub(self.snapshot_len) >= QUEUE_LEN_MAX
                     || self.bytes.saturating_add(frame.len()) > QUEUE_BYTES_MAX;
                 let (track, is_admitted) = match frame.track() {
-                    Track::Video => (Track::Video, self.admit_video(frame.is_keyframe(), is_full)),
+                    Track::Video => (Track::Video, self.admit_video(frame, is_full)),
                     Track::Audio => (Track::Audio, self.admit_audio(is_full)),
                 };
                 if !is_admitted {
@@ -169,13 +169,15 @@ impl Inner {
         }
     }
 
-    /// Video goes up to the next keyframe, which replaces all the video that waits.
-    fn admit_video(&mut self, is_keyframe: bool, is_full: bool) -> bool {
-        if is_keyframe && (is_full || self.gated) {
+    /// Video goes up to the next keyframe, which replaces all the video that waits, or up to a recovery point.
+    fn admit_video(&mut self, frame: &Frame, is_full: bool) -> bool {
+        if frame.is_keyframe() && (is_full || self.gated) {
             self.gated = false;
             self.discard(Track::Video, usize::MAX);
         } else if is_full {
             self.gated = true;
+        } else if frame.is_recovery_point() {
+            self.gated = false;
         }
         !self.gated
     }

@@ -20,6 +20,7 @@ fn video(millis: i64, keyframe: bool, len: usize) -> Frame {
     Frame::Video(VideoFrame {
         time: MediaTime::from_millis(millis),
         keyframe,
+        recovery_point: false,
         config: config(),
         nals: Arc::from([Bytes::from(vec![0x41; len])]),
         arrival: Instant::now(),
@@ -153,6 +154,46 @@ async fn a_viewer_of_a_cut_group_gets_its_keyframe_and_then_nothing_that_needs_w
         assert_eq!(times(&frames(&mut late, 2).await), [end_ms + 2, end_ms + 3]);
         assert_eq!((hub.stats().groups_cut(), hub.stats().video_frames_dropped()), (1, 1));
     }
+}
+
+/// A frame of an encoder that sends one keyframe, and from then on a recovery point every two seconds.
+fn refreshed(index: i64) -> Frame {
+    let Frame::Video(frame) = video(index * 33, index == 0, 100) else { unreachable!("it is video") };
+    Frame::Video(VideoFrame { recovery_point: index > 0 && index % 60 == 0, ..frame })
+}
+
+#[tokio::test]
+async fn a_viewer_of_a_stream_without_further_keyframes_gets_what_makes_the_picture_whole() {
+    let hub = Hub::new(Limits::default());
+    let publisher = hub.publish("room101", "s1").unwrap();
+    publisher.set_tracks(&tracks()).unwrap();
+    for index in 0..9_030 {
+        publisher.push(refreshed(index)).unwrap();
+    }
+    let mut late = hub.subscribe("room101").unwrap();
+    publisher.push(refreshed(9_030)).unwrap();
+    let got = times(&frames(&mut late, 92).await);
+    let expected: Vec<i64> = [0].into_iter().chain(8_940..=9_030).map(|index| index * 33).collect();
+    assert_eq!(got, expected, "the keyframe, and the frames from the recovery point before the last");
+    assert_eq!(hub.stats().groups_cut(), 1);
+    assert_eq!(late.dropped_frames(), 0);
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_of_a_stream_without_further_keyframes_goes_on_at_a_recovery_point() {
+    let hub = Hub::new(Limits::default());
+    let publisher = hub.publish("room101", "s1").unwrap();
+    publisher.set_tracks(&tracks()).unwrap();
+    let mut slow = hub.subscribe("room101").unwrap();
+    for index in 0..700 {
+        publisher.push(refreshed(index)).unwrap();
+    }
+    let waited = times(&frames(&mut slow, 640).await);
+    assert!(waited.into_iter().eq((0..640).map(|index| index * 33)));
+    for index in 700..730 {
+        publisher.push(refreshed(index)).unwrap();
+    }
+    assert_eq!(times(&frames(&mut slow, 10).await).first(), Some(&(720 * 33)));
 }
 
 #[tokio::test]
