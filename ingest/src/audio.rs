@@ -58,6 +58,8 @@ struct Worker {
     redundancy: Redundancy,
     state: Arc<State>,
     transcoder: Option<(AudioSpecificConfig, Transcoder)>,
+    /// When the last packet was due, of whatever transcoder or publisher.
+    latest: MediaTime,
 }
 
 impl Audio {
@@ -68,13 +70,13 @@ impl Audio {
         metrics: Metrics,
     ) -> Self {
         Self {
+            passthrough: AudioClock::after(publisher.resume_after()),
             publisher,
             metrics,
             config: None,
             redundancy,
             pool,
             lane: None,
-            passthrough: AudioClock::default(),
             state: Arc::default(),
         }
     }
@@ -116,6 +118,7 @@ impl Audio {
                 redundancy: self.redundancy,
                 state: Arc::clone(&self.state),
                 transcoder: None,
+                latest: self.publisher.resume_after(),
             })
         });
         self.metrics.audio_dropped.inc_by(lane.push(AacFrame { config, time, frame, arrival: now }));
@@ -153,16 +156,17 @@ impl Work for Worker {
         let current = match self.transcoder.take().filter(|(config, _)| *config == aac.config) {
             Some(current) => current,
             None => match Transcoder::new(aac.config, self.redundancy) {
-                Ok(new) => (aac.config, new),
+                Ok(new) => (aac.config, new.after(self.latest)),
                 Err(error) => return self.fail(error.to_string()),
             },
         };
         let (_, transcoder) = self.transcoder.insert(current);
-        let (publisher, state) = (&self.publisher, &self.state);
+        let (publisher, state, latest) = (&self.publisher, &self.state, &mut self.latest);
         let damaged_before = transcoder.damaged_frames;
         let mut is_superseded = false;
         let outcome = transcoder.push(aac.time, &aac.frame, |opus| {
             state.has_begun.store(true, Ordering::Relaxed);
+            *latest = opus.time;
             let frame = AudioFrame { time: opus.time, packet: opus.packet, arrival: aac.arrival };
             is_superseded |= publisher.push(Frame::Audio(frame)).is_err();
         });

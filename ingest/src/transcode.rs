@@ -131,6 +131,13 @@ impl Transcoder {
         })
     }
 
+    /// Lets its packets go on after one that was due at `latest`.
+    #[must_use]
+    pub fn after(mut self, latest: MediaTime) -> Self {
+        self.clock = AudioClock::after(latest);
+        self
+    }
+
     /// Takes one AAC frame, due at `time`, and gives the packets that are complete.
     pub fn push(
         &mut self,

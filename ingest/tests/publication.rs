@@ -260,3 +260,91 @@ async fn a_codec_that_cannot_be_played_ends_the_publication_with_words() {
         assert_eq!(room.hub.status("room101").unwrap().problems.len(), 1);
     }
 }
+
+/// A linear congruential generator: the same in every run.
+struct Dice(u32);
+
+impl Dice {
+    fn below(&mut self, end: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.0 >> 8) % end
+    }
+}
+
+/// What waits for a subscriber now, as track and time.
+async fn waiting(subscription: &mut Subscription) -> Vec<(Track, i64)> {
+    let mut frames = Vec::new();
+    while let Ok(Some(update)) = tokio::time::timeout(Duration::ZERO, subscription.next()).await {
+        if let Update::Frame(frame) = update {
+            frames.push((frame.track(), frame.time().as_micros()));
+        }
+    }
+    frames
+}
+
+#[tokio::test]
+async fn whatever_publishers_send_the_time_of_each_track_only_grows() {
+    let room = Room::new();
+    let mut dice = Dice(7);
+    // Opus is passed on at once; AAC would come when the pool has time.
+    let opus = (MediaKind::Audio, 0, Bytes::from_static(b"\x91Opus\xf8\xff\xfe"));
+    let mut sent = messages(LESSON);
+    sent.extend(std::iter::repeat_n(opus, 50));
+    let mut watched: Option<Subscription> = None;
+    let mut latest = [i64::MIN; 2];
+    let mut counts = [0; 2];
+    let mut now = Instant::now();
+    for _ in 0..60 {
+        let (mut publication, subscription) = room.publish("room101");
+        let watched = watched.get_or_insert(subscription);
+        let mut timestamp_ms = dice.below(u32::MAX >> 8) << 8;
+        for _ in 0..60 {
+            let at = usize::try_from(dice.below(u32::try_from(sent.len()).unwrap())).unwrap();
+            let (kind, _, body) = &sent[if dice.below(8) == 0 { dice.below(3) as usize } else { at }];
+            let mut body = body.to_vec();
+            if dice.below(10) == 0 {
+                let at = usize::try_from(dice.below(u32::try_from(body.len().min(40)).unwrap())).unwrap();
+                body[at] ^= 1 << dice.below(8);
+            }
+            timestamp_ms = match dice.below(12) {
+                0 => dice.below(u32::MAX >> 8) << 8,
+                1 => timestamp_ms.wrapping_sub(dice.below(12_000)),
+                _ => timestamp_ms.wrapping_add(dice.below(40)),
+            };
+            now += Duration::from_millis(u64::from(dice.below(40)));
+            if publication.on_media(now, *kind, timestamp_ms, body.into()).is_err() {
+                break;
+            }
+        }
+        for (track, time) in waiting(watched).await {
+            let at = usize::from(track == Track::Audio);
+            assert!(time > latest[at], "{track:?} at {time} after {}", latest[at]);
+            latest[at] = time;
+            counts[at] += 1;
+        }
+    }
+    assert!(counts[0] > 50 && counts[1] > 50, "{counts:?}");
+}
+
+#[tokio::test]
+async fn the_sound_of_the_next_publisher_comes_after_that_of_the_one_before() {
+    let room = Room::new();
+    let (mut first, mut subscription) = room.publish("room101");
+    let now = Instant::now();
+    let sent: Vec<_> = messages(TONE).into_iter().take(12).collect();
+    for (kind, timestamp_ms, body) in sent.iter().cloned() {
+        first.on_media(now, kind, timestamp_ms, body).unwrap();
+    }
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        times.push(next(&mut subscription, Track::Audio).await.time());
+    }
+    let (mut second, _) = room.publish("room101");
+    for (kind, timestamp_ms, body) in sent {
+        second.on_media(now, kind, timestamp_ms, body).unwrap();
+    }
+    for _ in 0..10 {
+        times.push(next(&mut subscription, Track::Audio).await.time());
+    }
+    assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");
+}
