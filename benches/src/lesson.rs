@@ -112,6 +112,7 @@ pub(crate) fn group() -> Vec<VideoFrame> {
         VideoFrame {
             time: MediaTime::from_millis(time_ms),
             keyframe,
+            recovery_point: false,
             config: Arc::clone(&config),
             nals: Arc::new([Bytes::from(coded(len))]),
             arrival,

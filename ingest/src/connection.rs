@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::metrics::Metrics;
+use crate::pool::Pool;
 use crate::publish::{Publication, PublishError};
 use crate::transcode::Redundancy;
 
@@ -29,6 +30,7 @@ pub(crate) struct Context {
     pub(crate) node: String,
     pub(crate) limits: rtmp::Limits,
     pub(crate) redundancy: Redundancy,
+    pub(crate) pool: Pool,
     pub(crate) metrics: Metrics,
 }
 
@@ -37,6 +39,8 @@ pub(crate) struct Context {
 enum End {
     #[error("the peer closed the connection")]
     Closed,
+    #[error("write timeout: the peer did not read its answers")]
+    WriteTimeout,
     #[error("the stream was ended")]
     Finished,
     #[error("another connection took over the stream")]
@@ -86,7 +90,12 @@ pub(crate) async fn serve(
             context.metrics.protocol_errors.inc();
             tracing::debug!(%peer, reason = %end, "connection refused");
         }
-        Err(end) => tracing::debug!(%peer, reason = %end, "connection ended"),
+        Err(end) => {
+            if matches!(end, End::WriteTimeout) {
+                context.metrics.write_timeouts.inc();
+            }
+            tracing::debug!(%peer, reason = %end, "connection ended");
+        }
     }
     if was_publishing {
         tracing::info!("publisher gone");
@@ -128,7 +137,7 @@ impl Connection {
             match self.session.poll_output() {
                 Output::Send(bytes) => {
                     let write = tokio::time::timeout(WRITE_TIMEOUT, self.socket.write_all(&bytes));
-                    write.await.map_err(|_| End::Closed)??;
+                    write.await.map_err(|_| End::WriteTimeout)??;
                 }
                 Output::Event(event) => self.on_event(event).await?,
                 Output::Close => {
@@ -201,8 +210,8 @@ impl Connection {
         tracing::info!(encoder = request.encoder, "publisher accepted");
         self.context.metrics.publishers.inc();
         self.superseded = publisher.superseded();
-        self.publication =
-            Some(Publication::new(publisher, self.context.redundancy, self.context.metrics.clone()));
+        let Context { pool, redundancy, metrics, .. } = &*self.context;
+        self.publication = Some(Publication::new(publisher, pool.handle(), *redundancy, metrics.clone()));
         Ok(())
     }
 }

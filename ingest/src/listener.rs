@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{self, Context};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, register_hub};
+use crate::pool::Pool;
 use crate::transcode::Redundancy;
 
 /// How the RTMP side is set up.
@@ -48,6 +49,7 @@ pub struct Bound {
     address: SocketAddr,
     config: Config,
     metrics: Metrics,
+    registry: Registry,
 }
 
 /// Takes the port.
@@ -55,7 +57,7 @@ pub async fn bind(config: Config, registry: &Registry) -> io::Result<Bound> {
     let listener = TcpListener::bind(config.listen).await?;
     let address = listener.local_addr()?;
     let metrics = Metrics::new(registry).map_err(io::Error::other)?;
-    Ok(Bound { listener, address, config, metrics })
+    Ok(Bound { listener, address, config, metrics, registry: registry.clone() })
 }
 
 impl Bound {
@@ -68,7 +70,15 @@ impl Bound {
     pub async fn run(self, hub: Hub, control: Client, node: String, drain: CancellationToken) {
         let limits = rtmp::Limits::default();
         let redundancy = if self.config.opus_fec { Redundancy::InBandFec } else { Redundancy::None };
-        let context = Arc::new(Context { hub, control, node, limits, redundancy, metrics: self.metrics });
+        let pool = match Pool::start() {
+            Ok(pool) => pool,
+            Err(error) => return tracing::error!(%error, "audio threads cannot be started"),
+        };
+        if let Err(error) = register_hub(&self.registry, &hub) {
+            tracing::warn!(%error, "the hub's metrics cannot be registered");
+        }
+        let metrics = self.metrics;
+        let context = Arc::new(Context { hub, control, node, limits, redundancy, pool, metrics });
         let mut connections = JoinSet::new();
         let mut by_address: HashMap<IpAddr, usize> = HashMap::new();
         loop {

@@ -1,4 +1,7 @@
 //! What the RTMP side counts.
+use hub::{Hub, Stats};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntGauge, Registry};
 
 /// Counters of all publishers together; clones share them.
@@ -22,8 +25,16 @@ pub struct Metrics {
     pub reordered: IntCounter,
     /// Media messages that could not be read.
     pub damaged: IntCounter,
-    /// AAC frames that the transcoder was too busy for.
-    pub sound_dropped: IntCounter,
+    /// Access units with more NAL units than any encoder makes.
+    pub nals_exceeded: IntCounter,
+    /// AAC frames that the transcoders were too busy for.
+    pub audio_dropped: IntCounter,
+    /// Publishers whose audio transcoder panicked.
+    pub transcoder_panics: IntCounter,
+    /// Steps of publishers' clocks.
+    pub clock_steps: IntCounter,
+    /// Connections ended because the peer did not read its answers.
+    pub write_timeouts: IntCounter,
 }
 
 impl Metrics {
@@ -49,10 +60,85 @@ impl Metrics {
             frames: counter("video_frames_total", "Pictures passed on")?,
             reordered: counter("video_frames_reordered_total", "Pictures left out because of B-frames")?,
             damaged: counter("damaged_messages_total", "Media messages that could not be read")?,
-            sound_dropped: counter(
+            nals_exceeded: counter("nal_units_exceeded_total", "Access units with too many NAL units")?,
+            audio_dropped: counter(
                 "audio_frames_dropped_total",
-                "AAC frames that found the transcoder busy",
+                "AAC frames that found the transcoders busy",
             )?,
+            transcoder_panics: counter(
+                "transcoder_panics_total",
+                "Publishers whose audio transcoder panicked",
+            )?,
+            clock_steps: counter("clock_steps_total", "Steps of publishers' clocks")?,
+            write_timeouts: counter("write_timeouts_total", "Connections whose peer did not read")?,
         })
+    }
+}
+
+/// Registers what the hub counts.
+pub fn register_hub(registry: &Registry, hub: &Hub) -> prometheus::Result<()> {
+    registry.register(Box::new(HubCollector { stats: hub.stats(), described: hub_counters(&hub.stats())? }))
+}
+
+/// Reads the hub's counters when somebody asks.
+struct HubCollector {
+    stats: Stats,
+    /// As they were at the beginning: what they are called.
+    described: Vec<IntCounter>,
+}
+
+impl Collector for HubCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.described.iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        hub_counters(&self.stats).unwrap_or_default().iter().flat_map(Collector::collect).collect()
+    }
+}
+
+fn hub_counters(stats: &Stats) -> prometheus::Result<Vec<IntCounter>> {
+    let counter = |(name, help, value): (&str, &str, u64)| {
+        let counter = IntCounter::new(format!("lectern_hub_{name}"), help)?;
+        counter.inc_by(value);
+        Ok(counter)
+    };
+    [
+        ("streams_refused_total", "Publishers refused by a full node", stats.streams_refused()),
+        ("groups_cut_total", "Groups of pictures cut to the keyframe", stats.groups_cut()),
+        (
+            "video_frames_dropped_total",
+            "Video frames that a subscriber did not get",
+            stats.video_frames_dropped(),
+        ),
+        (
+            "audio_frames_dropped_total",
+            "Audio frames that a subscriber did not get",
+            stats.audio_frames_dropped(),
+        ),
+        ("notices_dropped_total", "Notices of a stream that later ones made void", stats.notices_dropped()),
+    ]
+    .into_iter()
+    .map(counter)
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_hub_refuses_is_a_metric() {
+        let registry = Registry::new();
+        let hub = Hub::new(hub::Limits { streams_max: 0, ..hub::Limits::default() });
+        register_hub(&registry, &hub).unwrap();
+        for refused in 1..3 {
+            assert!(hub.publish("room101", "session").is_err());
+            let families = registry.gather();
+            let family =
+                families.iter().find(|family| family.name() == "lectern_hub_streams_refused_total").unwrap();
+            let value = family.get_metric()[0].get_counter().get_value();
+            assert!((value - f64::from(refused)).abs() < 0.5, "{value} refused");
+        }
     }
 }

@@ -5,23 +5,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hub::{Publisher, Superseded};
 use media::flv::{AudioTag, TagError, VideoTag};
-use media::h264::{AvcConfig, H264Error, NalKind, avcc};
-use media::{AudioFrame, Frame, MediaTime, Track, Tracks, VideoConfig, VideoFrame};
+use media::{Frame, MediaTime, Track, Tracks, VideoFrame};
 use rtmp::MediaKind;
 use thiserror::Error;
 
+use crate::audio::Audio;
 use crate::metrics::Metrics;
-use crate::reorder::{Picture, Policy, Reorder};
-use crate::sound::Sound;
+use crate::pool::Handle;
 use crate::timeline::Timeline;
 use crate::transcode::Redundancy;
+use crate::video::Video;
 
 /// A publisher that has sent only one kind of media for this long has no other.
 const SETTLE: Duration = Duration::from_millis(1000);
-const B_FRAMES_DROPPED: &str = "The app sends B-frames, which browsers cannot show live. Pictures are left out to cure \
-    it, so motion is less smooth. Turn B-frames off in the app (B-frames 0, or tune zerolatency).";
-const B_FRAMES_KEYFRAMES: &str = "The app sends B-frames that others depend on (B-pyramid), which browsers cannot show \
-    live. Only keyframes are shown. Turn B-frames off in the app (B-frames 0, or profile Baseline).";
 
 /// Why a publisher cannot go on.
 #[derive(Debug, Error)]
@@ -42,37 +38,23 @@ pub struct Publication {
     started: Option<Instant>,
     tracks: Tracks,
     is_announced: bool,
-    reorder: Reorder,
-    policy: Policy,
-    length_size: usize,
-    sps: Option<Bytes>,
-    pps: Vec<Bytes>,
-    /// In force since the last keyframe.
-    config: Option<Arc<VideoConfig>>,
-    /// To come into force with the next keyframe.
-    next_config: Option<Arc<VideoConfig>>,
-    sound: Sound,
+    video: Video,
+    audio: Audio,
 }
 
 impl Publication {
-    /// For somebody who may publish.
-    pub fn new(publisher: Publisher, redundancy: Redundancy, metrics: Metrics) -> Self {
+    /// For somebody who may publish. Its AAC is transcoded by the pool.
+    pub fn new(publisher: Publisher, pool: Handle, redundancy: Redundancy, metrics: Metrics) -> Self {
         let publisher = Arc::new(publisher);
         Self {
             timeline: Timeline::new(publisher.resume_after()),
-            sound: Sound::new(Arc::clone(&publisher), redundancy, metrics.clone()),
+            video: Video::new(Arc::clone(&publisher), metrics.clone()),
+            audio: Audio::new(Arc::clone(&publisher), pool, redundancy, metrics.clone()),
             publisher,
             metrics,
             started: None,
             tracks: Tracks::default(),
             is_announced: false,
-            reorder: Reorder::default(),
-            policy: Policy::All,
-            length_size: 4,
-            sps: None,
-            pps: Vec::new(),
-            config: None,
-            next_config: None,
         }
     }
 
@@ -88,23 +70,24 @@ impl Publication {
         let media_now = MediaTime::from_micros(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX));
         match kind {
             MediaKind::Video => match VideoTag::parse(body) {
-                Ok(VideoTag::Config(record)) => self.on_avc_config(&record)?,
+                Ok(VideoTag::Config(record)) => self.video.on_config(&record)?,
                 Ok(VideoTag::Frame { composition_ms, data }) => {
-                    let time = self.timeline.unroll(Track::Video, timestamp_ms, media_now);
-                    self.on_picture(now, time, composition_ms, &data)?;
+                    let time = self.unroll(Track::Video, timestamp_ms, media_now);
+                    let frame = self.video.on_access_unit(now, time, composition_ms, &data)?;
+                    frame.map_or(Ok(()), |frame| self.on_video_frame(frame))?;
                 }
                 Ok(VideoTag::Nothing) => {}
                 Err(error) => self.on_tag_error(&error)?,
             },
             MediaKind::Audio => match AudioTag::parse(body) {
-                Ok(AudioTag::AacConfig(config)) => self.sound.on_config(&config)?,
+                Ok(AudioTag::AacConfig(config)) => self.audio.on_config(&config)?,
                 Ok(AudioTag::Aac(frame)) => {
-                    let time = self.timeline.unroll(Track::Audio, timestamp_ms, media_now);
-                    self.sound.on_aac(now, time, frame);
+                    let time = self.unroll(Track::Audio, timestamp_ms, media_now);
+                    self.audio.on_aac(now, time, frame);
                 }
                 Ok(AudioTag::Opus(packet)) => {
-                    let time = self.timeline.unroll(Track::Audio, timestamp_ms, media_now);
-                    self.sound.on_opus(now, time, &packet)?;
+                    let time = self.unroll(Track::Audio, timestamp_ms, media_now);
+                    self.audio.on_opus(now, time, &packet)?;
                 }
                 Ok(AudioTag::Nothing) => {}
                 Err(error) => self.on_tag_error(&error)?,
@@ -120,122 +103,39 @@ impl Publication {
             return Err(PublishError::Unusable(error.to_string()));
         }
         self.metrics.damaged.inc();
-        tracing::debug!(%error, "a media message was skipped");
+        tracing::debug!(%error, "media message skipped");
         Ok(())
     }
 
-    fn on_h264_error(&mut self, error: &H264Error) -> Result<(), PublishError> {
-        if let H264Error::Profile(_) = error {
-            self.publisher.set_problem("profile_unsupported", Some(error.to_string()))?;
-            return Err(PublishError::Unusable(error.to_string()));
+    fn unroll(&mut self, track: Track, timestamp_ms: u32, now: MediaTime) -> MediaTime {
+        let steps_before = self.timeline.steps();
+        let time = self.timeline.unroll(track, timestamp_ms, now);
+        if self.timeline.steps() != steps_before {
+            self.metrics.clock_steps.inc();
+            tracing::debug!(?track, timestamp_ms, "publisher's clock stepped");
         }
-        self.metrics.damaged.inc();
-        tracing::debug!(%error, "a picture or its configuration was skipped");
-        Ok(())
+        time
     }
 
-    fn on_avc_config(&mut self, record: &Bytes) -> Result<(), PublishError> {
-        match AvcConfig::parse(record) {
-            Ok(config) => {
-                self.length_size = config.length_size;
-                let sps = config.sps.into_iter().next();
-                self.on_parameter_sets(sps, config.pps)
-            }
-            Err(error) => self.on_h264_error(&error),
-        }
-    }
-
-    /// Sets that have changed come into force with the next keyframe: the pictures until then are made with the old.
-    fn on_parameter_sets(&mut self, sps: Option<Bytes>, pps: Vec<Bytes>) -> Result<(), PublishError> {
-        self.sps = sps.or(self.sps.take());
-        if !pps.is_empty() {
-            self.pps = pps;
-        }
-        let (Some(sps), false) = (&self.sps, self.pps.is_empty()) else { return Ok(()) };
-        match VideoConfig::parse(sps, &self.pps) {
-            Ok(config) => {
-                let is_known = self.config.as_deref() == Some(&config);
-                self.next_config = (!is_known).then(|| Arc::new(config));
-                Ok(())
-            }
-            Err(error) => self.on_h264_error(&error),
-        }
-    }
-
-    fn on_picture(
-        &mut self,
-        now: Instant,
-        time: MediaTime,
-        composition_ms: i32,
-        data: &Bytes,
-    ) -> Result<(), PublishError> {
-        let nals = match avcc::split_access_unit(data, self.length_size) {
-            Ok(nals) => nals,
-            Err(error) => return self.on_h264_error(&error),
-        };
-        let of = |kind: NalKind| nals.iter().filter(move |nal| NalKind::of(nal) == Some(kind)).cloned();
-        let sps = of(NalKind::Sps).next();
-        let pps: Vec<Bytes> = of(NalKind::Pps).collect();
-        if sps.is_some() || !pps.is_empty() {
-            self.on_parameter_sets(sps, pps)?;
-        }
-        let is_slice = |nal: &&Bytes| NalKind::of(nal).is_some_and(NalKind::is_slice);
-        if !nals.iter().any(|nal| is_slice(&nal)) {
-            return Ok(());
-        }
-        let keyframe = nals.iter().filter(is_slice).all(|nal| NalKind::of(nal) == Some(NalKind::IdrSlice));
-        if keyframe && let Some(config) = self.next_config.take() {
-            self.config = Some(config);
-        }
-        // Nothing can be shown before the first keyframe with its parameter sets.
-        let Some(config) = self.config.clone() else { return Ok(()) };
-        if self.tracks.video.is_none() && !keyframe {
-            return Ok(());
-        }
-        let display_ms = time.as_millis().saturating_add(i64::from(composition_ms));
-        let slices = nals.iter().filter(is_slice).map(|nal| &nal[..]);
-        let is_admitted = self.reorder.admit(Picture::new(keyframe, display_ms, slices));
-        self.on_policy()?;
-        if !is_admitted {
-            self.metrics.reordered.inc();
-            return Ok(());
-        }
-        if keyframe && self.tracks.video.as_ref() != Some(&config) {
-            self.tracks.video = Some(Arc::clone(&config));
+    fn on_video_frame(&mut self, frame: VideoFrame) -> Result<(), PublishError> {
+        if frame.keyframe && self.tracks.video.as_ref() != Some(&frame.config) {
+            self.tracks.video = Some(Arc::clone(&frame.config));
             if self.is_announced {
                 self.publisher.set_tracks(&self.tracks)?;
             }
         }
-        let kept = |nal: &&Bytes| {
-            !matches!(NalKind::of(nal), Some(NalKind::Sps | NalKind::Pps | NalKind::Dispensable) | None)
-        };
-        let nals = nals.iter().filter(kept).cloned().collect();
-        self.started.get_or_insert(now);
-        self.metrics.frames.inc();
-        self.publisher.push(Frame::Video(VideoFrame { time, keyframe, config, nals, arrival: now }))?;
-        Ok(())
-    }
-
-    fn on_policy(&mut self) -> Result<(), PublishError> {
-        let policy = self.reorder.policy();
-        if policy == self.policy {
-            return Ok(());
-        }
-        self.policy = policy;
-        tracing::info!(?policy, "how pictures are passed on has changed");
-        let text = |wanted: Policy, text: &str| (policy == wanted).then(|| text.to_owned());
-        self.publisher.set_problem("b_frames_dropped", text(Policy::References, B_FRAMES_DROPPED))?;
-        self.publisher.set_problem("b_frames_keyframes_only", text(Policy::Keyframes, B_FRAMES_KEYFRAMES))?;
+        self.started.get_or_insert(frame.arrival);
+        self.publisher.push(Frame::Video(frame))?;
         Ok(())
     }
 
     /// Says which tracks there are: at once when both have been seen, else when the other has not come in a while.
     fn settle(&mut self, now: Instant) -> Result<(), PublishError> {
-        self.sound.check()?;
-        if self.sound.has_begun() {
+        self.audio.check()?;
+        if self.audio.has_begun() {
             self.started.get_or_insert(now);
         }
-        let audio_appears = self.sound.has_begun() && !self.tracks.audio;
+        let audio_appears = self.audio.has_begun() && !self.tracks.audio;
         self.tracks.audio |= audio_appears;
         let Some(started) = self.started else { return Ok(()) };
         let has_both = self.tracks.audio && self.tracks.video.is_some();
@@ -251,9 +151,4 @@ impl Publication {
         }
         Ok(())
     }
-}
-
-/// One packet of sound for the hub.
-pub(crate) fn audio_frame(time: MediaTime, packet: Bytes, arrival: Instant) -> Frame {
-    Frame::Audio(AudioFrame { time, packet, arrival })
 }

@@ -30,6 +30,14 @@ use self::clock::{AudioClock, Correction, PACKET_SAMPLES, RATE_HZ};
 const CHUNK_FRAMES: usize = 128;
 /// How far the resampler's ratio may be trimmed: 0.1 %, which nobody hears.
 const TRIM_MAX: f64 = 1.001;
+/// The same for the resampler, which asks for the bound when it is made: more than [`TRIM_MAX`], so that no trim is refused.
+const RATIO_RANGE: f64 = 1.01;
+/// Points of the resampler's filter between two samples, from which it interpolates: enough for 16 bits of precision.
+const FILTER_OVERSAMPLING: usize = 128;
+/// Samples of one channel in an AAC-LC frame (ISO/IEC 14496-3, section 4.5.1.1); other lengths are refused.
+const AAC_FRAME_SAMPLES: u16 = 1024;
+/// Samples at 48 kHz by which libopus delays at this rate, if it does not say: 6.5 ms (RFC 6716, section 2).
+const LOOKAHEAD_SAMPLES: i32 = 312;
 /// Taps of the resampler's filter: 1.5 ms to either side at 44.1 kHz.
 const FILTER_TAPS: usize = 128;
 /// Bytes of one Opus packet at most (RFC 6716, section 3.4 allows 1275).
@@ -123,6 +131,13 @@ impl Transcoder {
         })
     }
 
+    /// Lets its packets go on after one that was due at `latest`.
+    #[must_use]
+    pub fn after(mut self, latest: MediaTime) -> Self {
+        self.clock = AudioClock::after(latest);
+        self
+    }
+
     /// Takes one AAC frame, due at `time`, and gives the packets that are complete.
     pub fn push(
         &mut self,
@@ -157,7 +172,12 @@ impl Transcoder {
     /// Decodes into `pcm`. A frame that cannot be decoded becomes silence of its length.
     fn decode(&mut self, frame: &[u8]) -> Result<(u32, usize), TranscodeError> {
         let frame = media::aac::strip_adts(frame).map_or(frame, |(_, rest)| rest);
-        let packet = PacketRef::new(0, Timestamp::from(0_u32), SymphoniaDuration::from(1024_u32), frame);
+        let packet = PacketRef::new(
+            0,
+            Timestamp::from(0_u32),
+            SymphoniaDuration::from(u32::from(AAC_FRAME_SAMPLES)),
+            frame,
+        );
         // A panic of the decoder on damaged input costs this frame, not the lesson.
         let decoded = catch_unwind(AssertUnwindSafe(|| match self.decoder.decode_ref(&packet) {
             Ok(buffer) if buffer.frames() > 0 => {
@@ -175,7 +195,7 @@ impl Transcoder {
                 self.damaged_frames += 1;
                 let channels = usize::from(self.config.channels);
                 self.pcm.clear();
-                self.pcm.resize(1024 * channels, 0.0);
+                self.pcm.resize(channels * usize::from(AAC_FRAME_SAMPLES), 0.0);
                 Ok((self.config.rate_hz, channels))
             }
         }
@@ -187,13 +207,14 @@ impl Stage {
         let parameters = SincInterpolationParameters {
             sinc_len: FILTER_TAPS,
             f_cutoff: None,
-            oversampling_factor: 128,
+            oversampling_factor: FILTER_OVERSAMPLING,
             interpolation: SincInterpolationType::Linear,
             window: WindowFunction::BlackmanHarris2,
         };
         let ratio = f64::from(RATE_HZ) / f64::from(rate_hz);
-        let resampler = Async::new_sinc(ratio, 1.01, &parameters, CHUNK_FRAMES, channels, FixedAsync::Input)
-            .map_err(library("resampler"))?;
+        let resampler =
+            Async::new_sinc(ratio, RATIO_RANGE, &parameters, CHUNK_FRAMES, channels, FixedAsync::Input)
+                .map_err(library("resampler"))?;
         let (layout, bitrate) = if channels == 1 {
             (Channels::Mono, BITRATE_MONO_BPS)
         } else {
@@ -262,7 +283,7 @@ impl Stage {
 
     /// Samples at 48 kHz by which resampler and encoder delay the sound.
     fn delay_samples(&mut self) -> f64 {
-        let lookahead = self.encoder.get_lookahead().unwrap_or(312);
+        let lookahead = self.encoder.get_lookahead().unwrap_or(LOOKAHEAD_SAMPLES);
         f64::from(u32::try_from(self.resampler.output_delay()).unwrap_or(0)) + f64::from(lookahead)
     }
 }

@@ -9,9 +9,11 @@ mod gop;
 mod publisher;
 mod queue;
 mod registry;
+mod stats;
 mod stream;
 
 pub use publisher::{Publisher, Superseded};
 pub use queue::{Subscription, Update};
 pub use registry::{Full, Hub, Limits};
+pub use stats::Stats;
 pub use stream::{Problem, State, Status};

@@ -5,11 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use media::{Frame, Track, Tracks};
 use tokio::sync::Notify;
 
-/// Updates that may wait for one subscriber: about 8 s of 30 frames and 50 packets of sound a second. Beyond the
-/// group of pictures it was born with, a subscriber this far behind has lost the live edge anyway.
+use crate::stats::Stats;
+
+/// Updates that may wait for one subscriber: about 8 s of 30 frames and 50 packets of sound a second. The snapshot it
+/// began with comes on top, within the bounds of `gop.rs`. A subscriber this far behind has lost the live edge anyway.
 const QUEUE_LEN_MAX: usize = 640;
-/// Bytes of media that may wait for one subscriber.
+/// Bytes of media that may wait for one subscriber: the largest snapshot and 8 s of 8 Mbit/s.
 const QUEUE_BYTES_MAX: usize = 24 << 20;
+/// Changes of tracks and pauses that may wait for one subscriber. Each makes the ones before it void, so the oldest goes:
+/// a publisher that comes and goes must not fill memory.
+const NOTICES_MAX: usize = 64;
 
 /// What a stream tells its subscribers.
 #[derive(Clone, Debug)]
@@ -59,23 +64,40 @@ impl Drop for Subscription {
 }
 
 /// The shared half of a subscription. The lock is held for a push or a take, never across a wait.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Queue {
     inner: Mutex<Inner>,
     ready: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     updates: VecDeque<Update>,
     bytes: usize,
-    /// Video is dropped up to the next keyframe.
+    /// How many updates at the front are of the snapshot: they do not count against the length.
+    snapshot_len: usize,
+    /// Video is dropped up to the next keyframe or recovery point.
     gated: bool,
     dropped: u64,
     closed: bool,
+    stats: Stats,
 }
 
 impl Queue {
+    /// Begins with a snapshot of the stream. `gated` when video that follows refers to frames that it does not have.
+    pub(crate) fn new(snapshot: Vec<Update>, gated: bool, stats: Stats) -> Self {
+        let inner = Inner {
+            bytes: snapshot.iter().map(cost).fold(0, usize::saturating_add),
+            snapshot_len: snapshot.len(),
+            updates: snapshot.into(),
+            gated,
+            dropped: 0,
+            closed: false,
+            stats,
+        };
+        Self { inner: Mutex::new(inner), ready: Notify::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,33 +124,60 @@ impl Inner {
     fn take(&mut self) -> Option<Update> {
         let update = self.updates.pop_front()?;
         self.bytes = self.bytes.saturating_sub(cost(&update));
+        self.snapshot_len = self.snapshot_len.saturating_sub(1);
         Some(update)
     }
 
     fn push(&mut self, update: Update) {
-        if let Update::Frame(frame) = &update {
-            let is_full = self.updates.len() >= QUEUE_LEN_MAX
-                || self.bytes.saturating_add(frame.len()) > QUEUE_BYTES_MAX;
-            let fits = match frame.track() {
-                Track::Video => self.admit_video(frame.is_keyframe(), is_full),
-                Track::Audio => self.admit_audio(is_full),
-            };
-            if !fits {
-                self.dropped += 1;
-                return;
+        match &update {
+            Update::Frame(frame) => {
+                let is_full = self.updates.len().saturating_sub(self.snapshot_len) >= QUEUE_LEN_MAX
+                    || self.bytes.saturating_add(frame.len()) > QUEUE_BYTES_MAX;
+                let (track, is_admitted) = match frame.track() {
+                    Track::Video => (Track::Video, self.admit_video(frame, is_full)),
+                    Track::Audio => (Track::Audio, self.admit_audio(is_full)),
+                };
+                if !is_admitted {
+                    return self.count_dropped(track, 1);
+                }
             }
+            Update::Tracks(_) | Update::Paused => self.make_way_for_notice(),
         }
         self.bytes = self.bytes.saturating_add(cost(&update));
         self.updates.push_back(update);
     }
 
-    /// Video goes up to the next keyframe, which replaces all the video that waits.
-    fn admit_video(&mut self, is_keyframe: bool, is_full: bool) -> bool {
-        if is_keyframe && (is_full || self.gated) {
+    fn count_dropped(&mut self, track: Track, count: u64) {
+        self.dropped = self.dropped.saturating_add(count);
+        match track {
+            Track::Video => self.stats.on_video_dropped(count),
+            Track::Audio => self.stats.on_audio_dropped(count),
+        }
+    }
+
+    fn make_way_for_notice(&mut self) {
+        let is_notice = |update: &Update| !matches!(update, Update::Frame(_));
+        if self.updates.iter().filter(|update| is_notice(update)).count() < NOTICES_MAX {
+            return;
+        }
+        if let Some(oldest) = self.updates.iter().position(is_notice) {
+            self.updates.remove(oldest);
+            if oldest < self.snapshot_len {
+                self.snapshot_len = self.snapshot_len.saturating_sub(1);
+            }
+            self.stats.on_notice_dropped();
+        }
+    }
+
+    /// Video goes up to the next keyframe, which replaces all the video that waits, or up to a recovery point.
+    fn admit_video(&mut self, frame: &Frame, is_full: bool) -> bool {
+        if frame.is_keyframe() && (is_full || self.gated) {
             self.gated = false;
             self.discard(Track::Video, usize::MAX);
         } else if is_full {
             self.gated = true;
+        } else if frame.is_recovery_point() {
+            self.gated = false;
         }
         !self.gated
     }
@@ -139,18 +188,22 @@ impl Inner {
     }
 
     fn discard(&mut self, track: Track, count_max: usize) -> usize {
-        let mut count = 0;
-        let mut freed = 0;
+        let (mut index, mut count, mut of_snapshot, mut freed) = (0, 0, 0, 0);
+        let snapshot_len = self.snapshot_len;
         self.updates.retain(|update| {
-            let hit = count < count_max && matches!(update, Update::Frame(frame) if frame.track() == track);
-            if hit {
+            let is_hit =
+                count < count_max && matches!(update, Update::Frame(frame) if frame.track() == track);
+            if is_hit {
                 count += 1;
+                of_snapshot += usize::from(index < snapshot_len);
                 freed += cost(update);
             }
-            !hit
+            index += 1;
+            !is_hit
         });
         self.bytes = self.bytes.saturating_sub(freed);
-        self.dropped += u64::try_from(count).unwrap_or(u64::MAX);
+        self.snapshot_len = snapshot_len.saturating_sub(of_snapshot);
+        self.count_dropped(track, u64::try_from(count).unwrap_or(u64::MAX));
         count
     }
 }

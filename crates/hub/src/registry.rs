@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::publisher::Publisher;
 use crate::queue::Subscription;
+use crate::stats::Stats;
 use crate::stream::{State, Status, Stream};
 
 /// The bounds of a hub.
@@ -49,12 +50,18 @@ pub struct Hub {
     streams: Arc<Mutex<HashMap<String, Arc<Mutex<Stream>>>>>,
     changes: Arc<Changes>,
     limits: Limits,
+    stats: Stats,
 }
 
 impl Hub {
     /// An empty hub.
     pub fn new(limits: Limits) -> Self {
-        Self { streams: Arc::default(), changes: Arc::default(), limits }
+        Self { streams: Arc::default(), changes: Arc::default(), limits, stats: Stats::default() }
+    }
+
+    /// How often the bounds were reached.
+    pub fn stats(&self) -> Stats {
+        self.stats.clone()
     }
 
     /// Opens a new epoch of the stream `name`, which is created if there is none, and takes it over if there is one.
@@ -64,9 +71,12 @@ impl Hub {
         let full = streams.len() >= self.limits.streams_max;
         let stream = match streams.get(name) {
             Some(stream) => Arc::clone(stream),
-            None if full => return Err(Full { streams_max: self.limits.streams_max }),
+            None if full => {
+                self.stats.on_stream_refused();
+                return Err(Full { streams_max: self.limits.streams_max });
+            }
             None => {
-                let stream = Arc::new(Mutex::new(Stream::new(name, now)));
+                let stream = Arc::new(Mutex::new(Stream::new(name, now, self.stats.clone())));
                 streams.insert(name.to_owned(), Arc::clone(&stream));
                 stream
             }

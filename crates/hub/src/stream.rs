@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gop::Gop;
 use crate::queue::{Queue, Subscription, Update};
+use crate::stats::Stats;
 
 /// Where a stream is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +74,11 @@ pub(crate) struct Stream {
     subscribers: Vec<Arc<Queue>>,
     bytes: u64,
     rate: Rate,
+    stats: Stats,
 }
 
 impl Stream {
-    pub(crate) fn new(name: &str, now: Instant) -> Self {
+    pub(crate) fn new(name: &str, now: Instant, stats: Stats) -> Self {
         Self {
             name: name.to_owned(),
             session: String::new(),
@@ -92,6 +94,7 @@ impl Stream {
             subscribers: Vec::new(),
             bytes: 0,
             rate: Rate::default(),
+            stats,
         }
     }
 
@@ -124,7 +127,9 @@ impl Stream {
         match &frame {
             Frame::Video(video) => {
                 self.rate.on_bytes(len, video.arrival);
-                self.gop.push(video);
+                if self.gop.push(video) {
+                    self.stats.on_group_cut();
+                }
             }
             Frame::Audio(audio) => self.rate.on_bytes(len, audio.arrival),
         }
@@ -143,18 +148,18 @@ impl Stream {
         }
     }
 
-    /// The group of pictures so far, then everything after it, with nothing missing in between.
+    /// The group of pictures so far, then everything after it, with nothing missing in between; where the group was cut,
+    /// its keyframe, and video from the next keyframe on.
     pub(crate) fn subscribe(&mut self) -> Subscription {
-        let queue = Arc::new(Queue::default());
+        let mut updates = Vec::new();
         if self.state != State::Starting {
-            queue.push(Update::Tracks(self.tracks.clone()));
+            updates.push(Update::Tracks(self.tracks.clone()));
         }
-        for frame in self.gop.snapshot() {
-            queue.push(Update::Frame(frame));
-        }
+        updates.extend(self.gop.snapshot().map(Update::Frame));
         if self.state == State::Grace {
-            queue.push(Update::Paused);
+            updates.push(Update::Paused);
         }
+        let queue = Arc::new(Queue::new(updates, self.gop.is_cut(), self.stats.clone()));
         self.subscribers.push(Arc::clone(&queue));
         Subscription { queue }
     }

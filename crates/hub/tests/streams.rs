@@ -20,6 +20,7 @@ fn video(millis: i64, keyframe: bool, len: usize) -> Frame {
     Frame::Video(VideoFrame {
         time: MediaTime::from_millis(millis),
         keyframe,
+        recovery_point: false,
         config: config(),
         nals: Arc::from([Bytes::from(vec![0x41; len])]),
         arrival: Instant::now(),
@@ -38,10 +39,13 @@ fn tracks() -> Tracks {
     Tracks { video: Some(config()), audio: true }
 }
 
+/// Frames that already wait: what does not is missing, and nobody waits for it.
 async fn frames(subscription: &mut Subscription, count: usize) -> Vec<Frame> {
     let mut frames = Vec::new();
     while frames.len() < count {
-        if let Update::Frame(frame) = subscription.next().await.expect("the stream lives") {
+        let update = tokio::time::timeout(Duration::ZERO, subscription.next()).await;
+        let update = update.unwrap_or_else(|_| panic!("only {} of {count} frames", frames.len()));
+        if let Update::Frame(frame) = update.expect("the stream lives") {
             frames.push(frame);
         }
     }
@@ -129,17 +133,121 @@ async fn a_slow_subscriber_loses_video_up_to_the_next_keyframe_and_the_oldest_so
 }
 
 #[tokio::test]
-async fn a_group_of_pictures_without_end_is_cut_to_its_keyframe() {
+async fn a_viewer_of_a_cut_group_gets_its_keyframe_and_then_nothing_that_needs_what_is_missing() {
+    // By bytes, by time at 30 and at 60 frames a second, and by the number of frames.
+    for (step_ms, len, count) in [(40, 1 << 20, 40), (33, 100, 1100), (16, 100, 2400), (1, 100, 2400)] {
+        let hub = Hub::new(Limits::default());
+        let publisher = hub.publish("room101", "s1").unwrap();
+        publisher.set_tracks(&tracks()).unwrap();
+        publisher.push(video(0, true, 1000)).unwrap();
+        for index in 1..count {
+            publisher.push(video(index * step_ms, false, len)).unwrap();
+        }
+        let mut late = hub.subscribe("room101").unwrap();
+        let end_ms = count * step_ms;
+        publisher.push(video(end_ms, false, 10)).unwrap();
+        publisher.push(audio(end_ms + 1)).unwrap();
+        let first = times(&frames(&mut late, 2).await);
+        assert_eq!(first, [0, end_ms + 1], "frames of {len} bytes every {step_ms} ms");
+        publisher.push(video(end_ms + 2, true, 10)).unwrap();
+        publisher.push(video(end_ms + 3, false, 10)).unwrap();
+        assert_eq!(times(&frames(&mut late, 2).await), [end_ms + 2, end_ms + 3]);
+        assert_eq!((hub.stats().groups_cut(), hub.stats().video_frames_dropped()), (1, 1));
+    }
+}
+
+/// A frame of an encoder that sends one keyframe, and from then on a recovery point every two seconds.
+fn refreshed(index: i64) -> Frame {
+    let Frame::Video(frame) = video(index * 33, index == 0, 100) else { unreachable!("it is video") };
+    Frame::Video(VideoFrame { recovery_point: index > 0 && index % 60 == 0, ..frame })
+}
+
+#[tokio::test]
+async fn a_viewer_of_a_stream_without_further_keyframes_gets_what_makes_the_picture_whole() {
     let hub = Hub::new(Limits::default());
     let publisher = hub.publish("room101", "s1").unwrap();
     publisher.set_tracks(&tracks()).unwrap();
-    publisher.push(video(0, true, 1000)).unwrap();
-    for index in 1..40 {
-        publisher.push(video(index * 40, false, 1 << 20)).unwrap();
+    for index in 0..9_030 {
+        publisher.push(refreshed(index)).unwrap();
     }
     let mut late = hub.subscribe("room101").unwrap();
-    publisher.push(video(2000, true, 10)).unwrap();
-    assert_eq!(times(&frames(&mut late, 2).await), [0, 2000]);
+    publisher.push(refreshed(9_030)).unwrap();
+    let got = times(&frames(&mut late, 92).await);
+    let expected: Vec<i64> = [0].into_iter().chain(8_940..=9_030).map(|index| index * 33).collect();
+    assert_eq!(got, expected, "the keyframe, and the frames from the recovery point before the last");
+    assert_eq!(hub.stats().groups_cut(), 1);
+    assert_eq!(late.dropped_frames(), 0);
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_of_a_stream_without_further_keyframes_goes_on_at_a_recovery_point() {
+    let hub = Hub::new(Limits::default());
+    let publisher = hub.publish("room101", "s1").unwrap();
+    publisher.set_tracks(&tracks()).unwrap();
+    let mut slow = hub.subscribe("room101").unwrap();
+    for index in 0..700 {
+        publisher.push(refreshed(index)).unwrap();
+    }
+    let waited = times(&frames(&mut slow, 640).await);
+    assert!(waited.into_iter().eq((0..640).map(|index| index * 33)));
+    for index in 700..730 {
+        publisher.push(refreshed(index)).unwrap();
+    }
+    assert_eq!(times(&frames(&mut slow, 10).await).first(), Some(&(720 * 33)));
+}
+
+#[tokio::test]
+async fn a_group_of_29_seconds_at_60_frames_a_second_reaches_a_late_viewer_whole() {
+    let hub = Hub::new(Limits::default());
+    let publisher = hub.publish("room101", "s1").unwrap();
+    publisher.set_tracks(&tracks()).unwrap();
+    let sent: Vec<i64> = (0..29 * 60).map(|index| index * 1000 / 60).collect();
+    for time in &sent {
+        publisher.push(video(*time, *time == 0, 100)).unwrap();
+    }
+    let mut late = hub.subscribe("room101").unwrap();
+    publisher.push(video(29_000, false, 100)).unwrap();
+    let got = times(&frames(&mut late, sent.len() + 1).await);
+    assert!(got.starts_with(&sent) && got.ends_with(&[29_000]));
+    assert_eq!(late.dropped_frames(), 0);
+}
+
+#[tokio::test]
+async fn the_snapshot_leaves_a_subscriber_the_whole_queue() {
+    let hub = Hub::new(Limits::default());
+    let publisher = hub.publish("room101", "s1").unwrap();
+    publisher.set_tracks(&tracks()).unwrap();
+    for index in 0..700 {
+        publisher.push(video(index * 33, index == 0, 10)).unwrap();
+    }
+    let mut slow = hub.subscribe("room101").unwrap();
+    for index in 700..1340 {
+        publisher.push(video(index * 33, false, 10)).unwrap();
+    }
+    assert_eq!(slow.dropped_frames(), 0);
+    publisher.push(video(1340 * 33, false, 10)).unwrap();
+    assert_eq!(slow.dropped_frames(), 1, "the queue itself is as long as ever");
+    publisher.push(video(1341 * 33, true, 10)).unwrap();
+    assert_eq!(times(&frames(&mut slow, 1).await), [1341 * 33], "and a keyframe still replaces what waits");
+    assert_eq!(hub.stats().video_frames_dropped(), 1341);
+}
+
+#[tokio::test]
+async fn a_publisher_that_comes_and_goes_fills_no_queue() {
+    let hub = Hub::new(Limits::default());
+    let mut slow = None;
+    for index in 0..1000 {
+        let publisher = hub.publish("room101", &format!("s{index}")).unwrap();
+        publisher.set_tracks(&tracks()).unwrap();
+        slow = slow.or_else(|| hub.subscribe("room101"));
+    }
+    let mut slow = slow.unwrap();
+    assert!(hub.stats().notices_dropped() > 1900);
+    let mut last = None;
+    for _ in 0..64 {
+        last = slow.next().await;
+    }
+    assert!(matches!(last, Some(Update::Paused)), "the newest is what counts");
 }
 
 #[test]
@@ -147,5 +255,6 @@ fn a_full_hub_refuses_new_names_but_not_known_ones() {
     let hub = Hub::new(Limits { streams_max: 1, ..Limits::default() });
     let _first = hub.publish("a", "s1").unwrap();
     assert!(hub.publish("b", "s2").is_err());
+    assert_eq!(hub.stats().streams_refused(), 1);
     assert!(hub.publish("a", "s3").is_ok());
 }

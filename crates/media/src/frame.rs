@@ -46,6 +46,9 @@ pub struct VideoFrame {
     pub time: MediaTime,
     /// Whether every slice is of an IDR picture.
     pub keyframe: bool,
+    /// Whether a decoder that lacks the frames before it shows what it should some frames later: a recovery point
+    /// (H.264, section D.2.8) or a picture of nothing but I slices. It still has to begin with some keyframe.
+    pub recovery_point: bool,
     /// The parameter sets in force.
     pub config: Arc<VideoConfig>,
     /// The NAL units, each with its header byte and without a start code; AUD, SEI, filler and parameter sets removed.
@@ -94,6 +97,11 @@ impl Frame {
     /// Whether a decoder can start here: a video keyframe.
     pub fn is_keyframe(&self) -> bool {
         matches!(self, Self::Video(frame) if frame.keyframe)
+    }
+
+    /// Whether a decoder recovers here: see [`VideoFrame::recovery_point`].
+    pub fn is_recovery_point(&self) -> bool {
+        matches!(self, Self::Video(frame) if frame.recovery_point)
     }
 
     /// Bytes of coded media.

@@ -1,6 +1,7 @@
 //! H.264 (ITU-T H.264, and ISO/IEC 14496-15 for how FLV carries it), as far as a server needs it that does not decode.
 pub mod avcc;
 pub mod nal;
+pub mod sei;
 pub mod slice;
 pub mod sps;
 

@@ -189,6 +189,7 @@ mod tests {
                 let frame = VideoFrame {
                     time: MediaTime::from_millis(40 * i64::try_from(n).unwrap()),
                     keyframe: false,
+                    recovery_point: false,
                     config: Arc::clone(&config),
                     nals: Arc::from([Bytes::from_static(&[0x41, 1])]),
                     arrival: Instant::now(),

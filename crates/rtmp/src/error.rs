@@ -19,8 +19,8 @@ pub enum Error {
         /// The bound.
         max: usize,
     },
-    /// A chunk refers to a message before it that there was none of.
-    #[error("chunk stream {0} begins with a chunk that has no full header")]
+    /// A compressed header without a preceding full header.
+    #[error("compressed header without a preceding full header on chunk stream {0}")]
     NoHeader(u32),
     /// More chunk streams than any publisher uses.
     #[error("more than {0} chunk streams")]
@@ -46,8 +46,22 @@ pub enum Error {
     #[error("a command that cannot be read: {0}")]
     Amf(#[from] AmfError),
     /// Something did not come in time.
-    #[error("no {0} in time")]
-    Timeout(&'static str),
+    #[error("timeout: {0}")]
+    Timeout(Phase),
+}
+
+/// What a connection waits for, each for a time of its own.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum Phase {
+    /// The end of the handshake.
+    #[error("the handshake did not end")]
+    Handshake,
+    /// An accepted publisher.
+    #[error("nothing was published")]
+    Publish,
+    /// Any bytes of a publisher.
+    #[error("the publisher sent nothing")]
+    Media,
 }
 
 fn hint(byte: u8) -> &'static str {

@@ -18,7 +18,7 @@ mod output;
 mod session;
 
 pub use address::StreamAddress;
-pub use error::Error;
+pub use error::{Error, Phase};
 pub use limits::Limits;
 pub use output::{Event, MediaKind, Output, PublishRequest, Rejection};
 pub use session::Session;

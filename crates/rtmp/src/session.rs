@@ -10,7 +10,7 @@ use crate::command::{self, Command};
 use crate::handshake::Handshake;
 use crate::message;
 use crate::outbox::Outbox;
-use crate::{Error, Event, Limits, MediaKind, Output, PublishRequest, Rejection};
+use crate::{Error, Event, Limits, MediaKind, Output, Phase, PublishRequest, Rejection};
 
 /// The message stream that every publisher of a connection gets.
 const STREAM: u32 = 1;
@@ -24,7 +24,7 @@ const EARLY_BYTES_MAX: usize = 64 << 10;
 const CHUNK_SIZE: u16 = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum State {
     Handshake,
     /// Commands are exchanged.
     Open,
@@ -38,7 +38,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Session {
     limits: Limits,
-    phase: Phase,
+    state: State,
     handshake: Handshake,
     input: BytesMut,
     reader: Reader,
@@ -57,7 +57,7 @@ impl Session {
     /// A connection that has just been accepted.
     pub fn new(now: Instant, limits: Limits) -> Self {
         Self {
-            phase: Phase::Handshake,
+            state: State::Handshake,
             handshake: Handshake::Hello,
             input: BytesMut::new(),
             reader: Reader::new(
@@ -80,11 +80,11 @@ impl Session {
 
     /// Feeds received bytes. An error ends the connection, after the outputs that are left.
     pub fn handle_input(&mut self, now: Instant, bytes: &[u8]) -> Result<(), Error> {
-        if self.phase == Phase::Closing {
+        if self.state == State::Closing {
             return Ok(());
         }
         self.received = self.received.saturating_add(u64::try_from(bytes.len()).unwrap_or(0));
-        if self.phase == Phase::Publishing {
+        if self.state == State::Publishing {
             self.deadline = now.checked_add(self.limits.idle_timeout).unwrap_or(now);
         }
         self.input.extend_from_slice(bytes);
@@ -96,13 +96,13 @@ impl Session {
 
     /// To be called at the time that the last output named.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Error> {
-        if now < self.deadline || self.phase == Phase::Closing {
+        if now < self.deadline || self.state == State::Closing {
             return Ok(());
         }
-        Err(Error::Timeout(match self.phase {
-            Phase::Handshake => "handshake",
-            Phase::Open | Phase::Deciding => "stream was published",
-            Phase::Publishing | Phase::Closing => "media",
+        Err(Error::Timeout(match self.state {
+            State::Handshake => Phase::Handshake,
+            State::Open | State::Deciding => Phase::Publish,
+            State::Publishing | State::Closing => Phase::Media,
         }))
     }
 
@@ -113,10 +113,10 @@ impl Session {
 
     /// Lets the publisher begin.
     pub fn accept_publish(&mut self, now: Instant) {
-        if self.phase != Phase::Deciding {
+        if self.state != State::Deciding {
             return;
         }
-        self.phase = Phase::Publishing;
+        self.state = State::Publishing;
         self.deadline = now.checked_add(self.limits.idle_timeout).unwrap_or(now);
         self.reader.message_max = self.limits.message_bytes;
         self.reader.set_partial_max(self.limits.partial_bytes);
@@ -134,7 +134,7 @@ impl Session {
     /// Refuses the publisher, at once or in the midst of its stream, and closes. Phones notice no other codes than
     /// these two.
     pub fn reject_publish(&mut self, rejection: &Rejection) {
-        if self.phase == Phase::Closing {
+        if self.state == State::Closing {
             return;
         }
         match rejection {
@@ -156,7 +156,7 @@ impl Session {
     }
 
     fn close(&mut self) {
-        self.phase = Phase::Closing;
+        self.state = State::Closing;
         self.outbox.close();
         self.input = BytesMut::new();
     }
@@ -172,11 +172,11 @@ impl Session {
             }
             let _ = self.input.split_to(used);
             if self.handshake.is_done() {
-                self.phase = Phase::Open;
+                self.state = State::Open;
                 self.deadline = now.checked_add(self.limits.publish_timeout).unwrap_or(now);
             }
         }
-        while self.phase != Phase::Closing {
+        while self.state != State::Closing {
             let Some((used, message)) = self.reader.read(&self.input)? else { break };
             let _ = self.input.split_to(used);
             if let Some(message) = message {
@@ -236,15 +236,15 @@ impl Session {
 
     fn on_media(&mut self, message: Message) {
         let kind = if message.kind == message::AUDIO { MediaKind::Audio } else { MediaKind::Video };
-        match self.phase {
+        match self.state {
             // Some servers mark pauses with empty messages, and gateways pass them on.
             _ if message.body.is_empty() => {}
-            Phase::Publishing => self.outbox.event(Event::Media {
+            State::Publishing => self.outbox.event(Event::Media {
                 kind,
                 timestamp_ms: message.timestamp_ms,
                 body: message.body,
             }),
-            Phase::Open | Phase::Deciding => self.keep(message),
+            State::Open | State::Deciding => self.keep(message),
             _ => {}
         }
     }
@@ -258,9 +258,9 @@ impl Session {
     }
 
     fn on_data(&mut self, message: Message) {
-        match self.phase {
-            Phase::Publishing => {}
-            Phase::Open | Phase::Deciding => return self.keep(message),
+        match self.state {
+            State::Publishing => {}
+            State::Open | State::Deciding => return self.keep(message),
             _ => return,
         }
         let body = match message.body.split_first() {
@@ -277,7 +277,7 @@ impl Session {
     }
 
     fn on_command(&mut self, message: &Message) -> Result<(), Error> {
-        if self.phase != Phase::Publishing {
+        if self.state != State::Publishing {
             self.commands = self.commands.saturating_add(1);
             if self.commands > self.limits.commands_before_publish {
                 return Err(Error::TooManyCommands(self.limits.commands_before_publish));
@@ -336,7 +336,7 @@ impl Session {
 
     /// Section 7.2.2.6. The type - live, record, append - is often missing and never matters.
     fn on_publish(&mut self, command: &Command) {
-        if self.phase != Phase::Open {
+        if self.state != State::Open {
             return self.status(
                 "error",
                 "NetStream.Publish.BadName",
@@ -348,12 +348,12 @@ impl Session {
             return self.close();
         }
         self.request.stream_key = command.text(1).unwrap_or_default();
-        self.phase = Phase::Deciding;
+        self.state = State::Deciding;
         self.outbox.event(Event::PublishRequested(self.request.clone()));
     }
 
     fn end_publish(&mut self) {
-        if matches!(self.phase, Phase::Publishing | Phase::Deciding) {
+        if matches!(self.state, State::Publishing | State::Deciding) {
             self.outbox.event(Event::PublishEnded);
             self.status("status", "NetStream.Unpublish.Success", "The stream has ended.");
             self.close();

@@ -102,6 +102,7 @@ mod tests {
         VideoFrame {
             time: MediaTime::ZERO,
             keyframe,
+            recovery_point: false,
             config: Arc::new(VideoConfig {
                 sps: Bytes::from_static(&[0x67, 1, 2]),
                 pps: vec![Bytes::from_static(&[0x68, 3])],

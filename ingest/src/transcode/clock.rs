@@ -29,17 +29,25 @@ pub enum Correction {
 pub struct AudioClock {
     /// When the next packet is due; none before the first input.
     next: Option<MediaTime>,
+    /// When the first may be due at the earliest.
+    earliest: Option<MediaTime>,
     mean_error_us: f64,
     is_restarting: bool,
 }
 
 impl AudioClock {
+    /// Goes on after a packet that was due at `latest`. A count that begins at zero has none before it.
+    pub fn after(latest: MediaTime) -> Self {
+        let earliest = (latest > MediaTime::ZERO).then(|| latest + PACKET_TIME);
+        Self { earliest, ..Self::default() }
+    }
+
     /// An input due at `time` arrives while `pending` samples wait, and will come out `delay` samples late.
     pub fn on_input(&mut self, time: MediaTime, pending: f64, delay: f64) -> Correction {
         let before_us = to_us(pending + delay);
         let wanted = MediaTime::from_micros(time.as_micros().saturating_sub(before_us));
         let Some(next) = self.next else {
-            self.next = Some(wanted);
+            self.next = Some(self.earliest.map_or(wanted, |earliest| wanted.max(earliest)));
             return Correction::Trim(1.0);
         };
         let error_us = (wanted - next).as_micros();

@@ -5,7 +5,7 @@ use media::aac::{self, AudioSpecificConfig, HighEfficiency};
 use media::flv::file::Tags;
 use media::flv::{AudioTag, VideoTag};
 use media::h264::avcc::NALS_MAX;
-use media::h264::{AvcConfig, SliceHeader, SliceType, Sps, avcc};
+use media::h264::{AvcConfig, SliceHeader, SliceType, Sps, avcc, sei};
 use media::opus;
 
 use super::lesson::{self, Lesson, video_bodies};
@@ -55,16 +55,18 @@ fn parse_all(bytes: &Bytes, sps: &Sps) {
         AudioTag::parse(bytes.clone())
     {
         assert!(!data.is_empty() && data.len() < bytes.len());
-        parse_sound(&data);
+        parse_audio(&data);
     }
     parse_h264(bytes, sps);
-    parse_sound(bytes);
+    parse_audio(bytes);
     for tag in Tags::parse(bytes.clone()).into_iter().flatten() {
         assert!(tag.body.len() < bytes.len());
     }
 }
 
 fn parse_h264(bytes: &Bytes, sps: &Sps) {
+    let _ = sei::recovery_frames(bytes);
+    let _ = sei::recovery_frames(bytes);
     if let Ok(config) = AvcConfig::parse(bytes) {
         assert!(matches!(config.length_size, 1 | 2 | 4));
         for set in &config.sps {
@@ -82,7 +84,7 @@ fn parse_h264(bytes: &Bytes, sps: &Sps) {
     assert!(header.is_none_or(|header| SliceType::parse(bytes) == Some(header.slice_type)));
 }
 
-fn parse_sound(bytes: &[u8]) {
+fn parse_audio(bytes: &[u8]) {
     if let Ok(config) = AudioSpecificConfig::parse(bytes) {
         assert!((7_350..=96_000).contains(&config.rate_hz) && (1..=8).contains(&config.channels));
         assert!(AudioSpecificConfig::parse(&config.to_bytes()).is_ok());

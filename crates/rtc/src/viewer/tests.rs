@@ -37,6 +37,7 @@ impl Lesson {
         let frame = VideoFrame {
             time: MediaTime::from_millis(number * 33),
             keyframe,
+            recovery_point: false,
             config: Arc::clone(&self.config),
             nals: Arc::from([Bytes::from(nal)]),
             arrival: self.began,

@@ -44,7 +44,7 @@ fn silence_ends_each_phase_at_its_time() {
     let seconds = Duration::from_secs;
     let mut client = Client::connect();
     assert!(client.pass(seconds(4)).is_ok());
-    assert_eq!(client.pass(seconds(1)), Err(Error::Timeout("handshake")));
+    assert_eq!(client.pass(seconds(1)), Err(Error::Timeout(rtmp::Phase::Handshake)));
     let mut client = Client::open();
     client.command("connect", 1.0, &[]).unwrap();
     assert!(client.pass(seconds(9)).is_ok());
@@ -53,7 +53,7 @@ fn silence_ends_each_phase_at_its_time() {
     assert!(client.pass(seconds(14)).is_ok());
     client.message(8, 0, &[0xaf, 1]).unwrap();
     assert!(client.pass(seconds(14)).is_ok());
-    assert_eq!(client.pass(seconds(1)), Err(Error::Timeout("media")));
+    assert_eq!(client.pass(seconds(1)), Err(Error::Timeout(rtmp::Phase::Media)));
 }
 
 #[test]

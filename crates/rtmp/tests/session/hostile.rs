@@ -26,7 +26,7 @@ fn half_open_connections_keep_no_more_than_they_sent() {
     for client in &mut clients {
         client.feed(&[&[3], &[0; 700][..]].concat()).unwrap();
         assert_eq!(client.session.buffered_bytes(), 701);
-        assert_eq!(client.pass(Duration::from_secs(5)), Err(Error::Timeout("handshake")));
+        assert_eq!(client.pass(Duration::from_secs(5)), Err(Error::Timeout(rtmp::Phase::Handshake)));
     }
 }
 
