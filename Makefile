@@ -55,12 +55,13 @@ lint: setup
 deny: $(DENY)
 	$(DENY) --locked check bans licenses sources
 
+# Not optimised: it runs for seconds, and its release profile links all of it as one unit.
 $(DENY):
-	cargo install --locked --root $(TOOLS) --version 0.20.2 cargo-deny
+	cargo install --locked --debug --root $(TOOLS) --version 0.20.2 cargo-deny
 
 # Each changed line is a build and a test of one crate: an hour or more, and so nothing for every change.
 mutants: setup $(MUTANTS) ## Changes the media path line by line and lists what no test notices (an hour or more).
-	$(MUTANTS) mutants --package rtc --output target $(ARGS) \
+	$(MUTANTS) mutants --package rtc --gitignore true --output target $(ARGS) \
 		$(foreach part,egress viewer sequence srtp ring,--file 'crates/rtc/src/$(part)*.rs' --file 'crates/rtc/src/$(part)/**/*.rs')
 
 $(MUTANTS):
