@@ -47,11 +47,18 @@ test('the bundled lesson, from another RTMP client in chunks of 128 bytes, plays
   await until('sound', async () => ((await probe.playback()).audioEnergy > 0 ? true : undefined));
 });
 
+/** Some seconds of a lesson, on a machine that decodes a few frames a second beside other work. */
+const DECODED_WITHIN_MS = 50_000;
+
 /** Waits until so many more frames have been decoded. */
 async function decodes(probe: Probe, frames: number): Promise<void> {
   const { framesDecoded } = await probe.playback();
-  await until(`${frames} more decoded frames`, async () => {
-    const now = await probe.playback();
-    return now.framesDecoded >= framesDecoded + frames ? true : undefined;
-  });
+  await until(
+    `${frames} more decoded frames`,
+    async () => {
+      const now = await probe.playback();
+      return now.framesDecoded >= framesDecoded + frames ? true : undefined;
+    },
+    DECODED_WITHIN_MS,
+  );
 }
