@@ -1,10 +1,15 @@
 # Every command a developer needs. Each sets up what it needs first; nothing is installed by hand.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+# A runner that fails fails its rule, also where its output passes through tee.
+.SHELLFLAGS := -o pipefail -c
 TOOLS := target/tools
 DENY := $(TOOLS)/bin/cargo-deny
+MUTANTS := $(TOOLS)/bin/cargo-mutants
+# What the test runners said last.
+SAID := target/test-output
 
-.PHONY: help run demo test test-rust test-page test-e2e check lint deny bench bench-browser counts setup clean
+.PHONY: help run demo test test-rust test-page test-e2e check lint deny mutants bench bench-browser counts setup clean
 
 help: ## Lists the commands.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,20 +25,24 @@ demo: ## Publishes the bundled lesson into the server that `make run` started.
 	target/release/lectern demo $(ARGS)
 
 test: setup test-rust test-page test-e2e ## Sets up and runs every test, those in Chromium included.
+	@scripts/closing-lines.sh $(SAID)
 
 setup: ## Installs what building and testing need.
 	@scripts/setup.sh test
 
 test-rust: setup
 	cargo build --locked --workspace --all-targets
-	cargo test --locked --workspace
+	@mkdir -p $(SAID)
+	cargo test --locked --workspace 2>&1 | tee $(SAID)/rust
 
 test-page: setup
-	cd frontend && npm run --silent test
+	@mkdir -p $(SAID)
+	cd frontend && npm run --silent test 2>&1 | tee ../$(SAID)/page
 
 test-e2e: setup
 	cargo build --locked --workspace
-	cd frontend && npm run --silent e2e
+	@mkdir -p $(SAID)
+	cd frontend && npm run --silent e2e 2>&1 | tee ../$(SAID)/e2e
 
 check: lint deny ## Formatting, lints and licences: what a commit must pass.
 
@@ -46,8 +55,17 @@ lint: setup
 deny: $(DENY)
 	$(DENY) --locked check bans licenses sources
 
+# Not optimised: it runs for seconds, and its release profile links all of it as one unit.
 $(DENY):
-	cargo install --locked --root $(TOOLS) --version 0.20.2 cargo-deny
+	cargo install --locked --debug --root $(TOOLS) --version 0.20.2 cargo-deny
+
+# Each changed line is a build and a test of one crate: an hour or more, and so nothing for every change.
+mutants: setup $(MUTANTS) ## Changes the media path line by line and lists what no test notices (an hour or more).
+	$(MUTANTS) mutants --package rtc --gitignore true --output target $(ARGS) \
+		$(foreach part,egress viewer sequence srtp ring,--file 'crates/rtc/src/$(part)*.rs' --file 'crates/rtc/src/$(part)/**/*.rs')
+
+$(MUTANTS):
+	cargo install --locked --root $(TOOLS) --version 27.1.0 cargo-mutants
 
 bench: ## Measures what one node carries, as a table, beside what this machine could carry.
 	@scripts/setup.sh run

@@ -85,7 +85,7 @@ run)
     build_page
     ;;
 test)
-    install_packages build-essential cmake ffmpeg chromium fonts-dejavu-core python3-venv valgrind \
+    install_packages build-essential cmake ffmpeg chromium fonts-dejavu-core iproute2 nftables python3-venv valgrind \
         gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
         gstreamer1.0-libav
     install_node_modules

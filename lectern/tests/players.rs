@@ -2,12 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::Value;
-use testkit::{Process, Server};
+use sqlx::{Row, SqlitePool};
+use testkit::{Process, Server, until};
 
+const OFFER: &str = include_str!("offer.sdp");
 /// aiortc starts slowly, and decodes 75 pictures.
 const WATCHED: Duration = Duration::from_secs(45);
 /// From the first message of a publisher to a stream that can be watched.
@@ -17,17 +19,37 @@ const LIVE: Duration = Duration::from_secs(10);
 async fn admission(server: &Server) -> (String, String) {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = format!("http://{}/api/token?user_type=monitor&user_id=aiortc", server.addresses.http);
-    let deadline = Instant::now() + LIVE;
-    loop {
+    let body: Value = until("a token", LIVE, async || {
         let response = http.post(&url).send().await.unwrap();
-        if response.status() == StatusCode::OK {
-            let body: Value = response.json().await.unwrap();
-            let text = |name: &str| body[name].as_str().unwrap().to_owned();
-            return (text("webrtc_url"), text("token"));
+        match response.status() {
+            StatusCode::OK => Ok(response.json().await.unwrap()),
+            status => Err(status),
         }
-        assert!(Instant::now() < deadline, "{}", response.status());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    })
+    .await;
+    let text = |name: &str| body[name].as_str().unwrap().to_owned();
+    (text("webrtc_url"), text("token"))
+}
+
+/// How many sessions of publishers and of viewers the database holds, and how many of them are not over.
+#[derive(Debug, PartialEq)]
+struct Record {
+    streams: i64,
+    streams_open: i64,
+    viewers: i64,
+    viewers_open: i64,
+}
+
+async fn record(server: &Server) -> Record {
+    let database = server.data_dir().join("lectern.db");
+    let pool = SqlitePool::connect(&format!("sqlite:{}", database.display())).await.unwrap();
+    let query = "SELECT (SELECT COUNT(*) FROM stream_sessions),
+        (SELECT COUNT(*) FROM stream_sessions WHERE ended_at IS NULL OR status <> 'stopped'),
+        (SELECT COUNT(*) FROM viewer_sessions),
+        (SELECT COUNT(*) FROM viewer_sessions WHERE disconnected_at IS NULL OR reason IS NULL)";
+    let row = sqlx::query(query).fetch_one(&pool).await.unwrap();
+    pool.close().await;
+    Record { streams: row.get(0), streams_open: row.get(1), viewers: row.get(2), viewers_open: row.get(3) }
 }
 
 async fn watch_with_aiortc(extra: &[&str]) -> Value {
@@ -63,9 +85,19 @@ async fn a_client_that_knows_only_sha1_80_sees_and_hears_it_too() {
 async fn ctrl_c_ends_everything_in_two_seconds_and_the_record_is_closed() {
     let mut server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
     let _publisher = server.publish_demo();
-    admission(&server).await;
+    let (url, token) = admission(&server).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let offer = http.post(&url).bearer_auth(token).header("Content-Type", "application/sdp").body(OFFER);
+    assert_eq!(offer.send().await.unwrap().status(), StatusCode::CREATED);
+    let open = Record { streams: 1, streams_open: 1, viewers: 1, viewers_open: 1 };
+    until("both sessions on record", LIVE, async || match record(&server).await {
+        found if found == open => Ok(()),
+        found => Err(format!("{found:?}")),
+    })
+    .await;
     let took = server.process.interrupt();
     assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(record(&server).await, Record { streams_open: 0, viewers_open: 0, ..open });
 }
 
 #[test]

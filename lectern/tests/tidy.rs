@@ -26,18 +26,14 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 /// Files that may be longer than the rest, and why.
 const LONG: &[(&str, &str)] = &[
-    ("crates/rtmp/src/session.rs", "the dialogue is read from top to bottom"),
-    ("crates/rtmp/tests/session.rs", "one client for every scenario"),
-    ("crates/rtc/src/shard.rs", "the pass and everything it takes in"),
     ("crates/rtc/src/srtp.rs", "two ciphers, two directions, and their test vectors"),
-    ("crates/rtc/src/udp.rs", "the only unsafe code, in one place"),
-    ("crates/rtc/src/viewer.rs", "what one viewer is sent and why"),
-    ("crates/rtc/src/engine.rs", "the door to the shards, its types with it"),
-    ("lectern/tests/whep.rs", "the checklist, a test a line"),
+    ("crates/rtc/src/udp.rs", "the unsafe code of the product, in one place"),
 ];
-/// The files with unsafe code: system calls without a safe wrapper that reuses its buffers.
+/// Every file with unsafe code and no other: system calls without a safe wrapper that reuses its buffers.
 const UNSAFE: &[&str] =
     &["crates/rtc/src/udp.rs", "load-tests/src/limit/socket.rs", "load-tests/src/watch/socket.rs"];
+/// The crates that are machines without a clock, which clippy enforces as well.
+const PROTOCOLS: &[&str] = &["media", "rtmp", "rtp"];
 /// Names of files and folders that hold anything.
 const VAGUE: &[&str] = &["common", "helper", "helpers", "manager", "mod", "util", "utils"];
 const LINES_MAX: usize = 400;
@@ -96,10 +92,15 @@ fn crates_use_only_what_is_below_them() {
 
 #[test]
 fn files_are_short_and_named_after_what_they_hold() {
-    for (name, text) in sources() {
+    let sources = sources();
+    for (long, _) in LONG {
+        assert!(sources.contains_key(*long), "{long} does not exist: take it off the list");
+    }
+    for (name, text) in sources {
         let lines = text.lines().count();
         let is_excepted = LONG.iter().any(|(long, _)| *long == name);
         assert!(lines <= LINES_MAX || (is_excepted && lines <= LINES_EVER), "{name} has {lines} lines");
+        assert!(lines > LINES_MAX || !is_excepted, "{name} is no longer long: take it off the list");
         let mut nouns = name.trim_end_matches(".rs").split('/');
         assert!(!nouns.any(|noun| VAGUE.contains(&noun)), "{name} says nothing");
     }
@@ -108,9 +109,7 @@ fn files_are_short_and_named_after_what_they_hold() {
 #[test]
 fn protocol_crates_have_no_clock_and_unsafe_code_has_one_place() {
     for (name, text) in sources() {
-        let is_protocol =
-            ["crates/rtmp/src", "crates/rtp/src", "crates/media/src"].iter().any(|c| name.starts_with(c));
-        if is_protocol {
+        if PROTOCOLS.iter().any(|protocol| name.starts_with(&format!("crates/{protocol}/src"))) {
             let code = text.split("#[cfg(test)]").next().unwrap();
             assert!(
                 !code.contains("Instant::now") && !code.contains("SystemTime::now"),
@@ -120,8 +119,29 @@ fn protocol_crates_have_no_clock_and_unsafe_code_has_one_place() {
         if name.ends_with("src/lib.rs") && name != "crates/rtc/src/lib.rs" {
             assert!(text.contains("#![forbid(unsafe_code)]"), "{name} does not forbid unsafe code");
         }
-        let unsafe_keyword = concat!("unsafe", " {");
-        assert!(!text.contains(unsafe_keyword) || UNSAFE.contains(&name.as_str()), "{name} has unsafe code");
+        let is_unsafe = [concat!("unsafe", " {"), concat!("unsafe", " fn"), concat!("unsafe", " impl")]
+            .iter()
+            .any(|keyword| text.contains(keyword));
+        assert_eq!(is_unsafe, UNSAFE.contains(&name.as_str()), "{name}: has it unsafe code, is it listed?");
+    }
+    for name in UNSAFE {
+        assert!(root().join(name).is_file(), "{name} does not exist: take it off the list");
+    }
+}
+
+#[test]
+fn clippy_keeps_clocks_out_of_every_protocol_crate() {
+    let [first, others @ ..] = PROTOCOLS else { panic!("there are some") };
+    let settings = |name: &str| {
+        std::fs::read_to_string(root().join("crates").join(name).join("clippy.toml")).unwrap_or_default()
+    };
+    let expected = settings(first);
+    assert!(expected.contains("std::time::Instant::now") && expected.contains("std::time::SystemTime::now"));
+    for line in std::fs::read_to_string(root().join("clippy.toml")).unwrap().lines() {
+        assert!(expected.contains(line), "a nested file replaces the root's, which says {line}");
+    }
+    for other in others {
+        assert_eq!(settings(other), expected, "crates/{other}/clippy.toml");
     }
 }
 
@@ -171,18 +191,41 @@ fn documents_name_files_that_exist() {
     }
 }
 
+/// The cells of the rows of the first table below a heading, its head left out.
+fn rows<'a>(document: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
+    let (_, section) = document.split_once(heading).unwrap();
+    let table =
+        section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    table.skip(2).map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+}
+
+/// The names of metrics in a text, without their labels.
+fn metrics(text: &str) -> impl Iterator<Item = &str> {
+    quoted(text).filter(|code| code.starts_with("lectern_")).filter_map(|code| code.split('{').next())
+}
+
 #[test]
-fn the_table_of_limits_names_what_the_code_names() {
-    let architecture = &documents()["ARCHITECTURE.md"];
-    let (_, table) = architecture.split_once("## Limits").unwrap();
-    let mut checked = 0;
-    for row in table.lines().take_while(|line| !line.starts_with("## ")).filter(|line| line.contains(".rs`"))
-    {
-        let mut cell = quoted(row);
-        let (file, limit) = (cell.next().unwrap(), cell.next().unwrap());
+fn the_table_of_limits_names_constants_and_counters_that_exist() {
+    let documents = documents();
+    let known: Vec<&str> = documents["docs/metrics.md"].lines().flat_map(metrics).collect();
+    let rows = rows(&documents["ARCHITECTURE.md"], "## Limits");
+    assert!(rows.len() > 10, "the table is where this test looks for it");
+    for row in rows {
+        let [what, _, named, _, counter] = row[..] else { panic!("five cells: {row:?}") };
+        let mut code = quoted(named);
+        let (Some(file), Some(limit)) = (code.next(), code.next()) else {
+            panic!("{what}: name the file and the constant")
+        };
         let source = std::fs::read_to_string(root().join(file)).unwrap();
         assert!(source.contains(&format!("{limit}: ")), "{file} has no {limit}");
-        checked += 1;
+        match counter.strip_prefix('-') {
+            Some(reason) => assert!(!reason.trim().is_empty(), "{what}: say why nothing is counted"),
+            None => {
+                assert!(metrics(counter).next().is_some(), "{what}: name a metric, or `-` and the reason")
+            }
+        }
+        for name in metrics(counter) {
+            assert!(known.contains(&name), "{what}: docs/metrics.md has no {name}");
+        }
     }
-    assert!(checked > 10, "the table is where this test looks for it");
 }

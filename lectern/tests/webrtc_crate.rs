@@ -1,11 +1,11 @@
 //! The lesson in the `webrtc` crate: an implementation in Rust that shares nothing with our engine.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::Value;
-use testkit::Server;
+use testkit::{Server, until};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
@@ -59,19 +59,16 @@ impl PeerConnectionEventHandler for Handler {
 async fn token(server: &Server) -> (String, String) {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = format!("http://{}/api/token?user_type=student&user_id=rust", server.addresses.http);
-    let deadline = Instant::now() + WATCHED;
-    loop {
+    let body: Value = until("a token", WATCHED, async || {
         let response = http.post(&url).send().await.unwrap();
-        if response.status() == StatusCode::OK {
-            let body: Value = response.json().await.unwrap();
-            return (
-                body["webrtc_url"].as_str().unwrap().to_owned(),
-                body["token"].as_str().unwrap().to_owned(),
-            );
+        match response.status() {
+            StatusCode::OK => Ok(response.json().await.unwrap()),
+            status => Err(status),
         }
-        assert!(Instant::now() < deadline, "{}", response.status());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    })
+    .await;
+    let text = |name: &str| body[name].as_str().unwrap().to_owned();
+    (text("webrtc_url"), text("token"))
 }
 
 async fn join(server: &Server, packets: UnboundedSender<Packet>) -> impl PeerConnection {

@@ -85,7 +85,7 @@ impl EngineCollector {
         Ok(Self { engine, viewers: IntGaugeVec::new(viewers, &["shard"])? })
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, u64); 16] {
+    fn counters(&self) -> [(&'static str, &'static str, u64); 20] {
         let counters = self.engine.counters();
         [
             ("packets_total", "RTP packets sent, retransmissions included", counters.packets.value()),
@@ -122,6 +122,26 @@ impl EngineCollector {
                 "resends_refused_total",
                 "Retransmissions beyond a viewer's budget",
                 counters.resends_refused.value(),
+            ),
+            (
+                "forwards_dropped_total",
+                "Datagrams for another shard that had no room for them",
+                counters.forwards_dropped.value(),
+            ),
+            (
+                "foreign_cleared_total",
+                "Times that the addresses of other shards were forgotten",
+                counters.foreign_cleared.value(),
+            ),
+            (
+                "connections_refused_total",
+                "ICE-TCP connections that found no room",
+                counters.connections_refused.value(),
+            ),
+            (
+                "handshakes_refused_total",
+                "Handshake datagrams dropped because too many waited",
+                counters.handshakes_refused.value(),
             ),
             ("handshakes_failed_total", "Viewers that never connected", counters.handshakes_failed.value()),
         ]

@@ -203,7 +203,9 @@ impl Shard {
             let mut tcp_dropped = 0;
             for framed in out.batch.streams() {
                 let packet = out.batch.arena.get(framed.start..framed.start + framed.len);
-                if let (Some(connection), Some(packet)) = (self.connections.get_mut(&framed.connection), packet) {
+                if let (Some(connection), Some(packet)) =
+                    (self.connections.get_mut(&framed.connection), packet)
+                {
                     connection.push(packet, framed.class);
                     tcp_dropped += connection.take_dropped();
                 }

@@ -1,8 +1,10 @@
-//! Development only: the real program and its helpers as processes.
+//! Development only: the real program and other programs as processes, and the wait for what they do.
 #![forbid(unsafe_code)]
 
 mod process;
 mod server;
+mod until;
 
 pub use process::Process;
 pub use server::{Addresses, Server};
+pub use until::until;

@@ -1,13 +1,21 @@
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server as HttpServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
 import { build } from 'vite';
-import type { ClockReading, JoinTimes, Picture, Tone } from '../page/probe';
+import type { ClockReading, JoinOptions, JoinTimes, Picture, Tone } from '../page/probe';
+import { untilClean } from './clean';
+import { faults, type Judge } from './faults';
+import type { Host } from './namespaces';
 import type { Server } from './server';
 import {
+  between,
   type Playback,
   playback,
+  type Route,
+  route,
   type Security,
   security,
   type Stat,
@@ -25,12 +33,25 @@ const CHROMIUM_FLAGS = [
   '--no-first-run',
 ];
 
-/** Debian's Chromium, or the one that `CHROMIUM` names. */
-export function launch(): Promise<Browser> {
-  return chromium.launch({
-    executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium',
-    args: CHROMIUM_FLAGS,
-  });
+/**
+ * In a network namespace nobody answers multicast DNS, and without IPv4 Chromium waits for that for ever before it opens
+ * a port. The names only hide the viewer's addresses from the page.
+ */
+const HOST_FLAGS = [...CHROMIUM_FLAGS, '--disable-features=WebRtcHideLocalIpsWithMdns'];
+
+/** Debian's Chromium, or the one that `CHROMIUM` names; on `host` when there is one. */
+export async function launch(host?: Host): Promise<Browser> {
+  const chosen = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
+  if (host === undefined) return chromium.launch({ executablePath: chosen, args: CHROMIUM_FLAGS });
+  // Playwright starts one executable with arguments of its own, so what comes before them needs a script.
+  const home = mkdtempSync(join(tmpdir(), 'lectern-chromium-'));
+  const script = join(home, 'chromium');
+  const [command, args] = host.within(chosen, []);
+  writeFileSync(script, `#!/bin/sh\nexec ${[command, ...args].map((word) => `'${word}'`).join(' ')} "$@"\n`);
+  chmodSync(script, 0o700);
+  const browser = await chromium.launch({ executablePath: script, args: HOST_FLAGS });
+  browser.once('disconnected', () => rmSync(home, { recursive: true, force: true }));
+  return browser;
 }
 
 /** The counters at both ends of a stretch of watching, and how long it was. */
@@ -39,6 +60,12 @@ export interface Watched {
   later: Playback;
   seconds: number;
 }
+
+/** Before the sound is judged: the browser finds out how evenly it arrives, and makes up for it once. */
+const SETTLING_S = 1;
+
+/** Made-up samples that a join may begin with, at 48 kHz: a tenth of a second. */
+const JOIN_CONCEALED_MAX = 4_800;
 
 /** The bare page with the tests' own viewer, and how a test drives it. */
 export class Probe {
@@ -58,7 +85,7 @@ export class Probe {
   ) {}
 
   /** Posts an offer, and answers with the HTTP status. */
-  async post(server: Server, options: { readClock?: boolean } = {}): Promise<number> {
+  async post(server: Server, options: JoinOptions = {}): Promise<number> {
     const { webrtc_url: endpoint, token } = await server.token();
     return this.page.evaluate(([endpoint, token, options]) => window.probe.join(endpoint, token, options), [
       endpoint,
@@ -68,7 +95,7 @@ export class Probe {
   }
 
   /** Joins a lesson that is live, and waits until media flows. */
-  async join(server: Server, options: { readClock?: boolean } = {}): Promise<void> {
+  async join(server: Server, options: JoinOptions = {}): Promise<void> {
     const status = await this.post(server, options);
     if (status !== 201) throw new Error(`the WHEP POST was answered ${status}`);
     await until('media', async () => {
@@ -110,6 +137,11 @@ export class Probe {
     return security(await this.stats());
   }
 
+  /** The way that the media takes. */
+  async route(): Promise<Route> {
+    return route(await this.stats());
+  }
+
   /** What changes when a connection is made anew: its ICE and DTLS identities and the stream that it carries. */
   async transport(): Promise<Transport> {
     return transport(await this.stats());
@@ -122,6 +154,34 @@ export class Probe {
     await until(`${seconds} s of watching`, () => (elapsed() >= seconds ? true : undefined), seconds * 2_000);
     const took = elapsed();
     return { earlier, later: await this.playback(), seconds: took };
+  }
+
+  /** Joins a lesson that is live, so that its sound begins without a gap that can be heard. */
+  cleanJoin(server: Server): Promise<void> {
+    return untilClean(server.process.pid, async () => {
+      await this.join(server);
+      const { later } = await this.watch(SETTLING_S);
+      return faults({
+        [`${later.concealedSamples} samples made up at the start`]:
+          later.concealedSamples < JOIN_CONCEALED_MAX,
+      });
+    });
+  }
+
+  /** Watches until a stretch of `seconds` is without fault, as far as the machine allows, and returns its end. */
+  async cleanStretch(server: Server, seconds: number, judge: Judge): Promise<Playback> {
+    let end: Playback | undefined;
+    await untilClean(server.process.pid, async () => {
+      const watched = await this.watch(seconds);
+      end = watched.later;
+      return judge(between(watched.earlier, watched.later), watched.seconds);
+    });
+    return end ?? this.playback();
+  }
+
+  /** Restarts ICE as a viewer does whose network has changed, and answers with the status of the PATCH. */
+  restartIce(): Promise<number> {
+    return this.page.evaluate(() => window.probe.viewer.restartIce());
   }
 
   async dispose(): Promise<void> {

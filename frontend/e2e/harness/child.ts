@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import type { Host } from './namespaces';
 import { RESULTS } from './results';
 
 /** How much of a log is quoted in an error: the last lines are where programs say why they left. */
@@ -19,11 +20,13 @@ export class Child {
   readonly #process: ChildProcess;
   #gone = false;
 
-  constructor(command: string, args: readonly string[]) {
+  /** Starts the program, on `host` when there is one. */
+  constructor(command: string, args: readonly string[], host?: Host) {
     started += 1;
     this.log = join(RESULTS, `${process.pid}-${started}-${basename(command)}.log`);
     const output = openSync(this.log, 'w');
-    this.#process = spawn(command, args, { stdio: ['ignore', output, output] });
+    const [program, all] = host?.within(command, args) ?? [command, args];
+    this.#process = spawn(program, all, { stdio: ['ignore', output, output] });
     closeSync(output);
     this.exited = new Promise((resolve) => {
       const leave = (how: string) => {

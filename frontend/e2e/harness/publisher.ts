@@ -1,5 +1,6 @@
 import { Child } from './child';
 import { strip } from './gray';
+import type { Host } from './namespaces';
 
 /** The pitch every publisher plays, in Hz. A wrong sample rate anywhere on the line would be heard as another one. */
 export const TONE_HZ = 440;
@@ -125,8 +126,8 @@ export function gstreamerPipeline(target: string): string[] {
 }
 
 /** A teacher's phone, played by ffmpeg. */
-export function publish(lesson: Lesson, target: string): Child {
-  return new Child('ffmpeg', ffmpegArguments(lesson, target));
+export function publish(lesson: Lesson, target: string, host?: Host): Child {
+  return new Child('ffmpeg', ffmpegArguments(lesson, target), host);
 }
 
 /** A teacher's encoder, played by GStreamer. */

@@ -1,7 +1,8 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, watch } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Child } from './child';
+import type { Host } from './namespaces';
 import { until } from './until';
 
 /** How long `lectern up` may take to open its ports, its first start with an empty database included. */
@@ -44,14 +45,28 @@ export interface StreamStatus {
   problems: Problem[];
 }
 
+/** Where a server runs, when not on this machine's loopback interface. */
+export interface Place {
+  host?: Host;
+  /** The address that it listens on. */
+  bind?: string;
+  /** The text of its `lectern.toml`. */
+  config?: string;
+}
+
 /** `lectern up --open` in a data directory of its own, on ports the kernel chose. */
 export class Server {
   readonly #home = mkdtempSync(join(tmpdir(), 'lectern-e2e-'));
+  readonly #place: Place;
   #process: Child | undefined;
   #ready: Ready | undefined;
 
-  static async start(): Promise<Server> {
-    const server = new Server();
+  private constructor(place: Place) {
+    this.#place = place;
+  }
+
+  static async start(place: Place = {}): Promise<Server> {
+    const server = new Server(place);
     await server.#start();
     return server;
   }
@@ -79,6 +94,11 @@ export class Server {
   /** Where the teacher's app publishes: the class in the path, the secret in the query. */
   get publishUrl(): string {
     return `${this.ready.rtmp_url}/${this.ready.class}?k=${this.ready.key}`;
+  }
+
+  /** The port of one of its services, wherever it listens. */
+  port(service: 'http' | 'rtmp' | 'whep' | 'media' | 'admin'): number {
+    return Number(this.ready[service].split(':').at(-1));
   }
 
   /** The same for apps that know only "URL" and "key". */
@@ -137,11 +157,16 @@ export class Server {
     rmSync(file, { force: true });
     const ports = (['http', 'rtmp', 'whep', 'media', 'admin'] as const).flatMap((name) => [
       `--${name}-port`,
-      this.#ready?.[name].split(':').at(-1) ?? '0',
+      String(this.#ready === undefined ? 0 : this.port(name)),
     ]);
-    const place = ['--data-dir', this.dataDirectory, '--bind', '127.0.0.1', '--ready-file', file];
+    const { host, bind = '127.0.0.1', config } = this.#place;
+    const place = ['--data-dir', this.dataDirectory, '--bind', bind, '--ready-file', file];
+    if (config !== undefined) {
+      writeFileSync(join(this.#home, 'lectern.toml'), config);
+      place.push('--config', join(this.#home, 'lectern.toml'));
+    }
     const written = appearance(file, READY_MS);
-    this.#process = new Child(binary(), ['up', '--open', ...place, ...ports]);
+    this.#process = new Child(binary(), ['up', '--open', ...place, ...ports], host);
     const failed = this.#process.exited.then((how) => {
       throw new Error(`no ready file: ${how}`);
     });

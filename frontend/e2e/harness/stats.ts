@@ -32,6 +32,13 @@ export interface Transport {
   ssrcs: number[];
 }
 
+/** The way that the media takes. */
+export interface Route {
+  /** Between the server's address and the viewer: `udp` or `tcp`. */
+  protocol: string;
+  iceState: string;
+}
+
 /** Reads the inbound streams. A medium that is absent counts as zero throughout. */
 export function playback(stats: readonly Stat[]): Playback {
   const inbound = (kind: string) =>
@@ -88,6 +95,14 @@ export function transport(stats: readonly Stat[]): Transport {
     certificates: [String(found['localCertificateId']), String(found['remoteCertificateId'])],
     ssrcs: inbound.map((stat) => number(stat, 'ssrc')).sort((a, b) => a - b),
   };
+}
+
+/** The way of the connection's one transport: its selected pair of candidates. */
+export function route(stats: readonly Stat[]): Route {
+  const found = onlyTransport(stats);
+  const pair = stats.find(({ id }) => id === found['selectedCandidatePairId']);
+  const server = stats.find(({ id }) => id === pair?.['remoteCandidateId']);
+  return { protocol: String(server?.['protocol']), iceState: String(found['iceState']) };
 }
 
 function onlyTransport(stats: readonly Stat[]): Stat {

@@ -17,7 +17,8 @@ export class Student {
   /** How often the page was loaded. */
   loads = 0;
 
-  static async open(browser: Browser, server: Server): Promise<Student> {
+  /** Opens the page of the server's class, or the given one. */
+  static async open(browser: Browser, server: Server, url = server.ready.watch_url): Promise<Student> {
     const context = await browser.newContext({ viewport: { width: 1_280, height: 800 }, locale: 'en-GB' });
     await context.addInitScript(() => {
       window.e2eConnections = [];
@@ -36,7 +37,7 @@ export class Student {
       };
     });
     const student = new Student(context, await context.newPage());
-    await student.page.goto(server.ready.watch_url);
+    await student.page.goto(url);
     return student;
   }
 

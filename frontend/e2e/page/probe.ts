@@ -24,6 +24,14 @@ export interface ClockReading {
   latency: number;
 }
 
+/** How a viewer joins. */
+export interface JoinOptions {
+  /** Reads the Gray clock from every frame. */
+  readClock?: boolean;
+  /** Knows of nothing but the server's TCP candidates, as if the network dropped every datagram. */
+  onlyTcp?: boolean;
+}
+
 /** A decoded picture, reduced to what proves that it is a picture. */
 export interface Picture {
   width: number;
@@ -54,6 +62,7 @@ class Viewer {
   readonly #stream = new MediaStream();
   readonly #canvas = new OffscreenCanvas(STRIP_CELLS, 1);
   #session: string | undefined;
+  #answer = '';
   #posted = 0;
   #times: Partial<JoinTimes> = {};
   #readsClock = false;
@@ -81,7 +90,7 @@ class Viewer {
   }
 
   /** Posts the offer and applies the answer. Resolves to the HTTP status: 201 means that media may come. */
-  async join(endpoint: string, token: string): Promise<number> {
+  async join(endpoint: string, token: string, onlyTcp: boolean): Promise<number> {
     this.connection.addTransceiver('video', { direction: 'recvonly' });
     this.connection.addTransceiver('audio', { direction: 'recvonly' });
     await this.connection.setLocalDescription();
@@ -96,8 +105,29 @@ class Viewer {
     this.#session = new URL(answer.headers.get('location') ?? '', answer.url).href;
     const sdp = await answer.text();
     this.#times.answered = this.#sincePost();
-    await this.connection.setRemoteDescription({ type: 'answer', sdp });
+    this.#answer = onlyTcp ? sdp.replace(/^a=candidate:.* udp .*\r\n/gm, '') : sdp;
+    await this.connection.setRemoteDescription({ type: 'answer', sdp: this.#answer });
     return answer.status;
+  }
+
+  /** Restarts ICE over WHEP (RFC 9725, section 4.3) and returns the status of the PATCH. */
+  async restartIce(): Promise<number> {
+    if (this.#session === undefined) throw new Error('there is no session');
+    await this.connection.setLocalDescription(await this.connection.createOffer({ iceRestart: true }));
+    const line = (sdp: string, name: string) => new RegExp(`^a=${name}:.*$`, 'm').exec(sdp)?.[0] ?? '';
+    const offer = this.connection.localDescription?.sdp ?? '';
+    const patched = await fetch(this.#session, {
+      method: 'PATCH',
+      headers: { 'content-type': 'application/trickle-ice-sdpfrag', 'if-match': '*' },
+      body: `${line(offer, 'ice-ufrag')}\r\n${line(offer, 'ice-pwd')}\r\n`,
+    });
+    if (patched.status !== 200) return patched.status;
+    const fragment = await patched.text();
+    this.#answer = this.#answer
+      .replace(/^a=ice-ufrag:.*$/gm, line(fragment, 'ice-ufrag'))
+      .replace(/^a=ice-pwd:.*$/gm, line(fragment, 'ice-pwd'));
+    await this.connection.setRemoteDescription({ type: 'answer', sdp: this.#answer });
+    return patched.status;
   }
 
   /** Begins to read the Gray clock from every frame that is shown. */
@@ -171,7 +201,7 @@ class Probe {
     return this.#viewer;
   }
 
-  async join(endpoint: string, token: string, options: { readClock?: boolean } = {}): Promise<number> {
+  async join(endpoint: string, token: string, options: JoinOptions = {}): Promise<number> {
     await this.#viewer?.leave();
     // A new element for each viewer, so that no frame of the one before can pass for a first frame.
     const video = document.createElement('video');
@@ -180,7 +210,7 @@ class Probe {
     document.body.replaceChildren(video);
     this.#viewer = new Viewer(video);
     if (options.readClock) this.#viewer.readClock();
-    return this.#viewer.join(endpoint, token);
+    return this.#viewer.join(endpoint, token, options.onlyTcp === true);
   }
 
   /** Listens to the decoded sound for as long as one spectrum takes. */

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::peer::Peer;
 use crate::batch::{Batch, Path};
-use crate::id::ViewerId;
 use crate::ice::Answer;
+use crate::id::ViewerId;
 use crate::sdp::Credentials;
 
 /// The maps are bounded by the peers, of which each has a few user name fragments and paths at most.

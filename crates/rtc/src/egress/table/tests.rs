@@ -6,10 +6,10 @@ use rand::rngs::StdRng;
 
 use super::*;
 use crate::command::NewViewer;
-use crate::id::StreamId;
-use crate::seats::Seats;
 use crate::ice::tests::{answer_to, credentials, request};
+use crate::id::StreamId;
 use crate::sdp::{Fingerprint, Terms};
+use crate::seats::Seats;
 
 const ADDRESS: ([u8; 4], u16) = ([192, 0, 2, 1], 5000);
 const SILENCE: Duration = Duration::from_secs(5);
