@@ -99,22 +99,22 @@ enum Way {
 #[derive(Debug, Error)]
 pub enum CallError {
     /// The server that runs on the data folder does not answer.
-    #[error("a server uses the data folder, but its operator socket does not answer: {0}")]
+    #[error("a server uses the data folder, but its operator socket does not answer")]
     Socket(#[from] reqwest::Error),
     /// The data folder cannot be read.
-    #[error("the data folder cannot be used: {0}")]
+    #[error("the data folder cannot be used")]
     Folder(#[from] io::Error),
     /// It cannot be used in the server's place.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The answer cannot be read.
-    #[error("the answer cannot be read: {0}")]
+    #[error("the answer cannot be read")]
     Answer(#[from] axum::Error),
     /// The request cannot be written.
-    #[error("the request cannot be written: {0}")]
+    #[error("the request cannot be written")]
     Request(#[from] axum::http::Error),
     /// The answer is not JSON.
-    #[error("the answer is not JSON: {0}")]
+    #[error("the answer is not JSON")]
     Json(#[from] serde_json::Error),
 }
 
