@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use process::address::TrustedProxies;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -11,14 +12,15 @@ use crate::store::Class;
 /// Seconds for which a token may be good: long enough to connect with, and no longer than a day of school.
 const TOKEN_TTL_MIN: u64 = 60;
 const TOKEN_TTL_MAX: u64 = 86_400;
-/// Characters of the nodes' secret, which also opens what operators may do.
-const NODE_SECRET_MIN: usize = 16;
+/// Characters of the secrets of nodes and operators.
+const SECRET_LEN_MIN: usize = 16;
 
 /// Who is given tokens.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Everybody who reaches the server. Refused on public addresses.
+    /// Everybody who reaches the server from a private address, and whoever knows the class's PIN. Refused on public
+    /// addresses.
     Open,
     /// Whoever knows the class's PIN.
     #[default]
@@ -37,7 +39,7 @@ pub struct Config {
     pub database_url: Option<String>,
     /// Who is given tokens.
     pub mode: Mode,
-    /// Allows `open` on a public address all the same.
+    /// Lets `open` mean everybody: also on a public address, and for requests from public addresses.
     pub allow_public_open: bool,
     /// Seconds for which tokens are good.
     pub token_ttl_seconds: u64,
@@ -47,6 +49,10 @@ pub struct Config {
     pub tokens_per_second: u32,
     /// What nodes prove themselves with. When empty, the one in `data_dir` is used, which is made at random.
     pub node_secret: String,
+    /// What operators prove themselves with. When empty, the one in `data_dir` is used, which is made at random.
+    pub operator_secret: String,
+    /// The proxies whose `X-Forwarded-For`, `Forwarded` and `X-Forwarded-Proto` count.
+    pub trusted_proxies: TrustedProxies,
     /// The class that exists from the beginning.
     pub default_class: String,
 }
@@ -63,6 +69,8 @@ impl Default for Config {
             tokens_at_once: 600,
             tokens_per_second: 60,
             node_secret: String::new(),
+            operator_secret: String::new(),
+            trusted_proxies: TrustedProxies::default(),
             default_class: "lesson".to_owned(),
         }
     }
@@ -74,9 +82,12 @@ pub enum ConfigError {
     /// Tokens would expire at once, or never.
     #[error("token_ttl_seconds is {0}, but must be from {TOKEN_TTL_MIN} to {TOKEN_TTL_MAX}")]
     TokenTtl(u64),
-    /// The secret could be guessed.
-    #[error("node_secret must have at least {NODE_SECRET_MIN} characters")]
-    NodeSecret,
+    /// A secret could be guessed.
+    #[error("{0} must have at least {SECRET_LEN_MIN} characters")]
+    Secret(&'static str),
+    /// Whoever runs a node could do what operators do, and the other way round.
+    #[error("operator_secret and node_secret must differ")]
+    SameSecret,
     /// The class could not be written in an address.
     #[error(
         "default_class is {0:?}, but must be 1 to 64 lower-case letters, digits or hyphens, not \"stream\""
@@ -90,8 +101,14 @@ impl Config {
         if !(TOKEN_TTL_MIN..=TOKEN_TTL_MAX).contains(&self.token_ttl_seconds) {
             return Err(ConfigError::TokenTtl(self.token_ttl_seconds));
         }
-        if !self.node_secret.is_empty() && self.node_secret.len() < NODE_SECRET_MIN {
-            return Err(ConfigError::NodeSecret);
+        for (name, secret) in [("node_secret", &self.node_secret), ("operator_secret", &self.operator_secret)]
+        {
+            if !secret.is_empty() && secret.len() < SECRET_LEN_MIN {
+                return Err(ConfigError::Secret(name));
+            }
+        }
+        if !self.node_secret.is_empty() && self.node_secret == self.operator_secret {
+            return Err(ConfigError::SameSecret);
         }
         if !Class::is_slug(&self.default_class) {
             return Err(ConfigError::DefaultClass(self.default_class.clone()));
@@ -120,7 +137,12 @@ mod tests {
             assert_eq!(config.validate(), Err(ConfigError::TokenTtl(ttl)));
         }
         let config = Config { node_secret: "short".to_owned(), ..Config::default() };
-        assert_eq!(config.validate(), Err(ConfigError::NodeSecret));
+        assert_eq!(config.validate(), Err(ConfigError::Secret("node_secret")));
+        let config = Config { operator_secret: "short".to_owned(), ..Config::default() };
+        assert_eq!(config.validate(), Err(ConfigError::Secret("operator_secret")));
+        let both = "the same secret twice".to_owned();
+        let config = Config { node_secret: both.clone(), operator_secret: both, ..Config::default() };
+        assert_eq!(config.validate(), Err(ConfigError::SameSecret));
         for slug in ["", "stream", "Lesson", "a/b", "a b", "ä", &"a".repeat(65)] {
             let config = Config { default_class: slug.to_owned(), ..Config::default() };
             assert_eq!(config.validate(), Err(ConfigError::DefaultClass(slug.to_owned())));

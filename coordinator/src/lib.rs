@@ -1,11 +1,17 @@
 //! Classes, keys, tokens, the stream directory and the web application.
 #![forbid(unsafe_code)]
 
+mod app;
+mod classes;
 mod config;
+mod directory;
+mod guesses;
 mod http;
 mod keys;
 mod metrics;
-mod reach;
+mod openings;
+mod operator;
+mod pins;
 mod reaper;
 pub mod registry;
 mod secret;
@@ -14,5 +20,6 @@ pub mod store;
 mod web;
 
 pub use config::{Config, ConfigError, Mode};
-pub use reach::public_address;
+pub use operator::{CallError, Operator};
+pub use process::address::public as public_address;
 pub use server::{BindError, Bound, DefaultClass, bind};

@@ -10,6 +10,12 @@ pub(crate) struct Metrics {
     pub(crate) tokens: IntCounterVec,
     /// Calls of the database that failed.
     pub(crate) database_errors: IntCounter,
+    /// PINs that were tried, by outcome: `wrong`, or `waiting` when there were too many wrong ones.
+    pub(crate) pins: IntCounterVec,
+    /// Sessions of publishers that wait for the database.
+    pub(crate) openings_waiting: IntGauge,
+    /// Sessions of publishers that were never written down because too many waited.
+    pub(crate) openings_dropped: IntCounter,
     /// Streams that are live.
     pub(crate) streams: IntGauge,
     /// Nodes that are heard.
@@ -28,15 +34,21 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok(gauge)
         };
-        let database_errors = IntCounter::new(
-            "lectern_coordinator_database_errors_total",
-            "Calls of the database that failed",
-        )?;
-        registry.register(Box::new(database_errors.clone()))?;
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(format!("lectern_coordinator_{name}"), help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
         Ok(Self {
             requests: vector("requests_total", "HTTP requests by route and status", &["route", "status"])?,
             tokens: vector("tokens_total", "Tokens issued by role", &["role"])?,
-            database_errors,
+            database_errors: counter("database_errors_total", "Calls of the database that failed")?,
+            pins: vector("pins_refused_total", "Class PINs refused by outcome", &["outcome"])?,
+            openings_waiting: gauge("openings_waiting", "Publisher sessions that wait for the database")?,
+            openings_dropped: counter(
+                "openings_dropped_total",
+                "Publisher sessions that were never recorded because the queue was full",
+            )?,
             streams: gauge("streams", "Streams that nodes report")?,
             nodes: gauge("nodes", "Nodes that are heard")?,
         })

@@ -3,12 +3,15 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::http::{self, App};
+use crate::app::{App, now_ms};
+use crate::openings;
 use crate::registry::Change;
-use crate::store::{NODE_LOST, StoreError};
+use crate::store::{EndReason, StoreError};
 
 /// How often they are looked for.
-const INTERVAL: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(1);
+/// What the database has for its answer before it counts as away.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Milliseconds that a node has for reporting a stream that it was granted: ten heartbeats.
 const UNREPORTED_MAX_MS: i64 = 10_000;
 
@@ -17,8 +20,22 @@ pub(crate) async fn run(app: &Arc<App>) -> Infallible {
     let mut interval = tokio::time::interval(INTERVAL);
     loop {
         interval.tick().await;
-        reap(app, Instant::now(), http::now_ms()).await;
+        probe(app).await;
+        reap(app, Instant::now(), now_ms()).await;
     }
+}
+
+/// Asks the database whether it is there, so that nobody else needs to, and gives it what waits for it.
+async fn probe(app: &App) {
+    let probed = tokio::time::timeout(PROBE_TIMEOUT, app.store.check()).await;
+    app.on_database(&probed.unwrap_or(Err(StoreError::Timeout)));
+    {
+        let registry = app.registry();
+        app.metrics.nodes.set(i64::try_from(registry.nodes().len()).unwrap_or(i64::MAX));
+        app.metrics.streams.set(i64::try_from(registry.streams().len()).unwrap_or(i64::MAX));
+    }
+    // Its failure was noted there, and it is tried again with the next heartbeat or in a second.
+    let _ = openings::flush(app).await;
 }
 
 /// Looks once. What the database does not take now is found again the next time.
@@ -32,10 +49,7 @@ async fn reap(app: &App, now: Instant, now_ms: i64) {
     for node in nodes {
         outcome = outcome.and(end_denied(app, &node, now_ms).await);
     }
-    if let Err(error) = outcome {
-        app.metrics.database_errors.inc();
-        tracing::error!(%error, "sessions that are over cannot be ended");
-    }
+    app.on_database(&outcome);
 }
 
 /// A publisher that was granted a session and went away before its first heartbeat, or whose end was not reported,
@@ -45,7 +59,7 @@ async fn end_denied(app: &App, node: &str, now_ms: i64) -> Result<(), StoreError
         // Asked after the database, so that a session that has just begun is known here.
         if app.registry().denies(node, &session) {
             tracing::debug!(node, session, "a session that its node does not have");
-            app.store.end_stream(&session, "the node does not have it", now_ms).await?;
+            app.store.end_stream(&session, EndReason::Unreported, now_ms).await?;
         }
     }
     Ok(())
@@ -59,17 +73,28 @@ pub(crate) async fn apply(
     now_ms: i64,
 ) -> Result<(), StoreError> {
     let mut outcome = Ok(());
-    for change in changes {
-        let written = match &change {
-            Change::Stream { report, .. } => app.store.update_stream(report, now_ms).await,
+    let mut reports = Vec::new();
+    for change in &changes {
+        let written = match change {
+            Change::Stream { report, .. } => {
+                reports.push(report);
+                continue;
+            }
             Change::Restarted { node, started_at_ms } => {
                 let before_ms = i64::try_from(*started_at_ms).unwrap_or(i64::MAX);
-                app.store.end_node(node, before_ms, "the node restarted", now_ms).await
+                app.store.end_node(node, before_ms, EndReason::NodeRestarted, now_ms).await
             }
-            Change::Lost { node } => app.store.end_node(node, i64::MAX, NODE_LOST, now_ms).await,
+            Change::Lost { node } => app.store.end_node(node, i64::MAX, EndReason::NodeLost, now_ms).await,
         };
         if written.is_err() {
             app.registry().on_unsaved(now, change.node());
+        }
+        outcome = outcome.and(written);
+    }
+    if !reports.is_empty() {
+        let written = app.store.update_streams(&reports, now_ms).await;
+        if written.is_err() {
+            changes.iter().for_each(|change| app.registry().on_unsaved(now, change.node()));
         }
         outcome = outcome.and(written);
     }
@@ -85,7 +110,7 @@ mod tests {
     use super::*;
     use crate::registry::SILENCE_MAX;
     use crate::server::{Bound, bind};
-    use crate::store::Store;
+    use crate::store::{Opening, Store};
     use crate::{Config, Mode};
 
     /// A coordinator that does not run, and whose clock is the test's.
@@ -127,8 +152,10 @@ mod tests {
                 peer_ip: "192.0.2.7".to_owned(),
                 encoder: "phone".to_owned(),
             };
-            let class = self.app().store.class("lesson").await.unwrap().unwrap();
-            self.app().store.open_stream(&class, &request, self.now_ms).await.unwrap()
+            let class = self.app().classes.class("lesson").unwrap();
+            let opening = Opening::new(&class, &request, self.now_ms);
+            self.app().store.open_stream(&opening).await.unwrap();
+            opening.session
         }
 
         async fn watch(&self, session: &str) {

@@ -133,11 +133,20 @@ impl Registry {
             .collect()
     }
 
+    /// The stream of one class.
+    pub fn stream(&self, class: &str) -> Option<Located> {
+        let mut heartbeats = self.nodes.values().filter_map(|node| node.heartbeat.as_ref());
+        heartbeats.find_map(|heartbeat| {
+            let report = heartbeat.streams.iter().find(|report| report.class == class)?;
+            Some(Located { report: report.clone(), node: heartbeat.node.clone() })
+        })
+    }
+
     /// Whether a class can be watched now.
     pub fn is_live(&self, class: &str) -> bool {
-        self.streams()
-            .iter()
-            .any(|found| found.report.class == class && found.report.state == StreamState::Active)
+        let heartbeats = self.nodes.values().filter_map(|node| node.heartbeat.as_ref());
+        let mut reports = heartbeats.flat_map(|heartbeat| &heartbeat.streams);
+        reports.any(|report| report.class == class && report.state == StreamState::Active)
     }
 
     /// The node that a viewer of this class is sent to: the one that has the stream, else any.

@@ -1,11 +1,28 @@
 //! Secrets: made at random, kept as hashes, and in files that only the owner reads.
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rand::Rng;
+
+/// The mode of the data folder.
+const OWNER_ONLY: u32 = 0o700;
+/// Characters of ids.
+const ID_LEN: usize = 20;
+/// Characters of a stream key: 32 letters, 120 bits.
+const STREAM_KEY_LEN: usize = 24;
+
+/// A new id.
+pub(crate) fn random_id() -> String {
+    random_text(ID_LEN)
+}
+
+/// A new stream key.
+pub(crate) fn random_stream_key() -> String {
+    random_text(STREAM_KEY_LEN)
+}
 
 /// Random letters and digits, without those that look alike: people type keys into phones.
 pub(crate) fn random_text(len: usize) -> String {
@@ -14,16 +31,22 @@ pub(crate) fn random_text(len: usize) -> String {
     (0..len).map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())])).collect()
 }
 
-/// Random digits.
-pub(crate) fn random_pin(len: usize) -> String {
-    let mut rng = rand::rng();
-    (0..len).map(|_| char::from(b'0' + rng.random_range(0..10_u8))).collect()
+/// What is kept of a secret that is random and long, so that a plain hash cannot be turned back. PINs are short: see
+/// `pins.rs`.
+pub(crate) fn hash(secret: &str) -> String {
+    hash_bytes(secret.as_bytes())
 }
 
-/// What is kept of a secret. The secrets are random and long, so a plain hash cannot be turned back; a PIN is short, and
-/// guarded by the rate of guesses.
-pub(crate) fn hash(secret: &str) -> String {
-    digest(&SHA256, secret.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+/// The SHA-256 hash of bytes.
+pub(crate) fn hash_bytes(bytes: &[u8]) -> String {
+    hex(digest(&SHA256, bytes).as_ref())
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).collect()
 }
 
 /// Compares without telling by time where the difference is.
@@ -38,17 +61,26 @@ pub(crate) fn load_or_make(path: &Path, make: impl FnOnce() -> io::Result<Vec<u8
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => {
             let secret = make()?;
-            // Written beside and renamed, so that a crash leaves either no secret or a whole one.
-            let beside = path.with_extension("new");
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-            file.write_all(&secret)?;
-            file.sync_all()?;
-            fs::rename(&beside, path)?;
-            path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(Ok(()), sync_folder)?;
+            write(path, &secret)?;
             Ok(secret)
         }
     }
+}
+
+/// The same for a secret that is text. White space around it is an editor's.
+pub(crate) fn load_or_make_text(path: &Path, make: impl FnOnce() -> String) -> io::Result<String> {
+    let bytes = load_or_make(path, || Ok(make().into_bytes()))?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+/// Writes a secret into a file that only the owner reads: beside and renamed, so that a crash leaves the old or the new.
+pub(crate) fn write(path: &Path, secret: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(secret)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(Ok(()), sync_folder)
 }
 
 /// The new name itself must survive a loss of power too.
@@ -56,7 +88,13 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Makes the folder that secrets and the database are in, for its owner only; one that is there is left as it is.
+/// Makes the folder that secrets and the database are in, for its owner only; one that is there becomes so.
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(folder)?;
+    let mode = fs::metadata(folder)?.permissions().mode() & 0o777;
+    if mode != OWNER_ONLY {
+        tracing::warn!(folder = %folder.display(), "the data folder was open to others; its mode is now 0700");
+        fs::set_permissions(folder, Permissions::from_mode(OWNER_ONLY))?;
+    }
+    Ok(())
 }

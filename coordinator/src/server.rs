@@ -1,32 +1,32 @@
 //! The coordinator's port, and its start and end.
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use process::limiter::Limiter;
 use prometheus::Registry as Prometheus;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
+use crate::app::App;
+use crate::classes::{ChangeError, Classes, DefaultSecrets, PIN_FILE};
 use crate::config::{Config, ConfigError, Mode};
-use crate::http::{self, App};
+use crate::guesses::Guesses;
 use crate::keys::SigningKey;
 use crate::metrics::Metrics;
+use crate::openings::Openings;
+use crate::pins::Pins;
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
-use crate::{reach, reaper, secret};
+use crate::{http, operator, public_address, reaper, secret};
 
-/// Guesses of a PIN from one address at once: a class that comes in together. After that, one a second.
-const GUESSES_AT_ONCE: u32 = 120;
-const GUESSES_PER_SECOND: u32 = 1;
-/// Letters of the default class's stream key, and digits of its PIN.
-const KEY_LEN: usize = 24;
-pub(crate) const PIN_LEN: usize = 6;
-/// Letters of the secret that nodes share.
-const NODE_SECRET_LEN: usize = 48;
+/// Letters of the secrets of nodes and operators, and of the one that PINs are hashed with: 240 bits.
+const SECRET_LEN: usize = 48;
 
 /// The class that exists from the beginning.
 #[derive(Clone, Debug)]
@@ -67,9 +67,18 @@ pub enum BindError {
         /// Why.
         error: io::Error,
     },
+    /// Another process uses the folder.
+    #[error("another process uses the data folder {0}")]
+    Locked(PathBuf),
+    /// The PIN in the folder is one that nobody may choose.
+    #[error("the PIN in {0} must have 6 to 64 printable ASCII characters without spaces")]
+    Pin(PathBuf),
     /// Its database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The default class cannot be stored.
+    #[error("the default class cannot be stored: {0}")]
+    DefaultClass(String),
     /// Metrics of the same name exist.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -78,92 +87,102 @@ pub enum BindError {
 /// The coordinator with its port held and nothing running.
 pub struct Bound {
     listener: TcpListener,
+    operators: UnixListener,
     address: SocketAddr,
     pub(crate) app: Arc<App>,
     default_class: DefaultClass,
+    /// Held until the end.
+    _lock: File,
 }
 
-/// Takes the port, opens the database, loads the keys.
+/// Takes the port and the data folder, opens the database, loads the keys.
 pub async fn bind(config: Config, prometheus: &Prometheus) -> Result<Bound, BindError> {
     config.validate()?;
     if config.mode == Mode::Open
         && !config.allow_public_open
-        && let Some(public) = reach::public_address(config.listen.ip())
+        && let Some(public) = public_address(config.listen.ip())
     {
         return Err(BindError::PublicOpen(public));
     }
-    let secrets = Secrets::load_or_make(&config)
-        .map_err(|error| BindError::Folder { folder: config.data_dir.clone(), error })?;
-    let url = config.database_url.clone().unwrap_or_else(|| Store::sqlite_url(&config.data_dir));
-    let store = Store::open(&url).await?;
-    let default_class = store_default_class(&store, &config.default_class, &secrets).await?;
-    let mut registry = Registry::default();
-    for node in store.nodes_with_sessions().await? {
-        registry.expect(Instant::now(), &node);
+    let folder = config.data_dir.clone();
+    let cannot_use = |error| BindError::Folder { folder: folder.clone(), error };
+    secret::make_folder(&folder).map_err(cannot_use)?;
+    let lock = operator::lock(&folder).map_err(cannot_use)?;
+    let lock = lock.ok_or_else(|| BindError::Locked(folder.clone()))?;
+    let (app, default_class) = open(&config, prometheus).await?;
+    for node in app.store.nodes_with_sessions().await? {
+        app.registry().expect(Instant::now(), &node);
     }
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|error| BindError::Listen { address: config.listen, error })?;
     let address =
         listener.local_addr().map_err(|error| BindError::Listen { address: config.listen, error })?;
+    let operators = operator::listen(&folder).map_err(cannot_use)?;
+    Ok(Bound { listener, operators, address, app: Arc::new(app), default_class, _lock: lock })
+}
+
+/// Opens what is in the data folder. Whoever calls this holds its lock.
+pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(App, DefaultClass), BindError> {
+    let folder = &config.data_dir;
+    let cannot_use = |error| BindError::Folder { folder: folder.clone(), error };
+    let mut secrets = Secrets::load_or_make(config).map_err(cannot_use)?;
+    let url = config.database_url.clone().unwrap_or_else(|| Store::sqlite_url(folder));
+    let store = Store::open(&url).await?;
+    let (pins, slug) = (Pins::new(secrets.pin.as_bytes()), config.default_class.clone());
+    let opened = Classes::open(store.clone(), pins, folder.clone(), slug, &mut secrets.default).await;
+    let classes = opened.map_err(|error| match error {
+        ChangeError::Store(error) => BindError::Store(error),
+        ChangeError::File(error) => cannot_use(error),
+        ChangeError::Pin => BindError::Pin(folder.join(PIN_FILE)),
+        error => BindError::DefaultClass(error.to_string()),
+    })?;
+    let DefaultSecrets { stream_key, pin } = secrets.default;
+    let default_class = DefaultClass { slug: config.default_class.clone(), stream_key, pin };
     let app = App {
         store,
+        classes,
         key: secrets.signing_key,
-        registry: registry.into(),
+        registry: Registry::default().into(),
+        openings: Openings::default(),
         metrics: Metrics::new(prometheus)?,
-        prometheus: prometheus.clone(),
         mode: config.mode,
+        allow_public_open: config.allow_public_open,
+        trusted_proxies: config.trusted_proxies.clone(),
         token_ttl: config.token_ttl(),
         node_secret: secrets.node,
-        default_class: config.default_class,
+        operator_secret: secrets.operator,
         tokens: Limiter::new(config.tokens_at_once, config.tokens_per_second),
-        guesses: Limiter::new(GUESSES_AT_ONCE, GUESSES_PER_SECOND),
+        guesses: Guesses::default().into(),
+        is_database_up: AtomicBool::new(true),
     };
-    Ok(Bound { listener, address, app: Arc::new(app), default_class })
+    Ok((app, default_class))
 }
 
 /// What is made once and kept in the data folder.
 struct Secrets {
     signing_key: SigningKey,
-    stream_key: String,
+    default: DefaultSecrets,
+    /// What PINs are hashed with.
     pin: String,
     node: String,
+    operator: String,
 }
 
 impl Secrets {
     fn load_or_make(config: &Config) -> io::Result<Self> {
-        secret::make_folder(&config.data_dir)?;
-        let text = |name: &str, make: fn() -> String| {
-            let made = secret::load_or_make(&config.data_dir.join(name), || Ok(make().into_bytes()));
-            made.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
-        };
+        let folder = &config.data_dir;
+        let kept =
+            |name: &str| secret::load_or_make_text(&folder.join(name), || secret::random_text(SECRET_LEN));
+        let set_or_kept =
+            |set: &String, name: &str| if set.is_empty() { kept(name) } else { Ok(set.clone()) };
         Ok(Self {
-            signing_key: SigningKey::load_or_make(&config.data_dir.join("signing-key.pkcs8"))?,
-            stream_key: text("stream-key", || secret::random_text(KEY_LEN))?,
-            pin: text("class-pin", || secret::random_pin(PIN_LEN))?,
-            node: match config.node_secret.as_str() {
-                "" => text("node-secret", || secret::random_text(NODE_SECRET_LEN))?,
-                configured => configured.to_owned(),
-            },
+            signing_key: SigningKey::load_or_make(&folder.join("signing-key.pkcs8"))?,
+            default: DefaultSecrets::load_or_make(folder)?,
+            pin: kept("pin-secret")?,
+            node: set_or_kept(&config.node_secret, "node-secret")?,
+            operator: set_or_kept(&config.operator_secret, "operator-secret")?,
         })
     }
-}
-
-/// Makes sure that there is a default class, and that the key and the PIN that people are shown are its own: also after
-/// another class was made the default, and after a file was replaced.
-async fn store_default_class(
-    store: &Store,
-    slug: &str,
-    secrets: &Secrets,
-) -> Result<DefaultClass, StoreError> {
-    let now_ms = http::now_ms();
-    let class = match store.class(slug).await? {
-        Some(class) => class,
-        None => store.add_class(slug, "Lesson", &secrets.pin, now_ms).await?,
-    };
-    store.put_pin(&class, &secrets.pin).await?;
-    store.put_stream_key(&class, &secrets.stream_key, now_ms).await?;
-    let (stream_key, pin) = (secrets.stream_key.clone(), secrets.pin.clone());
-    Ok(DefaultClass { slug: class.slug, stream_key, pin })
 }
 
 impl Bound {
@@ -186,8 +205,10 @@ impl Bound {
     pub async fn run(self, drain: CancellationToken) -> io::Result<()> {
         let service = http::router(Arc::clone(&self.app)).into_make_service_with_connect_info::<SocketAddr>();
         let serve = axum::serve(self.listener, service);
+        let operators = axum::serve(self.operators, operator::router(Arc::clone(&self.app)));
         let outcome = tokio::select! {
             outcome = serve => outcome,
+            outcome = operators => outcome,
             never = reaper::run(&self.app) => match never {},
             () = drain.cancelled() => Ok(()),
         };

@@ -1,23 +1,70 @@
-//! The web application, embedded.
-use axum::body::Body;
+//! The web application, embedded. Each file is compressed once and served from memory.
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::LazyLock;
+
+use axum::body::{Body, Bytes};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, REFERRER_POLICY, VARY,
 };
-use axum::http::{HeaderValue, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use rust_embed::RustEmbed;
 
 use crate::http::Failure;
+use crate::secret;
 
 /// Scripts, styles and pictures come from here alone; media and its signalling may come from any node.
 const POLICY: &str = "default-src 'self'; connect-src * ; img-src 'self' data: blob:; media-src 'self' blob: mediastream:; \
     style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'self'";
+/// The page plays; it records nothing, and neither does anything that gets into it.
+const PERMISSIONS: &str = "camera=(), microphone=(), geolocation=(), display-capture=(), payment=(), usb=()";
+const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 const MISSING: &str = "<!doctype html><title>Lectern</title><p>The web application was not built into this program. \
     Run <code>make frontend</code> and build again.";
+/// Characters of an ETag: 96 bits of the file's hash.
+const ETAG_LEN: usize = 24;
 
 #[derive(RustEmbed)]
 #[folder = "../frontend/dist"]
 struct Files;
+
+/// A file as it is sent.
+struct Asset {
+    plain: Bytes,
+    /// If it is smaller so.
+    gzip: Option<Bytes>,
+    etag: HeaderValue,
+}
+
+static ASSETS: LazyLock<BTreeMap<String, Asset>> = LazyLock::new(|| {
+    let files = Files::iter().filter_map(|name| Some((name.to_string(), Files::get(&name)?)));
+    let mut assets: BTreeMap<String, Asset> =
+        files.map(|(name, file)| (name, Asset::new(Bytes::from(file.data.into_owned())))).collect();
+    assets
+        .entry("index.html".to_owned())
+        .or_insert_with(|| Asset::new(Bytes::from_static(MISSING.as_bytes())));
+    assets
+});
+
+impl Asset {
+    fn new(plain: Bytes) -> Self {
+        let compressed = || {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(&plain)?;
+            encoder.finish()
+        };
+        let gzip = compressed().ok().filter(|gzip| gzip.len() < plain.len()).map(Bytes::from);
+        let hash: String = secret::hash_bytes(&plain).chars().take(ETAG_LEN).collect();
+        // Weak: the two encodings are the same to whoever asks, but not byte for byte (RFC 9110 section 8.8.3.3).
+        let etag =
+            HeaderValue::try_from(format!("W/\"{hash}\"")).unwrap_or(HeaderValue::from_static("W/\"\""));
+        Self { plain, gzip, etag }
+    }
+}
 
 /// The pages of the application: it reads the rest of the path itself.
 fn is_page(path: &str) -> bool {
@@ -25,26 +72,50 @@ fn is_page(path: &str) -> bool {
 }
 
 /// Serves a page or a file of the application.
-pub(crate) async fn serve(uri: Uri) -> Response {
+pub(crate) async fn serve(uri: Uri, request: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     let name = if is_page(path) { "index.html" } else { path };
-    let file = Files::get(name);
-    if file.is_none() && name != "index.html" {
+    let Some(asset) = ASSETS.get(name) else {
         // A script of an older version above all: a page in its place would be a syntax error in some browser.
         return Failure::not_found("there is no such page").into_response();
-    }
-    let body = file.map_or_else(|| Body::from(MISSING), |file| Body::from(file.data.into_owned()));
-    let mut response = Response::new(body);
+    };
+    let mut response = if is_known(&request, &asset.etag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else if let Some(gzip) = asset.gzip.as_ref().filter(|_| takes_gzip(&request)) {
+        ([(CONTENT_ENCODING, "gzip")], Body::from(gzip.clone())).into_response()
+    } else {
+        Response::new(Body::from(asset.plain.clone()))
+    };
     let headers = response.headers_mut();
     // File names under assets/ carry a hash of their content; the page itself must be asked for each time.
     let caching =
         if name.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    headers.insert(ETAG, asset.etag.clone());
+    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(name)));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(PERMISSIONS_POLICY, HeaderValue::from_static(PERMISSIONS));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Whether the browser has this version: `If-None-Match` is compared weakly (RFC 9110 section 13.1.2).
+fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
+    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    let Some(own) = etag.to_str().ok().map(opaque) else { return false };
+    let known = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    known.flat_map(|value| value.split(',')).any(|tag| tag.trim() == "*" || opaque(tag) == own)
+}
+
+/// Whether gzip is accepted and not ruled out by a weight of zero (RFC 9110 section 12.5.3).
+fn takes_gzip(request: &HeaderMap) -> bool {
+    let accepted = request.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|coding| {
+        let (coding, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
+        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
+        coding.trim().eq_ignore_ascii_case("gzip") && weight.is_none_or(|weight| weight > 0.0)
+    })
 }
 
 fn content_type(name: &str) -> &'static str {

@@ -1,6 +1,7 @@
 //! Lectern: a teacher's RTMP stream in, a class of browsers out.
 #![forbid(unsafe_code)]
 
+mod class;
 mod config;
 mod demo;
 mod heartbeat;
@@ -29,6 +30,8 @@ enum Command {
     Up(Box<up::Arguments>),
     /// Publishes a short bundled lesson, for whoever has no phone at hand.
     Demo(demo::Arguments),
+    /// Manages classes, stream keys and PINs, whether or not a server runs.
+    Class(class::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         match arguments.command {
             Command::Up(arguments) => up::run(*arguments).await,
             Command::Demo(arguments) => demo::run(arguments).await,
+            Command::Class(arguments) => class::run(arguments).await,
         }
     });
     // Threads that still transcode or resolve names are not waited for.

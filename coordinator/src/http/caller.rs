@@ -1,108 +1,131 @@
-//! Whoever asks, and what that may do. Until there are accounts, there are three kinds: operators, people who know a
-//! class's PIN, and everybody.
+//! The caller and its permissions. Until there are accounts, there are three kinds: operators, people who know a class's
+//! PIN, and everybody. Nobody has rights because of where a request comes from, but one: in open mode private addresses
+//! are not asked for the PIN.
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::header::{AUTHORIZATION, FORWARDED, HOST, ORIGIN, VIA};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName};
 use control::Role;
+use process::address::{Client, Scheme, is_private, network};
 
-use super::{App, Failure};
+use super::Failure;
+use crate::app::App;
 use crate::config::Mode;
+use crate::guesses::{Target, Verdict};
+use crate::operator::OperatorSocket;
 use crate::secret;
 use crate::store::Class;
 
 /// The header that a class's PIN travels in.
 pub(super) const PIN: HeaderName = HeaderName::from_static("x-class-pin");
-/// What proxies add. A request that went through one comes from this machine only as far as TCP is concerned.
-const PROXY_HEADERS: [HeaderName; 4] =
-    [FORWARDED, VIA, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-forwarded-host")];
 
-/// Whoever asks.
+/// Whoever sent a request.
 #[derive(Debug)]
 pub(super) struct Caller {
-    pub(super) ip: IpAddr,
+    client: Client,
+    scheme: &'static str,
+    is_at_socket: bool,
     headers: HeaderMap,
 }
 
 impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         // Without an address it is a stranger from nowhere, who shares the limits of all such.
-        let ip = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |ConnectInfo(peer)| peer.ip().to_canonical());
-        Ok(Self { ip, headers: parts.headers.clone() })
+        let peer = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |ConnectInfo(peer)| peer.ip());
+        let client = app.trusted_proxies.client(peer, &parts.headers);
+        let own = parts.extensions.get::<Scheme>().map_or("http", |Scheme(scheme)| scheme);
+        Ok(Self {
+            client,
+            scheme: client.scheme.unwrap_or(own),
+            is_at_socket: parts.extensions.get::<OperatorSocket>().is_some(),
+            headers: parts.headers.clone(),
+        })
     }
 }
 
 impl Caller {
-    /// Whether it knows the secret that nodes share and operators read from the data folder.
-    pub(super) fn knows_secret(&self, app: &App) -> bool {
-        let authorization = self.text(&AUTHORIZATION).and_then(|value| value.split_once(' '));
-        let secret = authorization.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        secret.is_some_and(|(_, secret)| secret::is_equal(secret.trim(), &app.node_secret))
+    /// The address that limits are counted for.
+    pub(super) fn ip(&self) -> IpAddr {
+        self.client.ip
     }
 
-    /// Refuses whoever is not an operator. In open mode whoever sits at the machine itself is one.
+    /// The scheme by which it knows this server.
+    pub(super) fn scheme(&self) -> &'static str {
+        self.scheme
+    }
+
+    /// Whether it knows the secret that nodes share.
+    pub(super) fn is_node(&self, app: &App) -> bool {
+        self.bearer().is_some_and(|secret| secret::is_equal(secret, &app.node_secret))
+    }
+
+    /// Whether it knows the operator's secret, or may open the socket in the data folder.
+    pub(super) fn is_operator(&self, app: &App) -> bool {
+        self.is_at_socket
+            || self.bearer().is_some_and(|secret| secret::is_equal(secret, &app.operator_secret))
+    }
+
+    /// Refuses whoever is not an operator.
     pub(super) fn operates(&self, app: &App) -> Result<(), Failure> {
-        if (app.mode == Mode::Open && self.is_at_this_machine()) || self.knows_secret(app) {
-            return Ok(());
-        }
-        Err(Failure::forbidden(
-            "this is done at the machine itself in open mode, or with the operator's secret",
-        ))
+        if self.is_operator(app) { Ok(()) } else { Err(Failure::not_operator()) }
     }
 
-    /// Lets it into a class as what it says it is. In guarded mode that takes the class's PIN, which makes a student,
-    /// or the operator's secret. A class that does not exist looks like a wrong PIN then, so that names cannot be tried.
-    pub(super) fn enter(&self, app: &App, class: Option<Class>, role: Role) -> Result<Class, Failure> {
-        if app.mode == Mode::Open || self.knows_secret(app) {
-            return class.ok_or_else(|| Failure::not_found("there is no such class"));
+    /// Whether nothing is asked of it: operators, and in open mode whoever comes from a private address. The mode is
+    /// decided anew for each request, because behind a 1:1 NAT a server cannot know that it is public.
+    pub(super) fn is_let_in(&self, app: &App) -> bool {
+        let is_near = self.client.is_direct && is_private(self.client.ip) && !self.is_foreign_page();
+        self.is_operator(app) || (app.mode == Mode::Open && (app.allow_public_open || is_near))
+    }
+
+    /// Lets it into a class as what it says it is. Whoever is not let in without it needs the class's PIN, which makes a
+    /// student. A class that does not exist looks like a wrong PIN then, so that names cannot be tried.
+    pub(super) fn enter(&self, app: &App, name: &str, role: Role) -> Result<Class, Failure> {
+        let class = app.classes.class(name);
+        if self.is_let_in(app) {
+            return class.ok_or_else(Failure::no_class);
         }
-        let pin =
-            self.text(&PIN).ok_or_else(|| Failure::unauthorized("send the class's PIN as X-Class-Pin"))?;
-        if !app.guesses.take(self.ip, Instant::now()) {
-            return Err(Failure::too_many_requests());
+        let pin = self.text(&PIN).ok_or_else(Failure::pin_needed)?;
+        let is_right = app.classes.pins.is_right(class.as_ref(), pin);
+        let target = class.as_ref().map_or(Target::Unknown(name), |class| Target::Class(&class.id));
+        let verdict = app.guesses().judge(target, network(self.ip()), is_right, Instant::now());
+        match (verdict, class) {
+            (Verdict::Right, Some(class)) if role == Role::Student => Ok(class),
+            (Verdict::Right, Some(_)) => Err(Failure::forbidden("the PIN is for students").code("pin_role")),
+            (Verdict::Wait(wait), _) => {
+                app.metrics.pins.with_label_values(&["waiting"]).inc();
+                Err(Failure::too_many_pins(wait))
+            }
+            (Verdict::Wrong, _) | (Verdict::Right, None) => {
+                app.metrics.pins.with_label_values(&["wrong"]).inc();
+                Err(Failure::pin_wrong())
+            }
         }
-        let hash = class.as_ref().and_then(|class| class.pin_hash.clone()).unwrap_or_default();
-        let is_right = secret::is_equal(&secret::hash(pin), &hash);
-        let class = class
-            .filter(|_| is_right)
-            .ok_or_else(|| Failure::unauthorized("the PIN or the class is wrong"))?;
-        if role != Role::Student {
-            return Err(Failure::forbidden("the PIN is for students"));
-        }
-        Ok(class)
     }
 
     /// The host by which it knows this server, without a port; IPv6 in brackets.
     pub(super) fn host(&self) -> Option<String> {
-        let authority: Authority = self.text(&HOST)?.parse().ok()?;
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-        let host = authority.host();
-        (!host.is_empty() && host.bytes().all(is_plain)).then(|| host.to_owned())
+        host_of(self.text(&HOST)?)
     }
 
-    /// Whether it is a program of the person at this machine, and not a page of another site in that person's browser:
-    /// such a page reaches loopback too, but its `Origin` tells on it, or its host's name if that was made to point here.
-    fn is_at_this_machine(&self) -> bool {
-        let is_local_name = self.host().is_some_and(|host| {
-            let ip: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
-            host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
-        });
-        let is_own_page = match (self.text(&ORIGIN), self.text(&HOST)) {
-            (Some(origin), Some(host)) => origin.strip_prefix("http://") == Some(host),
-            (Some(_), None) => false,
-            (None, _) => !self.headers.contains_key(ORIGIN),
-        };
-        let is_proxied = PROXY_HEADERS.iter().any(|name| self.headers.contains_key(name));
-        self.ip.is_loopback() && is_local_name && is_own_page && !is_proxied
+    /// Whether a page of another site sent it. Such a page runs in the browser of somebody near, but is not near.
+    fn is_foreign_page(&self) -> bool {
+        let Some(origin) = self.headers.get(ORIGIN) else { return false };
+        let origin = origin.to_str().ok().and_then(|origin| host_of(origin.split_once("://")?.1));
+        origin.is_none() || origin != self.host()
+    }
+
+    fn bearer(&self) -> Option<&str> {
+        let (scheme, secret) = self.text(&AUTHORIZATION)?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
     }
 
     fn text(&self, name: &HeaderName) -> Option<&str> {
@@ -110,14 +133,22 @@ impl Caller {
     }
 }
 
+fn host_of(authority: &str) -> Option<String> {
+    let authority: Authority = authority.parse().ok()?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    let host = authority.host();
+    (!host.is_empty() && host.bytes().all(is_plain)).then(|| host.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn caller(ip: &str, headers: &[(&'static str, &'static str)]) -> Caller {
+    fn caller(headers: &[(&'static str, &'static str)]) -> Caller {
         let headers =
             headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
-        Caller { ip: ip.parse().unwrap(), headers: headers.collect() }
+        let client = Client { ip: Ipv4Addr::LOCALHOST.into(), is_direct: true, scheme: None };
+        Caller { client, scheme: "http", is_at_socket: false, headers: headers.collect() }
     }
 
     #[test]
@@ -132,34 +163,21 @@ mod tests {
             ("a'b", None),
             ("", None),
         ] {
-            assert_eq!(caller("::1", &[("host", header)]).host().as_deref(), host, "{header}");
+            assert_eq!(caller(&[("host", header)]).host().as_deref(), host, "{header}");
         }
-        assert_eq!(caller("::1", &[]).host(), None);
+        assert_eq!(caller(&[]).host(), None);
     }
 
     #[test]
-    fn only_a_program_at_the_machine_itself_is_at_it() {
-        let here = ("host", "127.0.0.1:8000");
-        for headers in [
-            &[here] as &[_],
-            &[("host", "localhost:8000")],
-            &[("host", "[::1]:8000")],
-            &[here, ("origin", "http://127.0.0.1:8000")],
-        ] {
-            assert!(caller("127.0.0.1", headers).is_at_this_machine(), "{headers:?}");
+    fn a_page_of_another_host_is_foreign_and_one_of_another_port_is_not() {
+        let host = ("host", "192.168.1.5:8000");
+        for origin in ["http://192.168.1.5:8000", "https://192.168.1.5", "http://192.168.1.5:5173"] {
+            assert!(!caller(&[host, ("origin", origin)]).is_foreign_page(), "{origin}");
         }
-        for headers in [
-            &[] as &[_],
-            &[here, ("origin", "https://elsewhere.example")],
-            &[here, ("origin", "null")],
-            &[here, ("origin", "http://127.0.0.1:9999")],
-            &[("host", "rebound.example:8000")],
-            &[("host", "rebound.example:8000"), ("origin", "http://rebound.example:8000")],
-            &[here, ("x-forwarded-for", "203.0.113.1")],
-            &[here, ("via", "1.1 proxy")],
-        ] {
-            assert!(!caller("127.0.0.1", headers).is_at_this_machine(), "{headers:?}");
+        assert!(!caller(&[host]).is_foreign_page(), "no page at all");
+        for origin in ["https://elsewhere.example", "null", "http://192.168.1.50:8000", "http://"] {
+            assert!(caller(&[host, ("origin", origin)]).is_foreign_page(), "{origin}");
         }
-        assert!(!caller("192.168.1.7", &[here]).is_at_this_machine());
+        assert!(caller(&[("origin", "http://192.168.1.5")]).is_foreign_page(), "no host to compare with");
     }
 }

@@ -1,4 +1,4 @@
-//! Classes and their stream keys, for operators.
+//! Classes and their PINs, for operators.
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -6,16 +6,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::caller::Caller;
-use super::{Failure, Shared, now_ms};
-use crate::secret;
-use crate::server::PIN_LEN;
-use crate::store::{Class, StoreError};
+use super::{Failure, Shared};
+use crate::pins;
+use crate::store::Class;
 
 /// Characters of a class's name for people.
 const NAME_LEN_MAX: usize = 200;
-/// Characters of a PIN that somebody chose.
-const PIN_LEN_MIN: usize = 4;
-const PIN_LEN_MAX: usize = 64;
 
 /// A class as the list shows it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -23,6 +19,8 @@ pub(super) struct Entry {
     id: String,
     slug: String,
     name: String,
+    /// Whether it is the one that is meant when none is named.
+    is_default: bool,
 }
 
 /// A new class.
@@ -33,7 +31,7 @@ pub(super) struct NewClass {
     slug: String,
     /// Its name for people; the slug if left out.
     name: Option<String>,
-    /// A PIN, which guarded mode asks for; made at random if left out.
+    /// A PIN of 6 to 64 printable ASCII characters; made at random if left out.
     pin: Option<String>,
 }
 
@@ -42,37 +40,52 @@ pub(super) struct NewClass {
 pub(super) struct MadeClass {
     id: String,
     slug: String,
+    key_id: String,
     stream_key: String,
     pin: String,
 }
 
-/// A key that was made. The secret is in this answer and nowhere else.
+/// Another PIN.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewPin {
+    /// 6 to 64 printable ASCII characters; made at random if left out.
+    pin: Option<String>,
+}
+
+/// The PIN of a class. It is in this answer and nowhere else.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct MadeKey {
+pub(super) struct MadePin {
     class: String,
-    stream_key: String,
+    pin: String,
 }
 
 /// The classes by their names.
-#[utoipa::path(get, path = "/api/v1/classes", responses((status = 200, body = [Entry]), (status = 403)))]
+#[utoipa::path(get, path = "/api/v1/classes", security(("operator" = [])), responses(
+    (status = 200, body = [Entry]), (status = 403),
+))]
 pub(super) async fn list(State(app): Shared, caller: Caller) -> Result<Json<Vec<Entry>>, Failure> {
     caller.operates(&app)?;
-    let classes = app.store.classes().await.map_err(|error| Failure::database(&app, &error))?;
-    let entry = |Class { id, slug, name, .. }: Class| Entry { id, slug, name };
-    Ok(Json(classes.into_iter().map(entry).collect()))
+    let entry = |Class { id, slug, name, .. }: Class| {
+        let is_default = slug == app.classes.default_slug();
+        Entry { id, slug, name, is_default }
+    };
+    Ok(Json(app.classes.all().into_iter().map(entry).collect()))
 }
 
 /// Adds a class with a stream key and a PIN.
-#[utoipa::path(post, path = "/api/v1/classes", request_body = NewClass, responses(
+#[utoipa::path(post, path = "/api/v1/classes", security(("operator" = [])), request_body = NewClass, responses(
     (status = 201, body = MadeClass), (status = 400), (status = 403),
-    (status = 409, description = "the slug is taken"),
+    (status = 409, description = "the slug is taken, or there are too many classes"),
+    (status = 503, description = "the database fails"),
 ))]
 pub(super) async fn add(
     State(app): Shared,
     caller: Caller,
-    Json(new): Json<NewClass>,
+    body: Result<Json<NewClass>, axum::extract::rejection::JsonRejection>,
 ) -> Result<(StatusCode, Json<MadeClass>), Failure> {
     caller.operates(&app)?;
+    let Json(new) = body.map_err(Failure::body)?;
     if !Class::is_slug(&new.slug) {
         return Err(Failure::bad_request(
             "slug must be 1 to 64 lower-case letters, digits or hyphens, not 'stream'",
@@ -82,33 +95,55 @@ pub(super) async fn add(
     if name.chars().count() > NAME_LEN_MAX {
         return Err(Failure::bad_request("name must have 200 characters at most"));
     }
-    let pin = new.pin.unwrap_or_else(|| secret::random_pin(PIN_LEN));
-    // It travels in a header.
-    if !(PIN_LEN_MIN..=PIN_LEN_MAX).contains(&pin.len()) || !pin.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Failure::bad_request("pin must be 4 to 64 printable ASCII characters without spaces"));
-    }
-    let added = app.store.add_class(&new.slug, &name, &pin, now_ms()).await;
-    let class = added.map_err(|error| match error {
-        StoreError::Exists => Failure::conflict("there is already a class with this slug"),
-        error => Failure::database(&app, &error),
-    })?;
-    let key = app.store.add_stream_key(&class, now_ms()).await;
-    let stream_key = key.map_err(|error| Failure::database(&app, &error))?;
-    Ok((StatusCode::CREATED, Json(MadeClass { id: class.id, slug: class.slug, stream_key, pin })))
+    let pin = chosen(new.pin)?;
+    let added = app.classes.add(&new.slug, &name, &pin).await;
+    let (Class { id, slug, .. }, key) = added.map_err(|error| Failure::change(&app, error))?;
+    let made = MadeClass { id, slug, key_id: key.id, stream_key: key.secret, pin };
+    Ok((StatusCode::CREATED, Json(made)))
 }
 
-/// Adds a stream key to a class.
-#[utoipa::path(post, path = "/api/v1/classes/{class}/stream-keys", params(("class" = String, Path)), responses(
-    (status = 201, body = MadeKey), (status = 403), (status = 404),
+/// Removes a class: its keys and its PIN are void at once, what was recorded stays. Nobody who watches is cut off.
+#[utoipa::path(delete, path = "/api/v1/classes/{class}", security(("operator" = [])),
+    params(("class" = String, Path)), responses(
+    (status = 204), (status = 403), (status = 404), (status = 409, description = "it is the default class"),
+    (status = 503, description = "the database fails"),
 ))]
-pub(super) async fn add_key(
+pub(super) async fn remove(
     State(app): Shared,
     caller: Caller,
     Path(slug): Path<String>,
-) -> Result<(StatusCode, Json<MadeKey>), Failure> {
+) -> Result<StatusCode, Failure> {
     caller.operates(&app)?;
-    let class = app.class(&slug).await?.ok_or_else(|| Failure::not_found("there is no such class"))?;
-    let key = app.store.add_stream_key(&class, now_ms()).await;
-    let stream_key = key.map_err(|error| Failure::database(&app, &error))?;
-    Ok((StatusCode::CREATED, Json(MadeKey { class: class.slug, stream_key })))
+    let removed = app.classes.remove(&slug).await.map_err(|error| Failure::change(&app, error))?;
+    app.guesses().on_new_pin(&removed.id);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Gives a class another PIN. Nobody who watches is cut off.
+#[utoipa::path(put, path = "/api/v1/classes/{class}/pin", security(("operator" = [])),
+    params(("class" = String, Path)), request_body = NewPin, responses(
+    (status = 200, body = MadePin), (status = 400), (status = 403), (status = 404),
+    (status = 503, description = "the database fails"),
+))]
+pub(super) async fn set_pin(
+    State(app): Shared,
+    caller: Caller,
+    Path(slug): Path<String>,
+    body: Result<Json<NewPin>, axum::extract::rejection::JsonRejection>,
+) -> Result<Json<MadePin>, Failure> {
+    caller.operates(&app)?;
+    let Json(new) = body.map_err(Failure::body)?;
+    let pin = chosen(new.pin)?;
+    let class = app.classes.set_pin(&slug, &pin).await.map_err(|error| Failure::change(&app, error))?;
+    app.guesses().on_new_pin(&class.id);
+    Ok(Json(MadePin { class: class.slug, pin }))
+}
+
+/// The PIN that somebody chose, or one at random.
+fn chosen(pin: Option<String>) -> Result<String, Failure> {
+    let pin = pin.unwrap_or_else(pins::random);
+    if !pins::is_allowed(&pin) {
+        return Err(Failure::bad_request("pin must be 6 to 64 printable ASCII characters without spaces"));
+    }
+    Ok(pin)
 }

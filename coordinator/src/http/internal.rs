@@ -9,32 +9,34 @@ use control::api::{Heartbeat, PublishGrant, PublishRequest, SessionEvent};
 use serde_json::{Value, json};
 
 use super::caller::Caller;
-use super::{Failure, Shared, now_ms};
-use crate::reaper;
+use super::{Failure, Shared};
+use crate::app::now_ms;
+use crate::store::Opening;
+use crate::{openings, reaper};
 
 /// Refuses everybody who does not know the nodes' secret.
 pub(super) async fn only_nodes(State(app): Shared, caller: Caller, request: Request, next: Next) -> Response {
-    if !caller.knows_secret(&app) {
+    if !caller.is_node(&app) {
         return Failure::unauthorized("this is for the nodes of the same system").into_response();
     }
     next.run(request).await
 }
 
-/// Checks a stream key and opens a session for its publisher.
+/// Checks a stream key and opens a session for its publisher. The key is checked in memory and the session is written
+/// later if need be: a phone that reconnects does not depend on the database.
 pub(super) async fn authorize(
     State(app): Shared,
     Json(request): Json<PublishRequest>,
 ) -> Result<Json<PublishGrant>, Failure> {
-    let wrong = || Failure::forbidden("The stream key is not valid.");
-    let found = app.store.class_of_key(&request.key).await;
-    let class = found.map_err(|error| Failure::database(&app, &error))?.ok_or_else(wrong)?;
+    let class = app.classes.class_of_key(&request.key).ok_or_else(Failure::wrong_key)?;
     // Whoever names a class must have a key of that class.
-    let named = request.name.as_deref().map(|name| app.canonical(name));
+    let named = request.name.as_deref().map(|name| app.classes.canonical(name));
     if named.is_some_and(|name| name != class.slug && name != request.key) {
-        return Err(wrong());
+        return Err(Failure::wrong_key());
     }
-    let session = app.store.open_stream(&class, &request, now_ms()).await;
-    let session = session.map_err(|error| Failure::database(&app, &error))?;
+    let opening = Opening::new(&class, &request, now_ms());
+    let session = opening.session.clone();
+    openings::write(&app, opening).await;
     Ok(Json(PublishGrant { class: class.slug, session }))
 }
 
@@ -43,10 +45,12 @@ pub(super) async fn heartbeat(
     State(app): Shared,
     Json(heartbeat): Json<Heartbeat>,
 ) -> Result<Json<Value>, Failure> {
+    // Its sessions first. If that fails, so will what follows, which then says so.
+    let _ = openings::flush(&app).await;
     let now = Instant::now();
     let changes = app.registry().on_heartbeat(now, heartbeat);
     let written = reaper::apply(&app, changes, now, now_ms()).await;
-    written.map_err(|error| Failure::database(&app, &error))?;
+    written.map_err(|error| Failure::database(&app, error))?;
     Ok(Json(json!({})))
 }
 
@@ -55,6 +59,8 @@ pub(super) async fn sessions(
     State(app): Shared,
     Json(events): Json<Vec<SessionEvent>>,
 ) -> Result<Json<Value>, Failure> {
-    app.store.record(&events).await.map_err(|error| Failure::database(&app, &error))?;
+    // A viewer's session needs its stream's.
+    openings::flush(&app).await.map_err(|error| Failure::database(&app, error))?;
+    app.store.record(&events).await.map_err(|error| Failure::database(&app, error))?;
     Ok(Json(json!({})))
 }

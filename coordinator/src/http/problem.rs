@@ -1,10 +1,13 @@
-//! Errors of the API.
+//! Errors of the API. Codes are for programs and stay as they are: `docs/api.md` lists them.
+use std::time::Duration;
+
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use control::Problem;
 
-use super::App;
+use crate::app::App;
+use crate::classes::ChangeError;
 use crate::store::StoreError;
 
 /// An answer that is an error.
@@ -14,6 +17,14 @@ pub(crate) struct Failure(Problem);
 impl Failure {
     fn new(status: StatusCode, title: &str, detail: &str) -> Self {
         Self(Problem::new(status.as_u16(), title, detail))
+    }
+
+    pub(crate) fn code(self, code: &str) -> Self {
+        Self(self.0.code(code))
+    }
+
+    fn retry_after(self, seconds: u32) -> Self {
+        Self(self.0.retry_after(seconds))
     }
 
     /// An error of this status, worded by somebody else.
@@ -29,49 +40,93 @@ impl Failure {
         Self::new(StatusCode::UNAUTHORIZED, "Not identified", detail)
     }
 
+    pub(crate) fn pin_needed() -> Self {
+        Self::unauthorized("send the class's PIN as X-Class-Pin").code("pin_needed")
+    }
+
+    /// Of an unknown class it is said as well, so that names cannot be tried out.
+    pub(crate) fn pin_wrong() -> Self {
+        Self::unauthorized("the PIN or the class is wrong").code("pin_wrong")
+    }
+
     pub(crate) fn forbidden(detail: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "Not allowed", detail)
+    }
+
+    pub(crate) fn not_operator() -> Self {
+        let detail = "this takes the operator's secret; `lectern class` at the machine itself does it too";
+        Self::forbidden(detail).code("operator_only")
+    }
+
+    pub(crate) fn wrong_key() -> Self {
+        Self::forbidden("The stream key is not valid.").code("stream_key_invalid")
     }
 
     pub(crate) fn not_found(detail: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "Not found", detail)
     }
 
+    pub(crate) fn no_class() -> Self {
+        Self::not_found("there is no such class").code("no_class")
+    }
+
+    pub(crate) fn no_stream() -> Self {
+        Self::not_found("nobody publishes in this class").code("no_stream")
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", "")
     }
 
-    pub(crate) fn conflict(detail: &str) -> Self {
-        Self::new(StatusCode::CONFLICT, "Conflict", detail)
-    }
-
     /// 425: there is a class and a right to watch it, but nothing to watch yet.
     pub(crate) fn not_live() -> Self {
-        let failure = Self::new(StatusCode::TOO_EARLY, "Not live yet", "the lesson has not begun");
-        Self(failure.0.retry_after(2))
+        Self::new(StatusCode::TOO_EARLY, "Not live yet", "the lesson has not begun").retry_after(2)
     }
 
     pub(crate) fn too_many_requests() -> Self {
-        Self(Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests", "").0.retry_after(1))
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests", "").retry_after(1)
+    }
+
+    pub(crate) fn too_many_pins(wait: Duration) -> Self {
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        let detail = "there were too many wrong PINs; wait before trying again";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many wrong PINs", detail)
+            .code("pin_attempts")
+            .retry_after(seconds)
     }
 
     pub(crate) fn no_node() -> Self {
-        Self(
-            Self::new(StatusCode::SERVICE_UNAVAILABLE, "No node", "no media node is running")
-                .0
-                .retry_after(2),
-        )
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "No node", "no media node is running")
+            .code("no_node")
+            .retry_after(2)
     }
 
     pub(crate) fn no_database() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "No database", "")
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "No database", "").code("no_database")
     }
 
     /// The database's words are for the log, not for whoever asked.
-    pub(crate) fn database(app: &App, error: &StoreError) -> Self {
-        app.metrics.database_errors.inc();
-        tracing::error!(%error, "a request failed");
-        Self::internal()
+    pub(crate) fn database(app: &App, error: StoreError) -> Self {
+        app.on_database::<()>(&Err(error));
+        Self::no_database()
+    }
+
+    pub(crate) fn change(app: &App, error: ChangeError) -> Self {
+        let text = error.to_string();
+        let conflict = |code| Self::new(StatusCode::CONFLICT, "Conflict", &text).code(code);
+        match error {
+            ChangeError::Store(error) => Self::database(app, error),
+            ChangeError::File(error) => {
+                tracing::error!(%error, "a file of the data folder cannot be written");
+                Self::internal()
+            }
+            ChangeError::Exists => conflict("class_exists"),
+            ChangeError::IsDefault => conflict("class_is_default"),
+            ChangeError::Full(_) => conflict("limit_reached"),
+            ChangeError::Pin => Self::bad_request(&text),
+            ChangeError::NoClass => Self::no_class(),
+            ChangeError::NoKey => Self::not_found(&text).code("no_stream_key"),
+        }
     }
 
     pub(crate) fn internal() -> Self {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::caller::Caller;
-use super::{App, Failure, Shared};
+use super::{Failure, Shared};
+use crate::app::App;
 use crate::secret;
 
 /// Characters of a user's id.
@@ -34,6 +35,7 @@ pub(super) struct Parameters {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Answer {
     token: String,
+    /// The WHEP endpoint with the token in it, so that a plain `POST` of an offer is enough.
     webrtc_url: String,
     expires_in: u64,
     user_type: String,
@@ -52,7 +54,7 @@ pub(super) async fn issue(
     caller: Caller,
     Query(parameters): Query<Parameters>,
 ) -> Result<Json<Answer>, Failure> {
-    if !app.tokens.take(caller.ip, Instant::now()) {
+    if !app.tokens.take(caller.ip(), Instant::now()) {
         return Err(Failure::too_many_requests());
     }
     let (role, user_type) = role_of(parameters.user_type.as_deref())?;
@@ -60,18 +62,19 @@ pub(super) async fn issue(
         .user_id
         .filter(|id| is_user_id(id))
         .ok_or_else(|| Failure::bad_request("user_id must be 1 to 64 letters, digits, '.', '_' or '-'"))?;
-    let slug = parameters.class_id.as_deref().unwrap_or(&app.default_class);
-    let class = caller.enter(&app, app.class(slug).await?, role)?;
+    let slug = parameters.class_id.as_deref().unwrap_or(app.classes.default_slug());
+    let class = caller.enter(&app, slug, role)?;
     let is_waiting = parameters.wait.as_deref().is_some_and(|wait| wait != "0");
-    let webrtc_url = {
+    let endpoint = {
         let registry = app.registry();
         if !is_waiting && !registry.is_live(&class.slug) {
             return Err(Failure::not_live());
         }
         let node = registry.node_for(&class.slug).ok_or_else(Failure::no_node)?;
-        webrtc_url(node, &class.slug, &caller)?
+        endpoint(node, &class.slug, &caller)?
     };
     let token = sign(&app, role, &user_id, &class.slug)?;
+    let webrtc_url = format!("{endpoint}?jwt={token}");
     app.metrics.tokens.with_label_values(&[user_type]).inc();
     let user_type = user_type.to_owned();
     Ok(Json(Answer {
@@ -100,14 +103,14 @@ fn is_user_id(id: &str) -> bool {
 
 /// Where the viewer finds its class: the node's public address, or the host that it already speaks to with the node's
 /// port, so that a laptop works under any of its addresses.
-fn webrtc_url(node: &Heartbeat, slug: &str, caller: &Caller) -> Result<String, Failure> {
+fn endpoint(node: &Heartbeat, slug: &str, caller: &Caller) -> Result<String, Failure> {
     let base = match &node.public_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => {
             let host = caller.host();
             let host =
                 host.ok_or_else(|| Failure::bad_request("the Host header is missing or not a host"))?;
-            format!("http://{host}:{}", node.whep_port)
+            format!("{}://{host}:{}", caller.scheme(), node.whep_port)
         }
     };
     Ok(format!("{base}/live/{slug}/whep"))

@@ -2,75 +2,135 @@
 use control::api::{PublishRequest, SessionEvent, StreamReport, StreamState};
 use sqlx::Row;
 
-use super::{Class, ID_LEN, Store, StoreError};
+use super::{Class, Store, StoreError};
 use crate::secret;
 
-/// Why sessions of a node that fell silent ended. A node that comes back in the same life takes this back.
-pub(crate) const NODE_LOST: &str = "the node was lost";
+/// Why a session ended, as the record keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndReason {
+    /// Its node fell silent. A node that comes back in the same life takes this back.
+    NodeLost,
+    /// Its node began a new life.
+    NodeRestarted,
+    /// Another publisher took the class over.
+    Superseded,
+    /// Its node says that it does not have it.
+    Unreported,
+    /// Its node reported its end.
+    Ended,
+}
+
+impl EndReason {
+    /// The code in the database.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::NodeLost => "node_lost",
+            Self::NodeRestarted => "node_restarted",
+            Self::Superseded => "superseded",
+            Self::Unreported => "unreported",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// A publisher that was let in.
+#[derive(Clone, Debug)]
+pub(crate) struct Opening {
+    pub(crate) session: String,
+    pub(crate) class_id: String,
+    pub(crate) node: String,
+    pub(crate) peer_ip: String,
+    pub(crate) encoder: String,
+    pub(crate) at_ms: i64,
+}
+
+impl Opening {
+    /// A session for whoever asks.
+    pub(crate) fn new(class: &Class, request: &PublishRequest, at_ms: i64) -> Self {
+        Self {
+            session: secret::random_id(),
+            class_id: class.id.clone(),
+            node: request.node.clone(),
+            peer_ip: request.peer_ip.clone(),
+            encoder: request.encoder.clone(),
+            at_ms,
+        }
+    }
+}
 
 impl Store {
-    /// Opens the session of a publisher; the one it takes over from is over.
-    pub async fn open_stream(
-        &self,
-        class: &Class,
-        request: &PublishRequest,
-        now_ms: i64,
-    ) -> Result<String, StoreError> {
+    /// Opens the session of a publisher; the one it takes over from is over. May be repeated.
+    pub(crate) async fn open_stream(&self, opening: &Opening) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let query = "UPDATE stream_sessions SET status = 'stopped', ended_at = $1, updated_at = $1,
-            error_message = 'taken over by another connection' WHERE class_id = $2 AND ended_at IS NULL";
-        sqlx::query(query).bind(now_ms).bind(&class.id).execute(&mut *transaction).await?;
-        let session = secret::random_text(ID_LEN);
+        // Only what is older: a session may be written down late, when its successor is already there.
+        let query =
+            "UPDATE stream_sessions SET status = 'stopped', ended_at = $1, updated_at = $1, end_reason = $2
+            WHERE class_id = $3 AND ended_at IS NULL AND created_at <= $1 AND session_id <> $4";
+        let query = sqlx::query(query).bind(opening.at_ms).bind(EndReason::Superseded.as_str());
+        query.bind(&opening.class_id).bind(&opening.session).execute(&mut *transaction).await?;
         let query = "INSERT INTO stream_sessions
             (session_id, class_id, node_id, kind, status, publisher_ip, encoder, created_at, updated_at)
-            VALUES ($1, $2, $3, 'rtmp', 'starting', $4, $5, $6, $6)";
-        let query = sqlx::query(query).bind(&session).bind(&class.id).bind(&request.node);
-        let query = query.bind(&request.peer_ip).bind(&request.encoder).bind(now_ms);
+            VALUES ($1, $2, $3, 'rtmp', 'starting', $4, $5, $6, $6) ON CONFLICT (session_id) DO NOTHING";
+        let query = sqlx::query(query).bind(&opening.session).bind(&opening.class_id).bind(&opening.node);
+        let query = query.bind(&opening.peer_ip).bind(&opening.encoder).bind(opening.at_ms);
         query.execute(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(session)
+        Ok(())
     }
 
-    /// Writes down what a node says of a stream.
-    pub async fn update_stream(&self, report: &StreamReport, now_ms: i64) -> Result<(), StoreError> {
-        let status = match report.state {
-            StreamState::Starting => "starting",
-            StreamState::Active => "active",
-            StreamState::Grace => "stopping",
-        };
-        let problem = report.problems.first().map(|problem| problem.text.clone());
-        let query =
-            "UPDATE stream_sessions SET status = $1, updated_at = $2, ended_at = NULL, video_codec = $3,
-            audio_codec = $4, width = $5, height = $6, error_message = $7
-            WHERE session_id = $8 AND (ended_at IS NULL OR error_message = $9)";
-        let query = sqlx::query(query).bind(status).bind(now_ms);
-        let query = query.bind(report.has_video.then_some("h264")).bind(report.has_audio.then_some("opus"));
-        let query = query.bind(i64::from(report.width)).bind(i64::from(report.height));
-        query.bind(problem).bind(&report.session).bind(NODE_LOST).execute(&self.pool).await?;
+    /// Writes down what a node says of its streams, all of it or nothing.
+    pub(crate) async fn update_streams(
+        &self,
+        reports: &[&StreamReport],
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for report in reports {
+            let status = match report.state {
+                StreamState::Starting => "starting",
+                StreamState::Active => "active",
+                StreamState::Grace => "stopping",
+            };
+            let problem = report.problems.first().map(|problem| problem.text.clone());
+            let query =
+                "UPDATE stream_sessions SET status = $1, updated_at = $2, ended_at = NULL, end_reason = NULL,
+                video_codec = $3, audio_codec = $4, width = $5, height = $6, error_message = $7
+                WHERE session_id = $8 AND (ended_at IS NULL OR end_reason = $9)";
+            let query = sqlx::query(query).bind(status).bind(now_ms);
+            let query =
+                query.bind(report.has_video.then_some("h264")).bind(report.has_audio.then_some("opus"));
+            let query = query.bind(i64::from(report.width)).bind(i64::from(report.height)).bind(problem);
+            let query = query.bind(&report.session).bind(EndReason::NodeLost.as_str());
+            query.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
         Ok(())
     }
 
     /// Ends every session of a node that began before a time.
-    pub async fn end_node(
+    pub(crate) async fn end_node(
         &self,
         node: &str,
         before_ms: i64,
-        reason: &str,
+        reason: EndReason,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let query = "UPDATE viewer_sessions SET disconnected_at = $1, reason = $2
-            WHERE node_id = $3 AND disconnected_at IS NULL AND joined_at < $4";
-        let query = sqlx::query(query).bind(now_ms).bind(reason).bind(node).bind(before_ms);
-        query.execute(&self.pool).await?;
-        let query = "UPDATE stream_sessions SET status = 'stopped', ended_at = $1, updated_at = $1,
-            error_message = $2 WHERE node_id = $3 AND ended_at IS NULL AND created_at < $4";
-        let query = sqlx::query(query).bind(now_ms).bind(reason).bind(node).bind(before_ms);
-        query.execute(&self.pool).await?;
+        let mut transaction = self.pool.begin().await?;
+        for query in [
+            "UPDATE viewer_sessions SET disconnected_at = $1, reason = $2
+            WHERE node_id = $3 AND disconnected_at IS NULL AND joined_at < $4",
+            "UPDATE stream_sessions SET status = 'stopped', ended_at = $1, updated_at = $1, end_reason = $2
+            WHERE node_id = $3 AND ended_at IS NULL AND created_at < $4",
+        ] {
+            let query = sqlx::query(query).bind(now_ms).bind(reason.as_str()).bind(node).bind(before_ms);
+            query.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
         Ok(())
     }
 
     /// The sessions of a node's publishers that began before a time and are not over.
-    pub async fn open_streams(&self, node: &str, before_ms: i64) -> Result<Vec<String>, StoreError> {
+    pub(crate) async fn open_streams(&self, node: &str, before_ms: i64) -> Result<Vec<String>, StoreError> {
         let query = "SELECT session_id FROM stream_sessions
             WHERE node_id = $1 AND ended_at IS NULL AND created_at < $2";
         let rows = sqlx::query(query).bind(node).bind(before_ms).fetch_all(&self.pool).await?;
@@ -78,10 +138,15 @@ impl Store {
     }
 
     /// Ends the session of one publisher.
-    pub async fn end_stream(&self, session: &str, reason: &str, now_ms: i64) -> Result<(), StoreError> {
+    pub(crate) async fn end_stream(
+        &self,
+        session: &str,
+        reason: EndReason,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
         let query = "UPDATE stream_sessions SET status = 'stopped', ended_at = $1, updated_at = $1,
-            error_message = $2 WHERE session_id = $3 AND ended_at IS NULL";
-        sqlx::query(query).bind(now_ms).bind(reason).bind(session).execute(&self.pool).await?;
+            end_reason = $2 WHERE session_id = $3 AND ended_at IS NULL";
+        sqlx::query(query).bind(now_ms).bind(reason.as_str()).bind(session).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -120,9 +185,9 @@ impl Store {
                 }
                 SessionEvent::StreamEnded { session, at_ms } => {
                     let query =
-                        "UPDATE stream_sessions SET status = 'stopped', ended_at = $1, updated_at = $1
-                        WHERE session_id = $2 AND ended_at IS NULL";
-                    sqlx::query(query).bind(clamp(*at_ms)).bind(session)
+                        "UPDATE stream_sessions SET status = 'stopped', ended_at = $1, updated_at = $1,
+                        end_reason = $2 WHERE session_id = $3 AND ended_at IS NULL";
+                    sqlx::query(query).bind(clamp(*at_ms)).bind(EndReason::Ended.as_str()).bind(session)
                 }
             };
             query.execute(&mut *transaction).await?;

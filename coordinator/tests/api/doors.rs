@@ -5,7 +5,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::running::{NODE_SECRET, config, start};
+use crate::running::{NODE_SECRET, config, start, start_with};
 
 const PROBLEM: &str = "application/problem+json";
 
@@ -28,6 +28,77 @@ async fn open_mode_refuses_public_addresses() {
             assert_eq!(matches!(outcome, Err(BindError::Listen { .. })), is_public, "{address}");
         }
     }
+}
+
+/// Behind a 1:1 NAT a server has a private address and strangers come all the same.
+#[tokio::test]
+async fn open_mode_asks_whoever_is_not_private_for_the_pin() {
+    let folder = TempDir::new().unwrap();
+    let open = config(folder.path(), Mode::Open);
+    let trusted_proxies = vec!["127.0.0.1".to_owned()].try_into().unwrap();
+    let proxied = Config { trusted_proxies, ..open.clone() };
+    let running = start_with(proxied.clone()).await;
+    running.beat(None).await;
+    let query = "user_type=student&user_id=s&wait=1";
+    let from = async |ip: &str| running.token(query, Some(("X-Forwarded-For", ip))).await;
+    for near in
+        ["192.168.1.7", "10.1.1.1", "172.16.3.3", "169.254.1.1", "fd00::7", "fe80::1", "::ffff:10.0.0.1"]
+    {
+        assert_eq!(from(near).await.0, 200, "{near}");
+    }
+    for far in ["8.8.8.8", "100.64.0.1", "2a00::1", "::ffff:8.8.8.8", "192.168.1.7, 8.8.8.8", "unknown"] {
+        let (status, problem) = from(far).await;
+        assert_eq!((status, &problem["code"]), (401, &json!("pin_needed")), "{far}");
+        let with_pin = running.request(Method::POST, &format!("/api/token?{query}"));
+        let with_pin = with_pin.header("X-Forwarded-For", far).header("X-Class-Pin", &running.pin);
+        assert_eq!(with_pin.send().await.unwrap().status(), 200, "{far} with the PIN");
+        for path in ["/api/v1/streams", "/api/v1/streams/lesson"] {
+            let asked =
+                running.request(Method::GET, path).header("X-Forwarded-For", far).send().await.unwrap();
+            assert!([401, 403].contains(&asked.status().as_u16()), "{far} {path}");
+        }
+    }
+    assert_eq!(running.token(query, None).await.0, 401, "a proxy that does not say for whom it asks");
+    running.stop().await;
+    let running = start_with(Config { allow_public_open: true, ..proxied }).await;
+    running.beat(None).await;
+    assert_eq!(running.token(query, Some(("X-Forwarded-For", "8.8.8.8"))).await.0, 200, "it is allowed");
+    running.stop().await;
+    // No proxy is trusted: what such a request says of itself does not bring it nearer, and shows that it came from afar.
+    let running = start_with(open).await;
+    running.beat(None).await;
+    assert_eq!(running.token(query, None).await.0, 200);
+    assert_eq!(running.token(query, Some(("X-Forwarded-For", "192.168.1.7"))).await.0, 401);
+    assert_eq!(running.token(query, Some(("Origin", "https://elsewhere.example"))).await.0, 401);
+    assert_eq!(running.token(query, Some(("Origin", &running.base))).await.0, 200);
+}
+
+#[tokio::test]
+async fn the_scheme_of_the_media_address_is_the_one_that_a_trusted_proxy_names() {
+    let folder = TempDir::new().unwrap();
+    let open = config(folder.path(), Mode::Open);
+    let trusted_proxies = vec!["127.0.0.0/8".to_owned()].try_into().unwrap();
+    for (config, scheme) in [(open.clone(), "http"), (Config { trusted_proxies, ..open }, "https")] {
+        let running = start_with(config).await;
+        running.beat(None).await;
+        let request = running.request(Method::POST, "/api/token?user_type=student&user_id=s&wait=1");
+        let request = request.header("X-Forwarded-For", "10.0.0.9").header("X-Forwarded-Proto", "https");
+        let body: Value =
+            request.header("X-Class-Pin", &running.pin).send().await.unwrap().json().await.unwrap();
+        let url = body["webrtc_url"].as_str().unwrap();
+        assert!(url.starts_with(&format!("{scheme}://127.0.0.1:8889/live/lesson/whep?jwt=")), "{url}");
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn one_process_has_the_data_folder() {
+    let folder = TempDir::new().unwrap();
+    let running = start(folder.path(), Mode::Guarded).await;
+    let second = bind(config(folder.path(), Mode::Guarded), &Registry::new()).await;
+    assert!(matches!(second, Err(BindError::Locked(_))));
+    running.stop().await;
+    start(folder.path(), Mode::Guarded).await;
 }
 
 #[tokio::test]
@@ -57,16 +128,20 @@ async fn every_error_is_a_problem() {
         (Method::POST, "/api/v1/classes", "{", 400),
         (Method::POST, "/api/v1/classes", "[]", 422),
         (Method::POST, "/api/v1/classes", large.as_str(), 413),
+        (Method::PUT, "/api/v1/classes/lesson/pin", "{\"pin\":\"1\"}", 400),
+        (Method::DELETE, "/api/v1/classes/nowhere", "", 404),
+        (Method::DELETE, "/api/v1/classes/lesson/stream-keys/nothing", "", 404),
         (Method::GET, "/api/v1/streams/%ff", "", 400),
     ] {
-        let request = running.request(method.clone(), path).header("Content-Type", "application/json");
+        let request = running.operate(method.clone(), path).header("Content-Type", "application/json");
         let response = request.body(body.to_owned()).send().await.unwrap();
         assert_eq!(response.status().as_u16(), status, "{method} {path}");
         assert_eq!(header(&response, "content-type"), PROBLEM, "{method} {path}");
         let problem: Value = response.json().await.unwrap();
         assert_eq!(problem["status"], status, "{method} {path}");
+        assert!(problem["code"].as_str().is_some_and(|code| !code.is_empty()), "{method} {path}: {problem}");
     }
-    let typeless = running.request(Method::POST, "/api/v1/classes").body("{}").send().await.unwrap();
+    let typeless = running.operate(Method::POST, "/api/v1/classes").body("{}").send().await.unwrap();
     assert_eq!((typeless.status().as_u16(), header(&typeless, "content-type")), (415, PROBLEM));
     assert_eq!(header(&running.get("/api/token").await, "allow"), "POST");
     let nowhere = running.request(Method::GET, "/internal/v1/nothing").bearer_auth(NODE_SECRET);
@@ -83,72 +158,74 @@ async fn pages_of_other_sites_may_ask_for_tokens() {
         .header("Access-Control-Request-Method", "POST")
         .header("Access-Control-Request-Headers", "x-class-pin");
     let asked = asked.send().await.unwrap();
-    assert_eq!((asked.status().as_u16(), header(&asked, "access-control-allow-origin")), (204, "*"));
-    assert!(header(&asked, "access-control-allow-headers").contains("X-Class-Pin"));
+    assert_eq!((asked.status().as_u16(), header(&asked, "access-control-allow-origin")), (200, "*"));
+    assert!(header(&asked, "access-control-allow-headers").contains("x-class-pin"));
+    let keys = running.request(Method::OPTIONS, "/api/v1/classes/lesson/stream-keys");
+    let keys =
+        keys.header("Origin", "https://school.example").header("Access-Control-Request-Method", "POST");
+    assert_eq!(header(&keys.send().await.unwrap(), "access-control-allow-origin"), "");
     let token = running.request(Method::POST, "/api/token").header("Origin", "https://school.example");
     let token = token.send().await.unwrap();
     assert_eq!(header(&token, "access-control-allow-origin"), "*", "errors can be read as well");
-    assert_eq!(header(&token, "access-control-expose-headers"), "Retry-After");
+    assert_eq!(header(&token, "access-control-expose-headers"), "retry-after");
     assert_eq!(header(&token, "cache-control"), "no-store");
 }
 
-/// Any page that the teacher opens can send requests to loopback; a key in its hands would let it publish.
 #[tokio::test]
-async fn pages_of_other_sites_cannot_do_what_operators_do() {
-    let folder = TempDir::new().unwrap();
-    let running = start(folder.path(), Mode::Open).await;
-    let port = running.base.rsplit(':').next().unwrap();
-    let rebound = format!("rebound.example:{port}");
-    let keys = "/api/v1/classes/lesson/stream-keys";
-    for (name, value) in [
-        ("Origin", "https://elsewhere.example"),
-        ("Origin", "null"),
-        ("Host", rebound.as_str()),
-        ("X-Forwarded-For", "203.0.113.9"),
-    ] {
-        let response = running.request(Method::POST, keys).header(name, value).send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::FORBIDDEN, "{name}: {value}");
-        assert_eq!(header(&response, "access-control-allow-origin"), "");
-    }
-    let asked = running.request(Method::OPTIONS, keys).header("Origin", "https://elsewhere.example");
-    assert_eq!(header(&asked.send().await.unwrap(), "access-control-allow-origin"), "");
-    let own = running.request(Method::POST, keys).header("Origin", &running.base).send().await.unwrap();
-    assert_eq!(own.status(), StatusCode::CREATED);
-    let with_secret = running.request(Method::POST, keys).header("Host", &rebound).bearer_auth(NODE_SECRET);
-    assert_eq!(with_secret.send().await.unwrap().status(), StatusCode::CREATED);
-}
-
-#[tokio::test]
-async fn guarded_mode_takes_nobody_for_an_operator_without_the_secret() {
-    let folder = TempDir::new().unwrap();
-    let running = start(folder.path(), Mode::Guarded).await;
-    let add = || running.request(Method::POST, "/api/v1/classes").json(&json!({ "slug": "room" }));
-    assert_eq!(add().send().await.unwrap().status(), StatusCode::FORBIDDEN);
-    assert_eq!(add().bearer_auth("a guess").send().await.unwrap().status(), StatusCode::FORBIDDEN);
-    assert_eq!(add().bearer_auth(NODE_SECRET).send().await.unwrap().status(), StatusCode::CREATED);
-    let streams = running.request(Method::GET, "/api/v1/streams").bearer_auth(NODE_SECRET);
-    assert_eq!(streams.send().await.unwrap().status(), StatusCode::OK);
-}
-
-#[tokio::test]
-async fn probes_metrics_and_the_description_answer() {
+async fn probes_and_keys_answer_and_metrics_are_not_for_everybody() {
     let folder = TempDir::new().unwrap();
     let running = start(folder.path(), Mode::Open).await;
     running.token("user_type=student&user_id=s-1", None).await;
     for path in ["/health", "/livez", "/readyz"] {
         assert_eq!(running.get(path).await.status(), 200, "{path}");
     }
-    let metrics = running.get("/metrics").await.text().await.unwrap();
+    assert_eq!(running.get("/metrics").await.status(), 404);
     let counted = "lectern_coordinator_requests_total{route=\"/api/token\",status=\"425\"} 1";
-    assert!(metrics.contains(counted), "{metrics}");
-    let description: Value = running.get("/api/openapi.json").await.json().await.unwrap();
-    let paths = description["paths"].as_object().unwrap();
-    for path in ["/api/token", "/api/v1/streams", "/api/v1/classes", "/api/v1/classes/{class}/stream-keys"] {
-        assert!(paths.contains_key(path), "{path}");
-    }
+    assert!(running.metrics().contains(counted), "{}", running.metrics());
     let keys: Value = running.get("/.well-known/jwks.json").await.json().await.unwrap();
     let key = &keys["keys"][0];
     assert_eq!((&key["alg"], key.get("d")), (&json!("EdDSA"), None), "never the private half");
+}
+
+/// The description and the routes are written by the same line; here that whatever it says is for operators is.
+#[tokio::test]
+async fn every_route_is_described_and_those_of_operators_refuse_everybody_else() {
+    let folder = TempDir::new().unwrap();
+    let running = start(folder.path(), Mode::Open).await;
+    let description: Value = running.get("/api/openapi.json").await.json().await.unwrap();
+    let mut open = Vec::new();
+    for (path, operations) in description["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            if operation.get("security").is_none() {
+                open.push(format!("{method} {path}"));
+                continue;
+            }
+            let real = path.replace("{class}", "lesson").replace("{id}", "x");
+            let method: Method = method.to_uppercase().parse().unwrap();
+            for request in [
+                running.request(method.clone(), &real),
+                running.request(method.clone(), &real).bearer_auth(NODE_SECRET),
+                running.request(method.clone(), &real).header("X-Class-Pin", &running.pin),
+            ] {
+                let response = request.send().await.unwrap();
+                assert_eq!(response.status(), StatusCode::FORBIDDEN, "{method} {path}");
+                assert_eq!(response.json::<Value>().await.unwrap()["code"], "operator_only");
+            }
+            let allowed = running.operate(method.clone(), &real).send().await.unwrap();
+            assert_ne!(allowed.status(), StatusCode::FORBIDDEN, "{method} {path}");
+        }
+    }
+    open.sort();
+    let expected = [
+        "get /.well-known/jwks.json",
+        "get /api/v1/streams",
+        "get /api/v1/streams/{class}",
+        "get /health",
+        "get /livez",
+        "get /readyz",
+        "post /api/token",
+    ];
+    assert_eq!(open, expected);
 }
 
 #[tokio::test]
@@ -162,7 +239,30 @@ async fn pages_are_served_with_a_policy_that_lets_nothing_else_in() {
             (200, "text/html; charset=utf-8")
         );
         assert!(header(&page, "content-security-policy").starts_with("default-src 'self';"));
+        assert!(header(&page, "permissions-policy").contains("camera=()"));
         assert_eq!(header(&page, "x-content-type-options"), "nosniff");
         assert_eq!(header(&page, "cache-control"), "no-cache");
     }
+    assert_eq!(header(&running.get("/readyz").await, "x-content-type-options"), "nosniff");
+}
+
+#[tokio::test]
+async fn files_are_compressed_for_whoever_takes_it_and_sent_once() {
+    let folder = TempDir::new().unwrap();
+    let running = start(folder.path(), Mode::Open).await;
+    let page = || running.request(Method::GET, "/");
+    let plain = page().send().await.unwrap();
+    assert_eq!((header(&plain, "content-encoding"), header(&plain, "vary")), ("", "Accept-Encoding"));
+    let etag = header(&plain, "etag").to_owned();
+    let plain = plain.bytes().await.unwrap();
+    let packed = page().header("Accept-Encoding", "br, gzip;q=0.8").send().await.unwrap();
+    assert_eq!((header(&packed, "content-encoding"), header(&packed, "etag")), ("gzip", &*etag));
+    let packed = packed.bytes().await.unwrap();
+    assert!(packed.len() < plain.len() && packed.starts_with(&[0x1f, 0x8b]));
+    let refused = page().header("Accept-Encoding", "gzip;q=0").send().await.unwrap();
+    assert_eq!(header(&refused, "content-encoding"), "");
+    let again = page().header("If-None-Match", format!("\"other\", {etag}")).send().await.unwrap();
+    assert_eq!((again.status().as_u16(), again.bytes().await.unwrap().len()), (304, 0));
+    let changed = page().header("If-None-Match", "\"other\"").send().await.unwrap();
+    assert_eq!(changed.status(), 200);
 }

@@ -3,6 +3,9 @@
 
 mod classes;
 mod doors;
+mod operators;
+mod outage;
+mod pins;
 mod running;
 mod sessions;
 mod tokens;

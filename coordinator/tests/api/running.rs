@@ -5,12 +5,13 @@ use std::path::Path;
 use control::api::{Heartbeat, PublishRequest, StreamReport, StreamState};
 use control::{Client, ClientError};
 use coordinator::{Config, Mode, bind};
-use prometheus::Registry;
+use prometheus::{Registry, TextEncoder};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const NODE_SECRET: &str = "the nodes' secret";
+pub(crate) const OPERATOR_SECRET: &str = "the operator's secret";
 
 pub(crate) struct Running {
     pub(crate) base: String,
@@ -18,6 +19,7 @@ pub(crate) struct Running {
     pub(crate) pin: String,
     pub(crate) secret: String,
     pub(crate) node: Client,
+    metrics: Registry,
     http: reqwest::Client,
     end: CancellationToken,
     task: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -29,6 +31,7 @@ pub(crate) fn config(folder: &Path, mode: Mode) -> Config {
         data_dir: folder.to_owned(),
         mode,
         node_secret: NODE_SECRET.to_owned(),
+        operator_secret: OPERATOR_SECRET.to_owned(),
         ..Config::default()
     }
 }
@@ -38,7 +41,8 @@ pub(crate) async fn start(folder: &Path, mode: Mode) -> Running {
 }
 
 pub(crate) async fn start_with(config: Config) -> Running {
-    let bound = bind(config, &Registry::new()).await.unwrap();
+    let metrics = Registry::new();
+    let bound = bind(config, &metrics).await.unwrap();
     let base = format!("http://{}", bound.local_addr());
     let class = bound.default_class().clone();
     let end = CancellationToken::new();
@@ -48,6 +52,7 @@ pub(crate) async fn start_with(config: Config) -> Running {
         base,
         key: class.stream_key,
         pin: class.pin,
+        metrics,
         http: reqwest::Client::builder().no_proxy().build().unwrap(),
         task: tokio::spawn(bound.run(end.clone())),
         end,
@@ -72,6 +77,16 @@ impl Running {
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    /// The same as an operator.
+    pub(crate) fn operate(&self, method: Method, path: &str) -> RequestBuilder {
+        self.request(method, path).bearer_auth(OPERATOR_SECRET)
+    }
+
+    /// Every metric, as the admin port shows them.
+    pub(crate) fn metrics(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.metrics.gather()).unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {

@@ -1,18 +1,26 @@
 //! How often one address may ask for what costs something.
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+//!
+//! By hand and not with `governor`: its keyed store has no bound. It forgets only keys whose allowance is full again, so a
+//! flood of addresses either fills the memory or makes everybody's share start anew.
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// Addresses that are remembered.
-const ADDRESSES_MAX: usize = 16_384;
+use lru::LruCache;
 
-/// A token bucket for each address.
+use crate::address::network;
+
+/// Networks that are remembered, about 1.5 MB: more than a large school system has. Beyond that the one that was
+/// longest quiet is forgotten, and nobody else.
+const NETWORKS_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("a literal");
+
+/// A token bucket for each network: an IPv4 address, or an IPv6 /64.
 #[derive(Debug)]
 pub struct Limiter {
     burst: f64,
     per_second: f64,
-    buckets: Mutex<HashMap<IpAddr, Bucket>>,
+    buckets: Mutex<LruCache<IpAddr, Bucket>>,
 }
 
 #[derive(Debug)]
@@ -24,43 +32,23 @@ struct Bucket {
 impl Limiter {
     /// For `burst` requests at once, and `per_second` after that.
     pub fn new(burst: u32, per_second: u32) -> Self {
-        Self { burst: f64::from(burst), per_second: f64::from(per_second), buckets: Mutex::default() }
+        let buckets = Mutex::new(LruCache::new(NETWORKS_MAX));
+        Self { burst: f64::from(burst), per_second: f64::from(per_second), buckets }
     }
 
     /// Whether one more request of this address may pass.
     pub fn take(&self, ip: IpAddr, now: Instant) -> bool {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= ADDRESSES_MAX {
-            // Whoever has been quiet long enough for a full bucket is forgotten; in a flood of addresses, everybody.
-            buckets.retain(|_, bucket| self.tokens(bucket, now) < self.burst);
-            if buckets.len() >= ADDRESSES_MAX {
-                buckets.clear();
-            }
-        }
-        let bucket = buckets.entry(network(ip)).or_insert(Bucket { tokens: self.burst, at: now });
-        bucket.tokens = self.tokens(bucket, now);
+        let new = || Bucket { tokens: self.burst, at: now };
+        let bucket = buckets.get_or_insert_mut(network(ip), new);
+        let gained = now.saturating_duration_since(bucket.at).as_secs_f64() * self.per_second;
+        bucket.tokens = (bucket.tokens + gained).min(self.burst);
         bucket.at = now;
         let allowed = bucket.tokens >= 1.0;
         if allowed {
             bucket.tokens -= 1.0;
         }
         allowed
-    }
-
-    fn tokens(&self, bucket: &Bucket, now: Instant) -> f64 {
-        let gained = now.saturating_duration_since(bucket.at).as_secs_f64() * self.per_second;
-        (bucket.tokens + gained).min(self.burst)
-    }
-}
-
-/// An IPv6 host has a whole /64 to choose from.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -87,6 +75,19 @@ mod tests {
         for n in 0..50_000_u32 {
             limiter.take(IpAddr::from(n.to_be_bytes()), now);
         }
-        assert!(limiter.buckets.lock().unwrap().len() <= ADDRESSES_MAX);
+        assert_eq!(limiter.buckets.lock().unwrap().len(), NETWORKS_MAX.get());
+    }
+
+    #[test]
+    fn a_flood_of_addresses_does_not_give_one_that_keeps_asking_a_new_share() {
+        let limiter = Limiter::new(10, 0);
+        let now = Instant::now();
+        let busy = IpAddr::from([192, 0, 2, 1]);
+        let mut passed = 0;
+        for n in 0..100_000_u32 {
+            limiter.take(IpAddr::from(n.to_be_bytes()), now);
+            passed += usize::from(n % 1000 == 0 && limiter.take(busy, now));
+        }
+        assert_eq!(passed, 10);
     }
 }

@@ -1,4 +1,4 @@
-import { ownUserId, requestToken, TokenRefused, type Token } from './api/token';
+import { endpoint, ownUserId, requestToken, TokenRefused, type Token } from './api/token';
 import { AccessDenied, Player, type Access, type Reason, type State } from './whep/player';
 import type { Stats } from './whep/stats';
 
@@ -74,7 +74,6 @@ export class WatchController {
         throw error;
       }
     }
-    const query = this.latency === 'low' ? '?latency=low' : '';
-    return { url: this.#token.webrtc_url + query, token: this.#token.token };
+    return { url: endpoint(this.#token.webrtc_url, this.latency), token: this.#token.token };
   }
 }

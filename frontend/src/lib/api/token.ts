@@ -1,6 +1,7 @@
 /** The answer of `POST /api/token`. */
 export interface Token {
   token: string;
+  /** The WHEP endpoint with the token in its query. */
   webrtc_url: string;
   expires_in: number;
 }
@@ -34,6 +35,17 @@ export async function requestToken(
     throw new TokenRefused(response.status, Number.isFinite(seconds) ? seconds * 1000 : undefined);
   }
   return (await response.json()) as Token;
+}
+
+/**
+ * The WHEP endpoint as the player uses it. The token in its query is for players that cannot send headers; ours sends it
+ * as Bearer, so that it stands in no log and no history.
+ */
+export function endpoint(webrtcUrl: string, latency: 'smooth' | 'low'): string {
+  const url = new URL(webrtcUrl);
+  url.searchParams.delete('jwt');
+  if (latency === 'low') url.searchParams.set('latency', 'low');
+  return url.href;
 }
 
 /** A random id that this browser keeps, so that attendance counts a student once. */

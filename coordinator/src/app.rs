@@ -1,0 +1,66 @@
+//! What every request may need.
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use process::address::TrustedProxies;
+use process::limiter::Limiter;
+
+use crate::classes::Classes;
+use crate::config::Mode;
+use crate::guesses::Guesses;
+use crate::keys::SigningKey;
+use crate::metrics::Metrics;
+use crate::openings::Openings;
+use crate::registry::Registry;
+use crate::store::{Store, StoreError};
+
+/// The state of a coordinator.
+pub(crate) struct App {
+    pub(crate) store: Store,
+    pub(crate) classes: Classes,
+    pub(crate) key: SigningKey,
+    pub(crate) registry: Mutex<Registry>,
+    pub(crate) openings: Openings,
+    pub(crate) metrics: Metrics,
+    pub(crate) mode: Mode,
+    pub(crate) allow_public_open: bool,
+    pub(crate) trusted_proxies: TrustedProxies,
+    pub(crate) token_ttl: Duration,
+    pub(crate) node_secret: String,
+    pub(crate) operator_secret: String,
+    pub(crate) tokens: Limiter,
+    pub(crate) guesses: Mutex<Guesses>,
+    /// Whether the database did what it was last asked.
+    pub(crate) is_database_up: AtomicBool,
+}
+
+impl App {
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn guesses(&self) -> MutexGuard<'_, Guesses> {
+        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how the database did. Its words are for the log, once an outage.
+    pub(crate) fn on_database<T>(&self, outcome: &Result<T, StoreError>) {
+        let was_up = self.is_database_up.swap(outcome.is_ok(), Ordering::Relaxed);
+        match outcome {
+            Ok(_) if was_up => {}
+            Ok(_) => tracing::info!("the database answers again"),
+            Err(error) => {
+                self.metrics.database_errors.inc();
+                if was_up {
+                    tracing::error!(%error, "the database failed; tokens and known stream keys are not concerned");
+                }
+            }
+        }
+    }
+}
+
+/// Milliseconds since 1970, as the database keeps them.
+pub(crate) fn now_ms() -> i64 {
+    i64::try_from(process::clock::now_ms()).unwrap_or(i64::MAX)
+}

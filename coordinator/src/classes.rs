@@ -1,0 +1,283 @@
+//! What operators do with classes, and what everybody asks of them. Questions are answered from memory; a change is
+//! written first, so that what an operator was told outlives the process.
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use thiserror::Error;
+use tokio::sync::Mutex;
+
+use crate::app::now_ms;
+use crate::directory::{CLASSES_MAX, Directory, KEYS_PER_CLASS_MAX};
+use crate::pins::{self, Pins};
+use crate::secret;
+use crate::store::{Class, Store, StoreError, StreamKey};
+
+/// The file with the stream key of the default class, and the one with its PIN.
+pub(crate) const KEY_FILE: &str = "stream-key";
+pub(crate) const PIN_FILE: &str = "class-pin";
+
+/// Why a change was not made.
+#[derive(Debug, Error)]
+pub(crate) enum ChangeError {
+    #[error(transparent)]
+    Store(StoreError),
+    #[error("a file of the data folder cannot be written: {0}")]
+    File(#[from] std::io::Error),
+    #[error("there is already a class with this slug")]
+    Exists,
+    #[error("there is no such class")]
+    NoClass,
+    #[error("the class has no such stream key")]
+    NoKey,
+    #[error("the default class cannot be removed; make another one the default first")]
+    IsDefault,
+    #[error("there are already {0} of them")]
+    Full(usize),
+    /// The PIN of the file cannot be chosen.
+    #[error("the PIN must have 6 to 64 printable ASCII characters without spaces")]
+    Pin,
+}
+
+impl From<StoreError> for ChangeError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Exists => Self::Exists,
+            error => Self::Store(error),
+        }
+    }
+}
+
+/// A key that was made. Its secret is told this once.
+#[derive(Debug)]
+pub(crate) struct NewKey {
+    pub(crate) id: String,
+    pub(crate) secret: String,
+}
+
+/// The classes of this process. It is the only one that changes them: it holds the lock of the data folder.
+pub(crate) struct Classes {
+    store: Store,
+    pub(crate) pins: Pins,
+    folder: PathBuf,
+    default_slug: String,
+    directory: RwLock<Directory>,
+    /// Held for one change, across its writes: memory and database take changes in the same order.
+    changes: Mutex<()>,
+}
+
+impl Classes {
+    /// Reads what the database has, and makes sure that there is a default class with the key and the PIN of the files.
+    pub(crate) async fn open(
+        store: Store,
+        pins: Pins,
+        folder: PathBuf,
+        default_slug: String,
+        default: &mut DefaultSecrets,
+    ) -> Result<Self, ChangeError> {
+        let opening = Self {
+            store,
+            pins,
+            folder,
+            default_slug,
+            directory: RwLock::default(),
+            changes: Mutex::default(),
+        };
+        opening.migrate_pins().await?;
+        opening.store_default(default).await?;
+        let (classes, keys) = (opening.store.classes().await?, opening.store.stream_keys().await?);
+        *opening.write() = Directory::new(classes, keys);
+        Ok(opening)
+    }
+
+    /// Plain hashes of PINs are replaced at once, and not when somebody enters the PIN.
+    async fn migrate_pins(&self) -> Result<(), ChangeError> {
+        for class in self.store.classes().await? {
+            if let Some(hash) = self.pins.migrate(&class) {
+                self.store.put_pin(&class.id, &hash).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The key and the PIN that people are shown are the default class's own: also after another class was made the
+    /// default, and after a file was replaced, which ends what the file held before.
+    async fn store_default(&self, default: &mut DefaultSecrets) -> Result<(), ChangeError> {
+        let now_ms = now_ms();
+        let found = self.store.classes().await?.into_iter().find(|class| class.slug == self.default_slug);
+        // A shorter one may have been chosen when that was allowed.
+        if !pins::is_allowed(&default.pin) && !self.pins.is_right(found.as_ref(), &default.pin) {
+            return Err(ChangeError::Pin);
+        }
+        let class = match found {
+            Some(class) => class,
+            None => {
+                let class = self.new_class(&self.default_slug, "Lesson", &default.pin);
+                self.store.add_class(&class, None, now_ms).await?;
+                class
+            }
+        };
+        self.store.put_pin(&class.id, &self.pins.hash(&class.id, &default.pin)).await?;
+        if !self.store.put_file_key(&StreamKey::new(&class.id, &default.stream_key, now_ms), now_ms).await? {
+            tracing::warn!("the key in the file {KEY_FILE} was revoked; the file has a new one now");
+            default.stream_key = secret::random_stream_key();
+            self.write_file(KEY_FILE, &default.stream_key).await?;
+            self.store.put_file_key(&StreamKey::new(&class.id, &default.stream_key, now_ms), now_ms).await?;
+        }
+        Ok(())
+    }
+
+    fn new_class(&self, slug: &str, name: &str, pin: &str) -> Class {
+        let id = secret::random_id();
+        let pin_hash = Some(self.pins.hash(&id, pin));
+        Class { id, slug: slug.to_owned(), name: name.to_owned(), pin_hash }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Directory> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Directory> {
+        self.directory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name under which a class is known.
+    pub(crate) fn canonical<'a>(&'a self, name: &'a str) -> &'a str {
+        if name == Class::DEFAULT_ALIAS { &self.default_slug } else { name }
+    }
+
+    /// The class that is meant when none is named.
+    pub(crate) fn default_slug(&self) -> &str {
+        &self.default_slug
+    }
+
+    /// The class of this name, or of this other name.
+    pub(crate) fn class(&self, name: &str) -> Option<Class> {
+        self.read().class(self.canonical(name)).cloned()
+    }
+
+    /// All classes by name.
+    pub(crate) fn all(&self) -> Vec<Class> {
+        self.read().classes().cloned().collect()
+    }
+
+    /// The class that a stream key belongs to.
+    pub(crate) fn class_of_key(&self, key: &str) -> Option<Class> {
+        self.read().class_of_key(key).cloned()
+    }
+
+    /// The valid keys of a class: their ids, and when they were made in milliseconds since 1970.
+    pub(crate) fn keys(&self, name: &str) -> Result<(Class, Vec<(String, i64)>), ChangeError> {
+        let class = self.class(name).ok_or(ChangeError::NoClass)?;
+        let keys =
+            self.read().keys(&class.id).into_iter().map(|key| (key.id.clone(), key.created_at_ms)).collect();
+        Ok((class, keys))
+    }
+
+    /// Adds a class with a key.
+    pub(crate) async fn add(
+        &self,
+        slug: &str,
+        name: &str,
+        pin: &str,
+    ) -> Result<(Class, NewKey), ChangeError> {
+        let _change = self.changes.lock().await;
+        if self.read().classes().len() >= CLASSES_MAX {
+            return Err(ChangeError::Full(CLASSES_MAX));
+        }
+        let (class, secret) = (self.new_class(slug, name, pin), secret::random_stream_key());
+        let key = StreamKey::new(&class.id, &secret, now_ms());
+        self.store.add_class(&class, Some(&key), key.created_at_ms).await?;
+        let made = NewKey { id: key.id.clone(), secret };
+        let mut directory = self.write();
+        directory.put_class(class.clone());
+        directory.put_key(key);
+        Ok((class, made))
+    }
+
+    /// Removes a class. Its keys and its PIN are void; tokens that were given stay good until they expire.
+    pub(crate) async fn remove(&self, name: &str) -> Result<Class, ChangeError> {
+        let _change = self.changes.lock().await;
+        let class = self.class(name).ok_or(ChangeError::NoClass)?;
+        if class.slug == self.default_slug {
+            return Err(ChangeError::IsDefault);
+        }
+        self.store.remove_class(&class, now_ms()).await?;
+        self.write().remove_class(&class);
+        Ok(class)
+    }
+
+    /// Gives a class another PIN. That of the default class is written into its file, which would bring the old one back.
+    pub(crate) async fn set_pin(&self, name: &str, pin: &str) -> Result<Class, ChangeError> {
+        let _change = self.changes.lock().await;
+        let class = self.class(name).ok_or(ChangeError::NoClass)?;
+        let class = Class { pin_hash: Some(self.pins.hash(&class.id, pin)), ..class };
+        self.store.put_pin(&class.id, class.pin_hash.as_deref().unwrap_or_default()).await?;
+        self.write().put_class(class.clone());
+        if class.slug == self.default_slug {
+            self.write_file(PIN_FILE, pin).await?;
+        }
+        Ok(class)
+    }
+
+    /// Adds a key to a class.
+    pub(crate) async fn add_key(&self, name: &str) -> Result<(Class, NewKey), ChangeError> {
+        let _change = self.changes.lock().await;
+        let (class, keys) = self.keys(name)?;
+        if keys.len() >= KEYS_PER_CLASS_MAX {
+            return Err(ChangeError::Full(KEYS_PER_CLASS_MAX));
+        }
+        let secret = secret::random_stream_key();
+        let key = StreamKey::new(&class.id, &secret, now_ms());
+        self.store.add_stream_key(&key).await?;
+        let made = NewKey { id: key.id.clone(), secret };
+        self.write().put_key(key);
+        Ok((class, made))
+    }
+
+    /// Revokes a key: whoever publishes with it goes on, and is refused the next time. The key that people are shown is
+    /// replaced by a new one in its file.
+    pub(crate) async fn revoke_key(&self, name: &str, id: &str) -> Result<(), ChangeError> {
+        let _change = self.changes.lock().await;
+        let (class, keys) = self.keys(name)?;
+        if !keys.iter().any(|(known, _)| known == id) {
+            return Err(ChangeError::NoKey);
+        }
+        let is_shown = self.store.is_file_key(id).await?;
+        let now_ms = now_ms();
+        self.store.revoke_stream_key(id, now_ms).await?;
+        self.write().remove_key(id);
+        if is_shown {
+            let secret = secret::random_stream_key();
+            let key = StreamKey::new(&class.id, &secret, now_ms);
+            self.store.put_file_key(&key, now_ms).await?;
+            self.write().put_key(key);
+            self.write_file(KEY_FILE, &secret).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_file(&self, name: &str, text: &str) -> Result<(), ChangeError> {
+        let (path, text) = (self.folder.join(name), text.to_owned());
+        let written = tokio::task::spawn_blocking(move || secret::write(&path, text.as_bytes()));
+        Ok(written.await.map_err(std::io::Error::other)??)
+    }
+
+    pub(crate) async fn close(&self) {
+        self.store.close().await;
+    }
+}
+
+/// The key and the PIN of the files.
+pub(crate) struct DefaultSecrets {
+    pub(crate) stream_key: String,
+    pub(crate) pin: String,
+}
+
+impl DefaultSecrets {
+    /// From the files, or new.
+    pub(crate) fn load_or_make(folder: &std::path::Path) -> std::io::Result<Self> {
+        let stream_key = secret::load_or_make_text(&folder.join(KEY_FILE), secret::random_stream_key)?;
+        let pin = secret::load_or_make_text(&folder.join(PIN_FILE), pins::random)?;
+        Ok(Self { stream_key, pin })
+    }
+}

@@ -1,0 +1,53 @@
+//! Whether the coordinator works, and the keys that its tokens are verified with. Answered from memory, each of them.
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::{Failure, Shared};
+
+/// What works.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Health {
+    status: &'static str,
+    /// `ok`, or `failing`: then nothing can be changed, and what happens is recorded later or not at all.
+    database: &'static str,
+    /// Nodes that are heard.
+    nodes: usize,
+}
+
+fn state(app: &crate::app::App) -> Health {
+    let is_up = app.is_database_up.load(Ordering::Relaxed);
+    let database = if is_up { "ok" } else { "failing" };
+    Health { status: "ok", database, nodes: app.registry().nodes().len() }
+}
+
+/// Whether everything works, for whoever watches over it.
+#[utoipa::path(get, path = "/health", responses(
+    (status = 200, body = Health), (status = 503, description = "the database fails"),
+))]
+pub(super) async fn health(State(app): Shared) -> Result<Json<Health>, Failure> {
+    let health = state(&app);
+    if health.database == "ok" { Ok(Json(health)) } else { Err(Failure::no_database()) }
+}
+
+/// Whether tokens can be given, for load balancers. That takes no database.
+#[utoipa::path(get, path = "/readyz", responses((status = 200, body = Health)))]
+pub(super) async fn ready(State(app): Shared) -> Json<Health> {
+    Json(state(&app))
+}
+
+/// Whether the process runs.
+#[utoipa::path(get, path = "/livez", responses((status = 200)))]
+pub(super) async fn live() -> Json<Value> {
+    Json(serde_json::json!({ "status": "ok" }))
+}
+
+/// The keys that tokens are verified with (RFC 7517).
+#[utoipa::path(get, path = "/.well-known/jwks.json", responses((status = 200)))]
+pub(super) async fn jwks(State(app): Shared) -> Json<Value> {
+    Json(app.key.jwks())
+}

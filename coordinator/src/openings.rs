@@ -1,0 +1,67 @@
+//! Sessions of publishers that are let in while the database is away. They are written down when it is back.
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::app::App;
+use crate::store::{Opening, StoreError};
+
+/// Publishers that may begin during one outage: what one node has streams for.
+const WAITING_MAX: usize = 1024;
+/// A phone waits for the answer, and the node asks no longer than 3 s.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Sessions that are not written down yet, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Openings {
+    waiting: Mutex<VecDeque<Opening>>,
+    /// Held while they are written, across the writes: so that they are written in their order.
+    writing: tokio::sync::Mutex<()>,
+}
+
+impl Openings {
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Opening>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes a session down, now or later.
+pub(crate) async fn write(app: &App, opening: Opening) {
+    let is_first = app.openings.waiting().is_empty();
+    if is_first && try_write(app, &opening).await.is_ok() {
+        return;
+    }
+    let mut waiting = app.openings.waiting();
+    if waiting.len() >= WAITING_MAX {
+        waiting.pop_front();
+        app.metrics.openings_dropped.inc();
+    }
+    waiting.push_back(opening);
+    app.metrics.openings_waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
+}
+
+/// Writes down what waits.
+pub(crate) async fn flush(app: &App) -> Result<(), StoreError> {
+    if app.openings.waiting().is_empty() {
+        return Ok(());
+    }
+    let _writing = app.openings.writing.lock().await;
+    loop {
+        let Some(opening) = app.openings.waiting().front().cloned() else { return Ok(()) };
+        try_write(app, &opening).await?;
+        {
+            let mut waiting = app.openings.waiting();
+            waiting.retain(|waiting| waiting.session != opening.session);
+            app.metrics.openings_waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
+        }
+        // What its node said of it meanwhile found no session: it is told anew with the next heartbeat.
+        app.registry().on_unsaved(Instant::now(), &opening.node);
+    }
+}
+
+async fn try_write(app: &App, opening: &Opening) -> Result<(), StoreError> {
+    let written = tokio::time::timeout(WRITE_TIMEOUT, app.store.open_stream(opening)).await;
+    let outcome = written.unwrap_or(Err(StoreError::Timeout));
+    app.on_database(&outcome);
+    outcome
+}

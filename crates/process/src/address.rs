@@ -1,0 +1,147 @@
+//! Addresses: which network they belong to, how far they reach, and whose a request is behind a proxy.
+mod proxy;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+pub use self::proxy::{Client, TrustedProxies};
+
+/// Request extension: the scheme by which the client reached this port. Absent means `http`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scheme(pub &'static str);
+
+/// What one household or host has: an IPv4 address, or the whole /64 that an IPv6 host chooses its addresses from.
+pub fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Loopback, link-local, the private ranges of RFC 1918 and RFC 4193, and what is kept for documents and benchmarks
+/// (RFC 5737, RFC 3849, RFC 2544) and so is routed nowhere. An IPv4-mapped address is what it maps.
+///
+/// RFC 6598's shared range (100.64.0.0/10) is not private: behind a provider's NAT it holds the provider's other
+/// customers, who are strangers.
+pub fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            let is_benchmark = a == 198 && (b == 18 || b == 19);
+            v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_documentation() || is_benchmark
+        }
+        IpAddr::V6(v6) => {
+            let is_documentation = matches!(v6.segments(), [0x2001, 0xdb8, ..]);
+            v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local() || is_documentation
+        }
+    }
+}
+
+/// The public address of a server that listens on `ip`, if it has one. Behind a 1:1 NAT it has none that it knows of.
+pub fn public(ip: IpAddr) -> Option<IpAddr> {
+    let is_public = |ip: &IpAddr| !is_private(*ip);
+    if !ip.is_unspecified() {
+        return Some(ip).filter(is_public);
+    }
+    // A socket on 0.0.0.0 is not reached over IPv6; one on :: is reached over both.
+    let v6 = if ip.is_ipv6() { outgoing(Ipv6Addr::UNSPECIFIED.into()) } else { None };
+    outgoing(Ipv4Addr::UNSPECIFIED.into()).filter(is_public).or(v6.filter(is_public))
+}
+
+/// The address of this machine that the kernel would use towards the network, of the family of `any`.
+pub fn outgoing(any: IpAddr) -> Option<IpAddr> {
+    // Addresses of documentation (RFC 5737, RFC 3849): no packet is sent, the kernel only says which source it would take.
+    let (any, towards): (IpAddr, IpAddr) = match any {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
+        IpAddr::V6(_) => {
+            (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into())
+        }
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((towards, 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+/// The address that people are told for a port: the one bound, or the one that the network knows this machine by.
+pub fn shown(bound: SocketAddr) -> SocketAddr {
+    let own = || outgoing(Ipv4Addr::UNSPECIFIED.into()).unwrap_or(Ipv4Addr::LOCALHOST.into());
+    if bound.ip().is_unspecified() { SocketAddr::new(own(), bound.port()) } else { bound }
+}
+
+/// A listening address as one that can be connected to from this machine.
+pub fn reachable(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bound.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_ranges_end_where_their_documents_say() {
+        let private = [
+            "127.0.0.1",
+            "10.0.0.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "169.254.1.1",
+            "192.0.2.2",
+            "198.51.100.7",
+            "203.0.113.9",
+            "198.19.0.1",
+            "2001:db8::5",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+            "::ffff:192.168.1.1",
+        ];
+        let public = [
+            "0.0.0.0",
+            "172.15.255.255",
+            "172.32.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "192.169.0.1",
+            "8.8.8.8",
+            "2a00::1",
+            "ff02::1",
+            "::ffff:8.8.8.8",
+        ];
+        for ip in private {
+            assert!(is_private(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in public {
+            assert!(!is_private(ip.parse().unwrap()), "{ip}");
+        }
+        assert_eq!(super::public("8.8.8.8".parse().unwrap()), Some("8.8.8.8".parse().unwrap()));
+        assert_eq!(super::public("192.168.1.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_network_is_an_ipv4_address_or_a_64() {
+        for (ip, expected) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ] {
+            assert_eq!(network(ip.parse().unwrap()), expected.parse::<IpAddr>().unwrap(), "{ip}");
+        }
+    }
+
+    #[test]
+    fn an_unspecified_address_is_reached_over_loopback() {
+        for (bound, expected) in
+            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("10.0.0.1:1", "10.0.0.1:1")]
+        {
+            assert_eq!(reachable(bound.parse().unwrap()), expected.parse().unwrap());
+        }
+    }
+}
