@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use process::connections::{Connections, Limits};
 use process::limiter::Limiter;
+use process::serve::{Front, PlainHttp, Server};
 use prometheus::Registry as Prometheus;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -27,6 +29,9 @@ const KEY_LEN: usize = 24;
 pub(crate) const PIN_LEN: usize = 6;
 /// Letters of the secret that nodes share.
 const NODE_SECRET_LEN: usize = 48;
+
+/// Connections over loopback: a few of each node of this machine, which keeps them open.
+const INTERNAL_MAX: usize = 64;
 
 /// The class that exists from the beginning.
 #[derive(Clone, Debug)]
@@ -182,16 +187,31 @@ impl Bound {
         &self.app.node_secret
     }
 
-    /// Serves until drained.
-    pub async fn run(self, drain: CancellationToken) -> io::Result<()> {
-        let service = http::router(Arc::clone(&self.app)).into_make_service_with_connect_info::<SocketAddr>();
-        let serve = axum::serve(self.listener, service);
-        let outcome = tokio::select! {
-            outcome = serve => outcome,
-            never = reaper::run(&self.app) => match never {},
-            () = drain.cancelled() => Ok(()),
+    /// Serves until drained. The nodes of this machine come over `internal`, which is on loopback: in plain HTTP
+    /// whatever certificate the public port has, and into no crowd.
+    pub async fn run(
+        self,
+        front: Front,
+        internal: Option<TcpListener>,
+        drain: CancellationToken,
+    ) -> io::Result<()> {
+        let router = http::router(Arc::clone(&self.app));
+        let limits = Limits { connections_max: INTERNAL_MAX, per_network_max: INTERNAL_MAX };
+        let inside = Front { connections: Connections::new(limits), tls: None, ..front.clone() };
+        let inside =
+            Server { port: "internal", router: router.clone(), front: inside, plain: PlainHttp::Refuse };
+        let serve_inside = async {
+            if let Some(listener) = internal {
+                inside.run(listener, drain.clone()).await;
+            }
         };
+        let server = Server { port: "http", router, front, plain: PlainHttp::Redirect };
+        let serve = async { tokio::join!(server.run(self.listener, drain.clone()), serve_inside) };
+        tokio::select! {
+            ((), ()) = serve => {}
+            never = reaper::run(&self.app) => match never {},
+        }
         self.app.store.close().await;
-        outcome
+        Ok(())
     }
 }

@@ -10,4 +10,4 @@ mod sound;
 pub mod timeline;
 pub mod transcode;
 
-pub use listener::{Bound, Config, bind};
+pub use listener::{Bound, Config, Context, bind};

@@ -9,5 +9,5 @@ mod stream;
 mod viewer;
 
 pub use http::IceServer;
-pub use server::{Audience, Bound, Config, bind};
+pub use server::{Audience, Bound, Config, Context, bind};
 pub use stream::{NotLive, OpenStream, Streams};

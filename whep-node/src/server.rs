@@ -1,10 +1,12 @@
 //! The WHEP port and the media port of a node.
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use control::{Client, TokenVerifier};
 use hub::Hub;
 use process::limiter::Limiter;
+use process::serve::{Front, PlainHttp, Server};
 use prometheus::Registry;
 use rtc::{Engine, Event};
 use serde::Deserialize;
@@ -17,6 +19,10 @@ use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::stream::Streams;
 use crate::viewer::{self, Journal};
+
+/// For the last reports when the engine has ended: the coordinator of one machine answers in milliseconds, and the end of
+/// the process waits for no other.
+const LAST_REPORTS_MAX: Duration = Duration::from_millis(500);
 
 /// How the WHEP side is set up.
 #[derive(Clone, Debug, Deserialize)]
@@ -89,6 +95,21 @@ impl Audience {
     }
 }
 
+/// What the WHEP side works with.
+#[derive(Debug)]
+pub struct Context {
+    /// Where streams come from.
+    pub hub: Hub,
+    /// Who is told of viewers.
+    pub control: Client,
+    /// Who knows which tokens are good.
+    pub verifier: TokenVerifier,
+    /// The node's name.
+    pub node: String,
+    /// What the public ports have in common.
+    pub front: Front,
+}
+
 /// Takes the ports.
 pub async fn bind(config: Config, registry: &Registry) -> io::Result<Bound> {
     let listener = TcpListener::bind(config.listen).await?;
@@ -120,15 +141,9 @@ impl Bound {
         Audience { sessions: self.sessions.clone(), default_class: self.config.default_class.clone() }
     }
 
-    /// Serves viewers until drained, then says goodbye to each.
-    pub async fn run(
-        self,
-        hub: Hub,
-        control: Client,
-        verifier: TokenVerifier,
-        node: String,
-        drain: CancellationToken,
-    ) -> io::Result<()> {
+    /// Serves viewers until drained, then says goodbye to each. An engine or a task of its own that ends before is an error.
+    pub async fn run(self, context: Context, drain: CancellationToken) -> io::Result<()> {
+        let Context { hub, control, verifier, node, front } = context;
         let engine = self.engine.handle();
         let sessions = self.sessions;
         let (journal, waiting) = Journal::new(self.metrics.clone());
@@ -143,21 +158,28 @@ impl Bound {
             limiter: Limiter::new(self.config.requests_at_once, self.config.requests_per_second),
             config: self.config,
         };
-        let deliver = tokio::spawn(viewer::deliver(waiting, control));
-        let follow = tokio::spawn(viewer::follow(self.events, sessions, journal));
-        let shards = tokio::spawn(self.engine.run());
-        let service = http::router(app).into_make_service_with_connect_info::<SocketAddr>();
-        // Requests that are being served when the drain begins are finished; the rest is not waited for.
-        let serve = axum::serve(self.listener, service);
+        let mut deliver = tokio::spawn(viewer::deliver(waiting, control));
+        let mut follow = tokio::spawn(viewer::follow(self.events, sessions, journal));
+        let mut shards = tokio::spawn(self.engine.run());
+        let server = Server { port: "whep", router: http::router(app), front, plain: PlainHttp::Refuse };
         tokio::select! {
-            outcome = serve => outcome?,
-            () = drain.cancelled() => {}
+            // Requests that are being served when the drain begins are finished.
+            () = server.run(self.listener, drain.clone()) => {}
+            ended = &mut shards => return Err(early("the egress engine", ended.unwrap_or_else(|error| Err(error.into())))),
+            ended = &mut follow => return Err(early("the task that follows viewers", ended.map_err(Into::into))),
+            ended = &mut deliver => return Err(early("the task that reports viewers", ended.map_err(Into::into))),
         }
         engine.drain();
         shards.await.map_err(io::Error::other)??;
         drop(engine);
-        let grace = std::time::Duration::from_millis(500);
-        let _ = tokio::time::timeout(grace, async { (follow.await, deliver.await) }).await;
+        let _ = tokio::time::timeout(LAST_REPORTS_MAX, async { (follow.await, deliver.await) }).await;
         Ok(())
     }
+}
+
+/// Why the WHEP side cannot go on: one of its parts has ended.
+fn early(part: &str, ended: io::Result<()>) -> io::Error {
+    let reason =
+        ended.err().map_or_else(|| "unexpectedly".to_owned(), |error| format!("by an error: {error}"));
+    io::Error::other(format!("{part} ended {reason}"))
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use control::api::{Heartbeat, PublishRequest, StreamReport, StreamState};
 use control::{Client, ClientError};
 use coordinator::{Config, Mode, bind};
+use process::serve::Front;
 use prometheus::Registry;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
@@ -49,7 +50,7 @@ pub(crate) async fn start_with(config: Config) -> Running {
         key: class.stream_key,
         pin: class.pin,
         http: reqwest::Client::builder().no_proxy().build().unwrap(),
-        task: tokio::spawn(bound.run(end.clone())),
+        task: tokio::spawn(bound.run(Front::default(), None, end.clone())),
         end,
     }
 }
