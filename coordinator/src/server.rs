@@ -34,7 +34,7 @@ const NODE_SECRET_LEN: usize = 48;
 const INTERNAL_MAX: usize = 64;
 
 /// The class that exists from the beginning.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DefaultClass {
     /// Its name in addresses.
     pub slug: String,

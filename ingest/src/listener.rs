@@ -166,10 +166,16 @@ async fn serve(
     let converse = async move {
         match tls {
             None => connection::serve(shared, Box::new(stream), peer, seat, drain).await,
-            Some(tls) => match tls.accept_rtmp(stream).await {
-                Ok(stream) => connection::serve(shared, Box::new(stream), peer, seat, drain).await,
-                Err(error) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-            },
+            Some(tls) => {
+                let accepted = tokio::select! {
+                    accepted = tls.accept_rtmp(stream) => accepted,
+                    () = drain.cancelled() => return,
+                };
+                match accepted {
+                    Ok(stream) => connection::serve(shared, Box::new(stream), peer, seat, drain).await,
+                    Err(error) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                }
+            }
         }
     };
     metrics.connections.inc();

@@ -27,7 +27,7 @@ use crate::welcome::{self, Addresses, Secrets};
 
 /// From Ctrl-C to the end, whatever still hangs: Docker and systemd wait ten times as long, a person does not.
 const DRAIN_MAX: DrainLimits =
-    DrainLimits { serving: Duration::from_millis(1500), record: Duration::from_millis(300) };
+    DrainLimits { serving: Duration::from_millis(1300), record: Duration::from_millis(500) };
 
 /// The command line of `up`. What is left out comes from `lectern.toml` and the environment.
 #[derive(Debug, clap::Args)]

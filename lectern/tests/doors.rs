@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use testkit::{Process, Server};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 
 /// Files that the server may open: with 1,024, the usual limit of a login shell, the test would need more than it may.
 const DESCRIPTORS: usize = 256;
@@ -31,17 +32,19 @@ fn limited(folder: &Path) -> PathBuf {
 }
 
 /// Opens many connections, from another address than everybody else's, and says the beginning of something on each.
-async fn crowd(port: SocketAddr, said: &[u8]) -> Vec<TcpStream> {
-    let mut crowd = Vec::with_capacity(SOCKETS);
+async fn crowd(port: SocketAddr, said: &'static [u8]) -> Vec<TcpStream> {
+    let mut opening = JoinSet::new();
     for _ in 0..SOCKETS {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-        let mut stream = socket.connect(port).await.unwrap();
-        // Who has been closed on by now cannot speak.
-        let _ = stream.write_all(said).await;
-        crowd.push(stream);
+        opening.spawn(async move {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            let mut stream = socket.connect(port).await.unwrap();
+            // Who has been closed on by now cannot speak.
+            let _ = stream.write_all(said).await;
+            stream
+        });
     }
-    crowd
+    opening.join_all().await
 }
 
 fn publish(server: &Server) -> Process {

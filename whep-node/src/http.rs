@@ -2,6 +2,7 @@
 mod reply;
 mod session;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,7 +42,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const CNAME: &str = "lectern";
 
 /// A STUN or TURN server that players are told of.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IceServer {
     /// `turn:host:3478?transport=udp`.
@@ -50,6 +51,13 @@ pub struct IceServer {
     pub username: Option<String>,
     /// For TURN.
     pub credential: Option<String>,
+}
+
+impl fmt::Debug for IceServer {
+    /// Without the credential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IceServer").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 /// What every request may need.

@@ -3,7 +3,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
@@ -21,6 +21,7 @@ pub struct Metrics {
     refused: IntCounterVec,
     closed: IntCounterVec,
     errors: IntCounterVec,
+    timeouts: IntCounterVec,
 }
 
 impl Metrics {
@@ -44,8 +45,16 @@ impl Metrics {
                 "TCP connections accepted by closing another that waited",
                 &["port"],
             )?,
+            timeouts: counter("http_timeouts_total", "HTTP requests that took too long", &["port"])?,
             errors: counter("accept_errors_total", "TCP connections that could not be accepted", &["port"])?,
         })
+    }
+}
+
+impl Metrics {
+    /// Requests to a port that took too long.
+    pub(crate) fn timeouts(&self, port: &str) -> IntCounter {
+        self.timeouts.with_label_values(&[port])
     }
 }
 

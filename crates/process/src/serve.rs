@@ -17,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinSet;
@@ -35,8 +36,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a client may take nothing of an answer.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long requests that are being served may take after the drain began: the process allows 1.5 s.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long requests that are being served may take after the drain began. They take milliseconds, and what comes after
+/// them in the drain must not wait for a client that dawdles.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 /// Bytes of a request's head: a token in the URL has 500, a browser's headers 2,000.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// After a connection to a socket in the file system could not be accepted: descriptors become free meanwhile.
@@ -123,7 +125,8 @@ impl Server {
     }
 
     async fn converse(&self, stream: TcpStream, peer: SocketAddr, seat: Arc<Seat>, drain: CancellationToken) {
-        let connection = Connection { seat, peer: Some(peer), scheme: "http", drain };
+        let timeouts = Some(self.front.metrics.timeouts(self.port));
+        let connection = Connection { seat, peer: Some(peer), scheme: "http", timeouts, drain };
         let Some(tls) = &self.front.tls else {
             return connection.serve(Stall::new(stream, STALL_TIMEOUT), self.router.clone()).await;
         };
@@ -165,8 +168,13 @@ pub async fn run_local(listener: UnixListener, router: Router, drain: Cancellati
         };
         let Ok((seat, _)) = connections.admit(Ipv4Addr::LOCALHOST.into()) else { continue };
         let closed = seat.closed();
-        let connection =
-            Connection { seat: Arc::new(seat), peer: None, scheme: "http", drain: drain.clone() };
+        let connection = Connection {
+            seat: Arc::new(seat),
+            peer: None,
+            scheme: "http",
+            timeouts: None,
+            drain: drain.clone(),
+        };
         let serve = connection.serve(Stall::new(stream, STALL_TIMEOUT), router.clone());
         tasks.spawn(async move {
             tokio::select! {
@@ -190,12 +198,13 @@ struct Connection {
     /// None for a socket in the file system.
     peer: Option<SocketAddr>,
     scheme: &'static str,
+    timeouts: Option<IntCounter>,
     drain: CancellationToken,
 }
 
 impl Connection {
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) {
-        let Self { seat, peer, scheme, drain } = self;
+        let Self { seat, peer, scheme, timeouts, drain } = self;
         let router = TowerToHyperService::new(router);
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             let extensions = request.extensions_mut();
@@ -208,9 +217,9 @@ impl Connection {
                 seat.work();
             }
             let request = request.map(|body| Body::new(Arriving { body, seat: Arc::clone(&seat) }));
-            let (router, seat) = (router.clone(), Arc::clone(&seat));
+            let (router, seat, timeouts) = (router.clone(), Arc::clone(&seat), timeouts.clone());
             async move {
-                let answer = answer(router, request).await;
+                let answer = answer(router, request, timeouts.as_ref()).await;
                 seat.wait();
                 Ok::<_, Infallible>(answer)
             }
@@ -234,12 +243,19 @@ impl Connection {
     }
 }
 
-async fn answer(router: TowerToHyperService<Router>, request: Request) -> Response {
+async fn answer(
+    router: TowerToHyperService<Router>,
+    request: Request,
+    timeouts: Option<&IntCounter>,
+) -> Response {
     let answer = hyper::service::Service::call(&router, request);
     match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(never)) => match never {},
         Err(_) => {
+            if let Some(timeouts) = timeouts {
+                timeouts.inc();
+            }
             let close = [(CONNECTION, HeaderValue::from_static("close"))];
             (StatusCode::REQUEST_TIMEOUT, close, "the request took too long\n").into_response()
         }
