@@ -4,11 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use crate::connections::{Connections, Refused, Seat};
 
+/// Connections that the kernel completes before they are accepted. The standard library asks for 128, and a school that
+/// opens the lesson at once is more: beyond it a handshake is dropped, and repeated a second later.
+const BACKLOG: i32 = 4096;
 /// After an error: descriptors become free within a moment, because connections that wait are closed.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Errors come in crowds, and one line says it.
@@ -88,6 +92,10 @@ impl Acceptor {
         connections: Connections,
         metrics: Metrics,
     ) -> Self {
+        // listen(2) again only changes the backlog.
+        if let Err(error) = SockRef::from(&listener).listen(BACKLOG) {
+            tracing::warn!(%error, port, "the backlog cannot be made longer");
+        }
         Self { listener, port, connections, metrics, resume_at: None, complained_at: None }
     }
 

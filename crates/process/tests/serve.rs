@@ -19,6 +19,9 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: lesson\r\n\r\n";
 /// Longer than anything that is waited for, and short where the clock is the test's.
 const EVER: Duration = Duration::from_secs(60);
 
+/// RFC 6298, section 2: a lost SYN is repeated after a second.
+const RETRANSMISSION: Duration = Duration::from_secs(1);
+
 struct Running {
     address: SocketAddr,
     drain: CancellationToken,
@@ -92,6 +95,18 @@ async fn connections_at_work_are_kept_and_newcomers_refused() {
     let mut answer = [0; 12];
     busy.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
+/// The server does not run while the clients connect: a runtime of one thread, which is theirs.
+#[tokio::test]
+async fn a_school_that_connects_at_once_is_not_kept_waiting_by_the_kernel() {
+    let running = start(Limits::default(), hello()).await;
+    let mut ready = connect(&running).await;
+    assert!(ask(&mut ready).await.starts_with("HTTP/1.1 200"), "it listens");
+    let begun = std::time::Instant::now();
+    let school: Vec<_> = (0..600).map(|_| std::net::TcpStream::connect(running.address).unwrap()).collect();
+    assert!(begun.elapsed() < RETRANSMISSION, "{:?}", begun.elapsed());
+    drop((ready, school));
 }
 
 /// The clock of these tests jumps whenever everybody waits, so a minute takes no time.
