@@ -141,7 +141,8 @@ impl Server {
         };
         match tls.accept_http(stream).await {
             Ok(stream) => {
-                Connection { scheme: "https", ..connection }.serve(stream, self.router.clone()).await
+                let connection = Connection { scheme: "https", ..connection };
+                connection.serve(stream, self.router.clone()).await;
             }
             Err(error) => tracing::debug!(%peer, %error, "TLS handshake failed"),
         }
