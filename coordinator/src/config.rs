@@ -1,4 +1,5 @@
 //! How the coordinator is set up.
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub enum Mode {
 }
 
 /// How the coordinator is set up.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where browsers and nodes connect.
@@ -55,6 +56,16 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// The class that exists from the beginning.
     pub default_class: String,
+}
+
+impl fmt::Debug for Config {
+    /// Without secrets: an address of a database may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { listen, data_dir, mode, default_class, .. } = self;
+        let mut shown = f.debug_struct("Config");
+        shown.field("listen", listen).field("data_dir", data_dir).field("mode", mode);
+        shown.field("default_class", default_class).finish_non_exhaustive()
+    }
 }
 
 impl Default for Config {
@@ -124,6 +135,13 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let (node_secret, database_url) = ("node secret".to_owned(), Some("//user:secret@host".to_owned()));
+        let shown = format!("{:?}", Config { node_secret, database_url, ..Config::default() });
+        assert!(shown.contains("8000") && !shown.contains("secret"), "{shown}");
+    }
 
     #[test]
     fn the_defaults_are_valid() {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use process::connections::{Connections, Limits};
 use process::limiter::Limiter;
+use process::serve::{Front, PlainHttp, Server, run_local};
 use prometheus::Registry as Prometheus;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
@@ -28,8 +30,11 @@ use crate::{http, operator, public_address, reaper, secret};
 /// Letters of the secrets of nodes and operators, and of the one that PINs are hashed with: 240 bits.
 const SECRET_LEN: usize = 48;
 
+/// Connections over loopback: a few of each node of this machine, which keeps them open.
+const INTERNAL_MAX: usize = 64;
+
 /// The class that exists from the beginning.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DefaultClass {
     /// Its name in addresses.
     pub slug: String,
@@ -201,18 +206,33 @@ impl Bound {
         &self.app.node_secret
     }
 
-    /// Serves until drained.
-    pub async fn run(self, drain: CancellationToken) -> io::Result<()> {
-        let service = http::router(Arc::clone(&self.app)).into_make_service_with_connect_info::<SocketAddr>();
-        let serve = axum::serve(self.listener, service);
-        let operators = axum::serve(self.operators, operator::router(Arc::clone(&self.app)));
-        let outcome = tokio::select! {
-            outcome = serve => outcome,
-            outcome = operators => outcome,
-            never = reaper::run(&self.app) => match never {},
-            () = drain.cancelled() => Ok(()),
+    /// Serves until drained. The nodes of this machine come over `internal`, which is on loopback: in plain HTTP
+    /// whatever certificate the public port has, and into no crowd.
+    pub async fn run(
+        self,
+        front: Front,
+        internal: Option<TcpListener>,
+        drain: CancellationToken,
+    ) -> io::Result<()> {
+        let router = http::router(Arc::clone(&self.app));
+        let limits = Limits { connections_max: INTERNAL_MAX, per_network_max: INTERNAL_MAX };
+        let inside = Front { connections: Connections::new(limits), tls: None, ..front.clone() };
+        let inside =
+            Server { port: "internal", router: router.clone(), front: inside, plain: PlainHttp::Refuse };
+        let serve_inside = async {
+            if let Some(listener) = internal {
+                inside.run(listener, drain.clone()).await;
+            }
         };
+        let server = Server { port: "http", router, front, plain: PlainHttp::Redirect };
+        let serve = async { tokio::join!(server.run(self.listener, drain.clone()), serve_inside) };
+        let operators = operator::router(Arc::clone(&self.app));
+        let serve = async { tokio::join!(serve, run_local(self.operators, operators, drain.clone())) };
+        tokio::select! {
+            _ = serve => {}
+            never = reaper::run(&self.app) => match never {},
+        }
         self.app.store.close().await;
-        outcome
+        Ok(())
     }
 }

@@ -6,9 +6,9 @@ use std::time::Instant;
 use control::api::PublishRequest as Authorization;
 use control::{Client, ClientError};
 use hub::Hub;
+use process::connections::Seat;
 use rtmp::{Event, Output, PublishRequest, Rejection, Session, StreamAddress};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -53,10 +53,16 @@ enum End {
     Draining,
 }
 
+/// What a connection runs over: TCP, or TLS over it.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
 struct Connection {
     context: Arc<Context>,
-    socket: TcpStream,
+    socket: Box<dyn Socket>,
     peer: SocketAddr,
+    seat: Seat,
     session: Session,
     publication: Option<Publication>,
     superseded: CancellationToken,
@@ -65,17 +71,17 @@ struct Connection {
 /// Serves one connection to its end.
 pub(crate) async fn serve(
     context: Arc<Context>,
-    socket: TcpStream,
+    socket: Box<dyn Socket>,
     peer: SocketAddr,
+    seat: Seat,
     drain: CancellationToken,
 ) {
-    context.metrics.connections.inc();
-    let _ = socket.set_nodelay(true);
     let mut connection = Connection {
         session: Session::new(Instant::now(), context.limits),
         context: Arc::clone(&context),
         socket,
         peer,
+        seat,
         publication: None,
         superseded: CancellationToken::new(),
     };
@@ -100,7 +106,6 @@ pub(crate) async fn serve(
     if was_publishing {
         tracing::info!("publisher gone");
     }
-    context.metrics.connections.dec();
 }
 
 impl Connection {
@@ -176,6 +181,7 @@ impl Connection {
             Event::PublishEnded => {
                 tracing::info!("the publisher ended its stream");
                 self.publication = None;
+                self.seat.wait();
             }
         }
         Ok(())
@@ -206,6 +212,8 @@ impl Connection {
             .hub
             .publish(&grant.class, &grant.session)
             .map_err(|full| Rejection::Failed(full.to_string()))?;
+        // A publisher keeps its place; until here the connection made room for newcomers.
+        self.seat.work();
         tracing::Span::current().record("class", &grant.class);
         tracing::info!(encoder = request.encoder, "publisher accepted");
         self.context.metrics.publishers.inc();

@@ -12,4 +12,4 @@ pub mod timeline;
 pub mod transcode;
 mod video;
 
-pub use listener::{Bound, Config, bind};
+pub use listener::{Bound, Config, Context, bind};

@@ -1,18 +1,20 @@
-//! The RTMP port.
-use std::collections::HashMap;
+//! The RTMP ports: plain, and over TLS.
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use control::Client;
 use hub::Hub;
+use process::accept::{self, Accepted, Acceptor};
+use process::connections::{Connections, Limits};
+use process::tls::Tls;
 use prometheus::Registry;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::{self, Context};
+use crate::connection;
 use crate::metrics::{Metrics, register_hub};
 use crate::pool::Pool;
 use crate::transcode::Redundancy;
@@ -23,9 +25,13 @@ use crate::transcode::Redundancy;
 pub struct Config {
     /// Where publishers connect.
     pub listen: SocketAddr,
+    /// Where publishers connect that speak TLS, when there is a certificate.
+    pub tls_listen: SocketAddr,
+    /// Whether publishers may come without TLS when there is a certificate.
+    pub plain: bool,
     /// Connections at once.
     pub connections_max: usize,
-    /// Connections at once from one address. A school is often behind one.
+    /// Connections at once from one IPv4 address or IPv6 /64. A school is often behind one.
     pub connections_per_address_max: usize,
     /// Lets packets of Opus carry a copy of the one before them, against loss.
     pub opus_fec: bool,
@@ -35,6 +41,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: ([0, 0, 0, 0], 1935).into(),
+            tls_listen: ([0, 0, 0, 0], 1936).into(),
+            plain: true,
             connections_max: 1024,
             connections_per_address_max: 256,
             opus_fec: false,
@@ -42,90 +50,143 @@ impl Default for Config {
     }
 }
 
-/// The RTMP side with its port held and nothing running.
+/// The RTMP side with its ports held and nothing running.
 #[derive(Debug)]
 pub struct Bound {
-    listener: TcpListener,
-    address: SocketAddr,
+    plain: Option<(TcpListener, SocketAddr)>,
+    secure: Option<(TcpListener, SocketAddr, Tls)>,
     config: Config,
     metrics: Metrics,
     registry: Registry,
 }
 
-/// Takes the port.
-pub async fn bind(config: Config, registry: &Registry) -> io::Result<Bound> {
-    let listener = TcpListener::bind(config.listen).await?;
-    let address = listener.local_addr()?;
+/// What the RTMP side works with.
+#[derive(Debug)]
+pub struct Context {
+    /// Where streams go.
+    pub hub: Hub,
+    /// Who knows the stream keys.
+    pub control: Client,
+    /// The node's name.
+    pub node: String,
+    /// Counts connections.
+    pub accept: accept::Metrics,
+    /// Connections that the process has descriptors for.
+    pub connections_max: usize,
+}
+
+/// Takes the ports; with a certificate, that of RTMPS too.
+pub async fn bind(config: Config, tls: Option<Tls>, registry: &Registry) -> io::Result<Bound> {
+    let plain = if config.plain || tls.is_none() { Some(listen(config.listen).await?) } else { None };
+    let secure = match tls {
+        Some(tls) => {
+            let (listener, address) = listen(config.tls_listen).await?;
+            Some((listener, address, tls))
+        }
+        None => None,
+    };
     let metrics = Metrics::new(registry).map_err(io::Error::other)?;
-    Ok(Bound { listener, address, config, metrics, registry: registry.clone() })
+    Ok(Bound { plain, secure, config, metrics, registry: registry.clone() })
+}
+
+async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 impl Bound {
-    /// Where publishers connect.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
+    /// Where publishers connect without TLS, if they may.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.plain.as_ref().map(|(_, address)| *address)
+    }
+
+    /// Where publishers connect with TLS, if there is a certificate.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.secure.as_ref().map(|(_, address, _)| *address)
     }
 
     /// Serves publishers until drained.
-    pub async fn run(self, hub: Hub, control: Client, node: String, drain: CancellationToken) {
-        let limits = rtmp::Limits::default();
+    pub async fn run(self, context: Context, drain: CancellationToken) -> io::Result<()> {
+        let Context { hub, control, node, accept, connections_max } = context;
         let redundancy = if self.config.opus_fec { Redundancy::InBandFec } else { Redundancy::None };
-        let pool = match Pool::start() {
-            Ok(pool) => pool,
-            Err(error) => return tracing::error!(%error, "audio threads cannot be started"),
-        };
-        if let Err(error) = register_hub(&self.registry, &hub) {
-            tracing::warn!(%error, "the hub's metrics cannot be registered");
-        }
+        let pool = Pool::start()?;
+        register_hub(&self.registry, &hub).map_err(io::Error::other)?;
+        let limits = rtmp::Limits::default();
         let metrics = self.metrics;
-        let context = Arc::new(Context { hub, control, node, limits, redundancy, pool, metrics });
-        let mut connections = JoinSet::new();
-        let mut by_address: HashMap<IpAddr, usize> = HashMap::new();
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
-                Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                    release(&mut by_address, ended);
-                    continue;
-                }
-                () = drain.cancelled() => break,
-            };
-            let (socket, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of file descriptors, or the peer has gone: others end, and then it goes on.
-                    tracing::warn!(%error, "a publisher cannot be accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            let ip = peer.ip().to_canonical();
-            let from_here = by_address.get(&ip).copied().unwrap_or(0);
-            if connections.len() >= self.config.connections_max
-                || from_here >= self.config.connections_per_address_max
-            {
-                context.metrics.connections_refused.inc();
-                continue;
+        let shared = connection::Context { hub, control, node, limits, redundancy, pool, metrics };
+        let connections = Connections::new(Limits {
+            connections_max: self.config.connections_max.min(connections_max),
+            per_network_max: self.config.connections_per_address_max,
+        });
+        let port = |name: &'static str, listener: TcpListener, tls: Option<Tls>| Port {
+            acceptor: Acceptor::new(listener, name, connections.clone(), accept.clone()),
+            tls,
+        };
+        let plain = self.plain.map(|(listener, _)| port("rtmp", listener, None));
+        let secure = self.secure.map(|(listener, _, tls)| port("rtmps", listener, Some(tls)));
+        let shared = Arc::new(shared);
+        let run = async |port: Option<Port>| {
+            if let Some(port) = port {
+                port.run(Arc::clone(&shared), drain.clone()).await;
             }
-            by_address.insert(ip, from_here + 1);
-            let serve = connection::serve(Arc::clone(&context), socket, peer, drain.clone());
-            connections.spawn(async move {
-                serve.await;
-                ip
-            });
-        }
-        while let Some(ended) = connections.join_next().await {
-            release(&mut by_address, ended);
-        }
+        };
+        tokio::join!(run(plain), run(secure));
+        Ok(())
     }
 }
 
-fn release(by_address: &mut HashMap<IpAddr, usize>, ended: Result<IpAddr, tokio::task::JoinError>) {
-    let Ok(ip) = ended else { return };
-    if let Some(count) = by_address.get_mut(&ip) {
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            by_address.remove(&ip);
+/// One listening port.
+struct Port {
+    acceptor: Acceptor,
+    tls: Option<Tls>,
+}
+
+impl Port {
+    async fn run(mut self, shared: Arc<connection::Context>, drain: CancellationToken) {
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.acceptor.accept() => accepted,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                () = drain.cancelled() => break,
+            };
+            let serve = serve(Arc::clone(&shared), self.tls.clone(), accepted, drain.clone());
+            connections.spawn(serve);
         }
+        drop(self.acceptor);
+        while connections.join_next().await.is_some() {}
     }
+}
+
+/// Serves one connection to its end, which also comes when it does not publish and another needs its place.
+async fn serve(
+    shared: Arc<connection::Context>,
+    tls: Option<Tls>,
+    Accepted { stream, peer, seat }: Accepted,
+    drain: CancellationToken,
+) {
+    let closed = seat.closed();
+    let metrics = shared.metrics.clone();
+    let converse = async move {
+        match tls {
+            None => connection::serve(shared, Box::new(stream), peer, seat, drain).await,
+            Some(tls) => {
+                let accepted = tokio::select! {
+                    accepted = tls.accept_rtmp(stream) => accepted,
+                    () = drain.cancelled() => return,
+                };
+                match accepted {
+                    Ok(stream) => connection::serve(shared, Box::new(stream), peer, seat, drain).await,
+                    Err(error) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                }
+            }
+        }
+    };
+    metrics.connections.inc();
+    tokio::select! {
+        () = converse => {}
+        () = closed.cancelled() => metrics.connections_refused.inc(),
+    }
+    metrics.connections.dec();
 }

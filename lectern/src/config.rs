@@ -1,6 +1,7 @@
 //! Every setting of the binary; `process::config` reads them.
 use std::net::SocketAddr;
 
+use process::connections::Limits;
 use serde::Deserialize;
 
 /// Every setting, by role.
@@ -8,6 +9,8 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     pub(crate) node: Node,
+    pub(crate) http: Http,
+    pub(crate) tls: process::tls::Config,
     pub(crate) ingest: ingest::Config,
     pub(crate) whep: whep_node::Config,
     pub(crate) coordinator: coordinator::Config,
@@ -23,6 +26,23 @@ pub(crate) struct Node {
     pub(crate) public_url: Option<String>,
     /// Where operators read metrics.
     pub(crate) admin_listen: SocketAddr,
+}
+
+/// What the page's port and WHEP's have in common.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Http {
+    /// Connections to both at once. Fewer if the process may not open as many files.
+    pub(crate) connections_max: usize,
+    /// The same from one IPv4 address or IPv6 /64.
+    pub(crate) connections_per_address_max: usize,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        let Limits { connections_max, per_network_max } = Limits::default();
+        Self { connections_max, connections_per_address_max: per_network_max }
+    }
 }
 
 impl Default for Node {

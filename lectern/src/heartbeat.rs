@@ -1,4 +1,5 @@
 //! What a node tells the coordinator: once a second, and whenever a stream changes.
+use std::convert::Infallible;
 use std::time::{Duration, Instant, SystemTime};
 
 use control::Client;
@@ -25,7 +26,7 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     /// Reports until drained, and then that every stream has ended.
-    pub(crate) async fn run(self, drain: CancellationToken) {
+    pub(crate) async fn run(self, drain: CancellationToken) -> Result<(), Infallible> {
         let mut is_reachable = true;
         while !drain.is_cancelled() {
             let ended = self.hub.sweep(Instant::now());
@@ -34,11 +35,11 @@ impl Reporter {
                 Ok(()) if is_reachable => {}
                 Ok(()) => {
                     is_reachable = true;
-                    tracing::info!("the coordinator answers again");
+                    tracing::info!("heartbeat succeeds again");
                 }
                 Err(error) if is_reachable => {
                     is_reachable = false;
-                    tracing::warn!(%error, "the coordinator cannot be told of the streams");
+                    tracing::warn!(%error, "heartbeat failed; repeated until it succeeds");
                 }
                 Err(_) => {}
             }
@@ -50,6 +51,7 @@ impl Reporter {
             }
         }
         self.report_ended(&self.hub.statuses()).await;
+        Ok(())
     }
 
     async fn report_ended(&self, ended: &[Status]) {
@@ -59,7 +61,7 @@ impl Reporter {
         if !events.is_empty()
             && let Err(error) = self.control.session_events(&events).await
         {
-            tracing::warn!(%error, "the coordinator does not know that streams have ended");
+            tracing::warn!(%error, "the end of streams could not be reported");
         }
     }
 

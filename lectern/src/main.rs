@@ -1,10 +1,13 @@
 //! Lectern: a teacher's RTMP stream in, a class of browsers out.
 #![forbid(unsafe_code)]
 
+mod certificate;
 mod class;
 mod config;
 mod demo;
+mod fault;
 mod heartbeat;
+mod tls;
 mod up;
 mod welcome;
 
@@ -28,6 +31,8 @@ struct Arguments {
 enum Command {
     /// Runs everything in this process: web page, RTMP and WebRTC.
     Up(Box<up::Arguments>),
+    /// Makes a certificate for this machine, with an authority of its own.
+    Tls(tls::Arguments),
     /// Publishes a short bundled lesson, for whoever has no phone at hand.
     Demo(demo::Arguments),
     /// Manages classes, stream keys and PINs, whether or not a server runs.
@@ -43,6 +48,7 @@ fn main() -> ExitCode {
         telemetry::Format::Text
     };
     telemetry::init(format, filter.as_deref().unwrap_or(LOG));
+    telemetry::log_panics();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
@@ -50,6 +56,7 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(async {
         match arguments.command {
             Command::Up(arguments) => up::run(*arguments).await,
+            Command::Tls(arguments) => tls::run(&arguments),
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Class(arguments) => class::run(arguments).await,
         }

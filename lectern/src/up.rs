@@ -1,20 +1,33 @@
 //! `lectern up`: every role in one process.
-use std::net::{IpAddr, SocketAddr};
+use std::fs::{self, OpenOptions};
+use std::io::{IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use control::{Client, TokenVerifier};
 use hub::Hub;
+use process::connections::{Connections, Limits};
+use process::descriptors::{self, Shares};
+use process::serve::Front;
+use process::supervise::{DrainLimits, Stage, Supervisor};
+use process::tls::Tls;
+use process::{accept, admin};
 use prometheus::Registry;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::certificate;
+use crate::config::{Config, Node};
+use crate::fault::inject;
 use crate::heartbeat::{Reporter, now_ms};
-use crate::welcome::{self, Addresses};
+use crate::welcome::{self, Addresses, Secrets};
 
-/// From Ctrl-C to the end, whatever still hangs.
-const DRAIN_MAX: Duration = Duration::from_millis(1800);
+/// From Ctrl-C to the end, whatever still hangs: Docker and systemd wait ten times as long, a person does not.
+const DRAIN_MAX: DrainLimits =
+    DrainLimits { serving: Duration::from_millis(1300), record: Duration::from_millis(500) };
 
 /// The command line of `up`. What is left out comes from `lectern.toml` and the environment.
 #[derive(Debug, clap::Args)]
@@ -40,6 +53,9 @@ pub(crate) struct Arguments {
     /// The RTMP port [default: 1935].
     #[arg(long, value_name = "PORT")]
     rtmp_port: Option<u16>,
+    /// The RTMPS port, which there is with a certificate [default: 1936].
+    #[arg(long, value_name = "PORT")]
+    rtmps_port: Option<u16>,
     /// The WHEP port [default: 8889].
     #[arg(long, value_name = "PORT")]
     whep_port: Option<u16>,
@@ -49,9 +65,15 @@ pub(crate) struct Arguments {
     /// The operators' port, always on loopback [default: 9090].
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
-    /// Write the addresses as JSON into this file once everything listens.
+    /// Speak TLS with the certificate that `lectern tls init` has put into the data folder.
+    #[arg(long)]
+    tls: bool,
+    /// Write addresses, key and PIN as JSON into this file, for its owner only, once everything listens.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// Print key and PIN even where the output is no terminal, and so may be kept in a journal.
+    #[arg(long)]
+    show_secrets: bool,
 }
 
 impl Arguments {
@@ -62,10 +84,16 @@ impl Arguments {
         if let Some(data_dir) = &self.data_dir {
             config.coordinator.data_dir.clone_from(data_dir);
         }
-        let Config { node, ingest, whep, coordinator } = config;
+        if self.tls {
+            let folder = &config.coordinator.data_dir;
+            config.tls.cert = Some(folder.join(certificate::CERT_FILE));
+            config.tls.key = Some(folder.join(certificate::KEY_FILE));
+        }
+        let Config { node, ingest, whep, coordinator, .. } = config;
         let ports = [
             (&mut coordinator.listen, self.http_port),
             (&mut ingest.listen, self.rtmp_port),
+            (&mut ingest.tls_listen, self.rtmps_port),
             (&mut whep.listen, self.whep_port),
             (&mut whep.media_listen, self.media_port),
         ];
@@ -89,18 +117,19 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     arguments.apply(&mut config);
     let drain = process::drain::on_signal()?;
     let process = Process::bind(config).await?;
-    announce(&process.addresses(), arguments.ready_file.as_deref());
-    process.run(drain).await
-}
-
-/// Every port is held by now: whoever connects at once is served as soon as the roles run.
-fn announce(addresses: &Addresses, ready_file: Option<&Path>) {
-    if let Some(file) = ready_file
-        && let Err(error) = write_ready_file(file, addresses)
-    {
-        tracing::error!(%error, file = %file.display(), "the ready file cannot be written");
+    let addresses = process.addresses();
+    if let Some(file) = &arguments.ready_file {
+        write_ready_file(file, &addresses)
+            .with_context(|| format!("cannot write the ready file {}", file.display()))?;
     }
-    show(&welcome::text(addresses));
+    let secrets = if arguments.show_secrets || std::io::stdout().is_terminal() {
+        Secrets::Show
+    } else {
+        Secrets::KeptIn(&process.config.coordinator.data_dir)
+    };
+    // Every port is held by now: whoever connects at once is served as soon as the roles run.
+    show(&welcome::text(&addresses, secrets));
+    process.run(drain).await
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command is asked for")]
@@ -108,11 +137,16 @@ fn show(text: &str) {
     println!("{text}");
 }
 
-/// Written beside and renamed: whoever waits for the file finds it whole.
+/// Written beside and renamed: whoever waits for the file finds it whole. It holds the key, so only its owner reads it.
 fn write_ready_file(file: &Path, addresses: &Addresses) -> anyhow::Result<()> {
     let beside = file.with_extension("new");
-    std::fs::write(&beside, serde_json::to_vec(addresses)?)?;
-    std::fs::rename(&beside, file)?;
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    new.write_all(&serde_json::to_vec(addresses)?)?;
+    fs::rename(&beside, file)?;
     Ok(())
 }
 
@@ -121,99 +155,111 @@ struct Process {
     coordinator: coordinator::Bound,
     ingest: ingest::Bound,
     whep: whep_node::Bound,
-    admin: process::admin::Bound,
+    admin: admin::Bound,
+    /// The coordinator's port for the nodes of this machine.
+    internal: TcpListener,
     registry: Registry,
+    front: Front,
+    shares: Shares,
     config: Config,
 }
 
 impl Process {
     async fn bind(config: Config) -> anyhow::Result<Self> {
         let registry = Registry::new();
+        let shares = Shares::of(descriptors::raise_limit());
+        let front = Front {
+            connections: Connections::new(Limits {
+                connections_max: config.http.connections_max.min(shares.http),
+                per_network_max: config.http.connections_per_address_max,
+            }),
+            metrics: accept::Metrics::new(&registry)?,
+            tls: Tls::load(&config.tls, &registry)?,
+        };
         let coordinator = coordinator::bind(config.coordinator.clone(), &registry).await?;
+        let internal = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let rtmp = config.ingest.listen;
-        let ingest = ingest::bind(config.ingest.clone(), &registry)
+        let ingest = ingest::bind(config.ingest.clone(), front.tls.clone(), &registry)
             .await
-            .with_context(|| format!("cannot listen for RTMP on {rtmp}"))?;
+            .with_context(|| format!("cannot listen for RTMP on {rtmp} or for RTMPS"))?;
         let (whep, media) = (config.whep.listen, config.whep.media_listen);
         let whep = whep_node::bind(config.whep.clone(), &registry)
             .await
             .with_context(|| format!("cannot listen for WHEP on {whep} or for media on {media}"))?;
         let admin = config.node.admin_listen;
-        let admin = process::admin::bind(admin)
-            .await
-            .with_context(|| format!("cannot listen for operators on {admin}"))?;
-        Ok(Self { coordinator, ingest, whep, admin, registry, config })
+        let admin =
+            admin::bind(admin).await.with_context(|| format!("cannot listen for operators on {admin}"))?;
+        Ok(Self { coordinator, ingest, whep, admin, internal, registry, front, shares, config })
     }
 
     fn addresses(&self) -> Addresses {
         let class = self.coordinator.default_class();
-        let (http, rtmp) = (self.coordinator.local_addr(), self.ingest.local_addr());
+        let (http, rtmps) = (self.coordinator.local_addr(), self.ingest.tls_addr());
         let is_guarded = self.config.coordinator.mode == coordinator::Mode::Guarded;
+        let (scheme, publish) = match (self.ingest.local_addr(), rtmps) {
+            (_, Some(rtmps)) => ("https", format!("rtmps://{}/live", welcome::host(rtmps))),
+            (rtmp, None) => ("http", format!("rtmp://{}/live", welcome::host(rtmp.unwrap_or(http)))),
+        };
         Addresses {
             http,
-            rtmp,
+            rtmp: self.ingest.local_addr().or(rtmps).unwrap_or(http),
+            rtmps,
             whep: self.whep.local_addr(),
             media: self.whep.media_addr(),
             admin: self.admin.local_addr(),
             class: class.slug.clone(),
             key: class.stream_key.clone(),
             pin: is_guarded.then(|| class.pin.clone()),
-            rtmp_url: format!("rtmp://{}/live", welcome::host(rtmp)),
-            watch_url: format!("http://{}/watch/{}", welcome::host(http), class.slug),
+            rtmp_url: publish,
+            watch_url: format!("{scheme}://{}/watch/{}", welcome::host(http), class.slug),
         }
     }
 
-    /// The coordinator goes last: it writes down how the sessions ended.
-    async fn run(self, drain: CancellationToken) -> anyhow::Result<()> {
-        let base = format!("http://{}", reachable(self.coordinator.local_addr()));
-        let control = Client::new(&base, self.coordinator.node_secret())?;
+    async fn run(self, asked: CancellationToken) -> anyhow::Result<()> {
+        let Self { coordinator, ingest, whep, admin, internal, registry, front, shares, config } = self;
+        let base = format!("http://{}", internal.local_addr()?);
+        let control = Client::new(&base, coordinator.node_secret())?;
         let verifier = TokenVerifier::new(&base)?;
         let hub = Hub::new(hub::Limits::default());
-        let node = self.config.node;
+        let Node { name: node, public_url, .. } = config.node;
         let reporter = Reporter {
             hub: hub.clone(),
-            audience: self.whep.audience(),
+            audience: whep.audience(),
             control: control.clone(),
-            node: node.name.clone(),
-            public_url: node.public_url,
-            whep_port: self.whep.local_addr().port(),
+            node: node.clone(),
+            public_url,
+            whep_port: whep.local_addr().port(),
             started_at_ms: now_ms(),
         };
-        let last = CancellationToken::new();
-        let coordinator = tokio::spawn(self.coordinator.run(last.clone()));
-        let admin = tokio::spawn(self.admin.run(self.registry, drain.clone(), last.clone()));
-        let ingest =
-            tokio::spawn(self.ingest.run(hub.clone(), control.clone(), node.name.clone(), drain.clone()));
-        let mut whep = tokio::spawn(self.whep.run(hub, control, verifier, node.name, drain.clone()));
-        let reporter = tokio::spawn(reporter.run(drain.clone()));
-        let outcome = tokio::select! {
-            () = drain.cancelled() => None,
-            outcome = &mut whep => Some(outcome),
+        let ingest_context = ingest::Context {
+            hub: hub.clone(),
+            control: control.clone(),
+            node: node.clone(),
+            accept: front.metrics.clone(),
+            connections_max: shares.rtmp,
         };
-        if let Some(outcome) = outcome {
-            outcome.context("the WHEP server ended by a panic")??;
-            anyhow::bail!("the WHEP server ended");
-        }
-        let end = async {
-            let _ = (ingest.await, whep.await, reporter.await);
-            last.cancel();
-            let _ = (coordinator.await, admin.await);
-        };
-        if tokio::time::timeout(DRAIN_MAX, end).await.is_err() {
-            tracing::warn!("not everything has ended in time");
-        }
-        Ok(())
-    }
-}
+        let whep_context = whep_node::Context { hub, control, verifier, node, front: front.clone() };
 
-/// A listening address as one that can be connected to.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
+        let mut roles = Supervisor::new(DRAIN_MAX);
+        let admin_context = admin::Context {
+            registry,
+            metrics: front.metrics.clone(),
+            leaving: roles.drain(Stage::Serving),
+            failed: roles.failed(),
+        };
+        if let Some(tls) = front.tls.clone() {
+            roles.spawn(Stage::Serving, "tls", |drain| inject("tls", tls.follow(drain)));
+        }
+        // The coordinator goes last: it writes down how the sessions ended.
+        roles.spawn(Stage::Record, "coordinator", |drain| {
+            inject("coordinator", coordinator.run(front, Some(internal), drain))
+        });
+        roles.spawn(Stage::Record, "admin", |drain| inject("admin", admin.run(admin_context, drain)));
+        roles.spawn(Stage::Serving, "ingest", |drain| inject("ingest", ingest.run(ingest_context, drain)));
+        roles.spawn(Stage::Serving, "whep", |drain| inject("whep", whep.run(whep_context, drain)));
+        roles.spawn(Stage::Serving, "reporter", |drain| inject("reporter", reporter.run(drain)));
+        Ok(roles.run(asked).await?)
+    }
 }
 
 #[cfg(test)]

@@ -10,5 +10,5 @@ mod sessions;
 mod stream;
 
 pub use http::IceServer;
-pub use server::{Audience, Bound, Config, bind};
+pub use server::{Audience, Bound, Config, Context, bind};
 pub use stream::{NotLive, OpenStream, Streams};

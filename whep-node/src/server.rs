@@ -7,6 +7,7 @@ use control::{Client, TokenVerifier};
 use hub::Hub;
 use ipnet::IpNet;
 use process::limiter::Limiter;
+use process::serve::{Front, PlainHttp, Server};
 use prometheus::Registry;
 use rtc::{Engine, Event};
 use serde::Deserialize;
@@ -95,6 +96,21 @@ impl Audience {
     }
 }
 
+/// What the WHEP side works with.
+#[derive(Debug)]
+pub struct Context {
+    /// Where streams come from.
+    pub hub: Hub,
+    /// Who is told of viewers.
+    pub control: Client,
+    /// Who knows which tokens are good.
+    pub verifier: TokenVerifier,
+    /// The node's name.
+    pub node: String,
+    /// What the public ports have in common.
+    pub front: Front,
+}
+
 /// Takes the ports.
 pub async fn bind(config: Config, registry: &Registry) -> io::Result<Bound> {
     let listener = TcpListener::bind(config.listen).await?;
@@ -126,15 +142,9 @@ impl Bound {
         Audience(self.sessions.clone())
     }
 
-    /// Serves viewers until drained, then says goodbye to each.
-    pub async fn run(
-        self,
-        hub: Hub,
-        control: Client,
-        verifier: TokenVerifier,
-        node: String,
-        drain: CancellationToken,
-    ) -> io::Result<()> {
+    /// Serves viewers until drained, then says goodbye to each. An engine or a task of its own that ends before is an error.
+    pub async fn run(self, context: Context, drain: CancellationToken) -> io::Result<()> {
+        let Context { hub, control, verifier, node, front } = context;
         let engine = self.engine.handle();
         let sessions = self.sessions;
         let (journal, waiting) = Journal::new(self.metrics.clone());
@@ -151,15 +161,16 @@ impl Bound {
             config: self.config,
         };
         let (ended, followed) = (CancellationToken::new(), CancellationToken::new());
-        let deliver = tokio::spawn(delivery::deliver(waiting, control, self.metrics, followed.clone()));
-        let follow = tokio::spawn(journal::follow(self.events, sessions, journal, ended.clone()));
-        let shards = tokio::spawn(self.engine.run());
-        let service = http::router(app).into_make_service_with_connect_info::<SocketAddr>();
-        // Requests that are being served when the drain begins are finished; the rest is not waited for.
-        let serve = axum::serve(self.listener, service);
+        let mut deliver = tokio::spawn(delivery::deliver(waiting, control, self.metrics, followed.clone()));
+        let mut follow = tokio::spawn(journal::follow(self.events, sessions, journal, ended.clone()));
+        let mut shards = tokio::spawn(self.engine.run());
+        let server = Server { port: "whep", router: http::router(app), front, plain: PlainHttp::Refuse };
         tokio::select! {
-            outcome = serve => outcome?,
-            () = drain.cancelled() => {}
+            // Requests that are being served when the drain begins are finished.
+            () = server.run(self.listener, drain.clone()) => {}
+            ended = &mut shards => return Err(early("the egress engine", ended.unwrap_or_else(|error| Err(error.into())))),
+            ended = &mut follow => return Err(early("the task that follows viewers", ended.map_err(Into::into))),
+            ended = &mut deliver => return Err(early("the task that reports viewers", ended.map_err(Into::into))),
         }
         engine.drain();
         shards.await.map_err(io::Error::other)??;
@@ -175,6 +186,13 @@ impl Bound {
         }
         Ok(())
     }
+}
+
+/// Why the WHEP side cannot go on: one of its parts has ended.
+fn early(part: &str, ended: io::Result<()>) -> io::Error {
+    let reason =
+        ended.err().map_or_else(|| "unexpectedly".to_owned(), |error| format!("by an error: {error}"));
+    io::Error::other(format!("{part} ended {reason}"))
 }
 
 #[cfg(test)]

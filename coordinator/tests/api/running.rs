@@ -5,6 +5,7 @@ use std::path::Path;
 use control::api::{Heartbeat, PublishRequest, StreamReport, StreamState};
 use control::{Client, ClientError};
 use coordinator::{Config, Mode, bind};
+use process::serve::Front;
 use prometheus::{Registry, TextEncoder};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
@@ -54,7 +55,7 @@ pub(crate) async fn start_with(config: Config) -> Running {
         pin: class.pin,
         metrics,
         http: reqwest::Client::builder().no_proxy().build().unwrap(),
-        task: tokio::spawn(bound.run(end.clone())),
+        task: tokio::spawn(bound.run(Front::default(), None, end.clone())),
         end,
     }
 }

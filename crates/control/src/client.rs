@@ -1,4 +1,5 @@
 //! A node's way to the coordinator.
+use std::fmt;
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
@@ -16,11 +17,18 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// Speaks to one coordinator; clones share its connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     base: String,
     secret: String,
+}
+
+impl fmt::Debug for Client {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("base", &self.base).finish_non_exhaustive()
+    }
 }
 
 /// Why a call failed.
@@ -105,4 +113,15 @@ async fn read<T: DeserializeOwned>(response: Response) -> Result<T, ClientError>
     }
     let unexplained = || Problem::new(status.as_u16(), "Refused", status.to_string());
     Err(ClientError::Refused(serde_json::from_slice(&answer).unwrap_or_else(|_| unexplained())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_secret_is_not_shown() {
+        let shown = format!("{:?}", Client::new("http://127.0.0.1:8000/", "node secret").unwrap());
+        assert!(shown.contains("127.0.0.1:8000") && !shown.contains("node secret"), "{shown}");
+    }
 }

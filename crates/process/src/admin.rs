@@ -11,11 +11,31 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::accept;
+use crate::connections::{Connections, Limits};
+use crate::serve::{Front, PlainHttp, Server};
+
+/// Connections of operators: a browser, a collector, the probes of an orchestrator.
+const CONNECTIONS_MAX: usize = 64;
+
 /// The port, held.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+}
+
+/// What it tells of.
+#[derive(Debug)]
+pub struct Context {
+    /// The metrics.
+    pub registry: Registry,
+    /// Counts its own connections.
+    pub metrics: accept::Metrics,
+    /// Cancelled when the process begins to drain: it is not ready then.
+    pub leaving: CancellationToken,
+    /// Cancelled when a role has ended that should not have: the process is not alive then.
+    pub failed: CancellationToken,
 }
 
 /// Takes the port.
@@ -31,32 +51,32 @@ impl Bound {
         self.address
     }
 
-    /// Serves until `drain` is cancelled; from the moment that `leaving` is, the node says it is not ready.
-    pub async fn run(
-        self,
-        registry: Registry,
-        leaving: CancellationToken,
-        drain: CancellationToken,
-    ) -> io::Result<()> {
-        let ready = move || async move {
-            if leaving.is_cancelled() {
-                (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-            } else {
-                (StatusCode::OK, "ok\n")
+    /// Serves until drained.
+    pub async fn run(self, context: Context, drain: CancellationToken) -> io::Result<()> {
+        let Context { registry, metrics, leaving, failed } = context;
+        let probe = |unless: CancellationToken, reason: &'static str| {
+            async move || {
+                if unless.is_cancelled() {
+                    (StatusCode::SERVICE_UNAVAILABLE, reason)
+                } else {
+                    (StatusCode::OK, "ok\n")
+                }
             }
         };
         let router = Router::new()
-            .route("/metrics", get(async move || metrics(&registry)))
-            .route("/livez", get(async || "ok\n"))
-            .route("/readyz", get(ready));
-        tokio::select! {
-            outcome = axum::serve(self.listener, router) => outcome,
-            () = drain.cancelled() => Ok(()),
-        }
+            .route("/metrics", get(async move || text(&registry)))
+            .route("/livez", get(probe(failed, "a role has failed\n")))
+            .route("/readyz", get(probe(leaving, "draining\n")));
+        // A table of its own: whatever strangers do, operators get in.
+        let limits = Limits { connections_max: CONNECTIONS_MAX, per_network_max: CONNECTIONS_MAX };
+        let front = Front { connections: Connections::new(limits), metrics, tls: None };
+        let server = Server { port: "admin", router, front, plain: PlainHttp::Refuse };
+        server.run(self.listener, drain).await;
+        Ok(())
     }
 }
 
-fn metrics(registry: &Registry) -> Response {
+fn text(registry: &Registry) -> Response {
     let mut text = Vec::new();
     match TextEncoder::new().encode(&registry.gather(), &mut text) {
         Ok(()) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
@@ -83,14 +103,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_is_ready_until_it_leaves_and_alive_until_it_ends() {
+    async fn a_process_is_ready_until_it_leaves_and_alive_until_a_role_fails() {
         let registry = Registry::new();
         let counter = IntCounter::new("lessons_total", "Lessons").unwrap();
         registry.register(Box::new(counter.clone())).unwrap();
-        let (leaving, drain) = (CancellationToken::new(), CancellationToken::new());
+        let [leaving, failed, drain] = std::array::from_fn(|_| CancellationToken::new());
         let bound = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = bound.local_addr();
-        let running = tokio::spawn(bound.run(registry, leaving.clone(), drain.clone()));
+        let metrics = accept::Metrics::new(&registry).unwrap();
+        let context = Context { registry, metrics, leaving: leaving.clone(), failed: failed.clone() };
+        let running = tokio::spawn(bound.run(context, drain.clone()));
 
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         counter.inc_by(3);
@@ -100,6 +122,9 @@ mod tests {
         let answer = get(address, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("draining\n"), "{answer}");
         assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200"), "it still has viewers to serve");
+
+        failed.cancel();
+        assert!(get(address, "/livez").await.starts_with("HTTP/1.1 503"));
 
         drain.cancel();
         running.await.unwrap().unwrap();

@@ -31,3 +31,17 @@ pub fn init(format: Format, filter: &str) {
         tracing::warn!(filter, complaint, "the log filter cannot be read");
     }
 }
+
+/// Makes every panic a line of the log: which thread, where, and why. What becomes of the process is for whoever owns the
+/// thread to say.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("");
+        let backtrace = std::backtrace::Backtrace::capture();
+        let backtrace =
+            (backtrace.status() == std::backtrace::BacktraceStatus::Captured).then(|| backtrace.to_string());
+        tracing::error!(thread = thread.name(), location, message, backtrace, "thread panicked");
+    }));
+}

@@ -13,13 +13,14 @@ use control::{Claims, Client, Right, Role, TokenVerifier};
 use hub::{Hub, Limits, Publisher};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use media::{Tracks, VideoConfig};
+use process::serve::Front;
 use prometheus::Registry;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use whep_node::Config;
+use whep_node::{Config, Context};
 
 pub(crate) const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 /// The class that is taught.
@@ -81,7 +82,9 @@ impl Room {
         let drain = CancellationToken::new();
         let client = Client::new(&coordinator_base, "secret").unwrap();
         let verifier = TokenVerifier::new(&coordinator_base).unwrap();
-        tokio::spawn(bound.run(hub.clone(), client, verifier, "node1".to_owned(), drain.clone()));
+        let (node, front) = ("node1".to_owned(), Front::default());
+        let context = Context { hub: hub.clone(), control: client, verifier, node, front };
+        tokio::spawn(bound.run(context, drain.clone()));
         Self {
             hub,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
