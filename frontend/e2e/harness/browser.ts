@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
 import { build } from 'vite';
 import type { ClockReading, JoinTimes, Picture, Tone } from '../page/probe';
-import type { Server } from './server';
+import type { Server, Token } from './server';
 import {
   type Playback,
   playback,
@@ -40,6 +40,9 @@ export interface Watched {
   seconds: number;
 }
 
+/** Whoever gives out tokens: the server, or what stands for it where another one is measured. */
+type Admission = { token: () => Promise<Pick<Token, 'webrtc_url' | 'token'>> };
+
 /** The bare page with the tests' own viewer, and how a test drives it. */
 export class Probe {
   static async open(browser: Browser): Promise<Probe> {
@@ -58,7 +61,7 @@ export class Probe {
   ) {}
 
   /** Posts an offer, and answers with the HTTP status. */
-  async post(server: Server, options: { readClock?: boolean } = {}): Promise<number> {
+  async post(server: Admission, options: { readClock?: boolean } = {}): Promise<number> {
     const { webrtc_url: endpoint, token } = await server.token();
     return this.page.evaluate(([endpoint, token, options]) => window.probe.join(endpoint, token, options), [
       endpoint,
