@@ -2,6 +2,7 @@
 //!
 //! Server, publisher and viewers run in network namespaces; `tc tbf` stands between the server and each viewer. Viewers
 //! join at places spread evenly over the group of pictures.
+mod interrupt;
 mod lesson;
 mod namespace;
 mod outcome;
@@ -67,6 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         report::result(&format!("skipped: {reason}"));
         return Ok(());
     }
+    interrupt::watch()?;
     let bench = Bench::new(arguments)?;
     let mut measured = Vec::new();
     for gop_s in &arguments.gops {

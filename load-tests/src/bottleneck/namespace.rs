@@ -1,6 +1,6 @@
 //! A network of our own: the server's namespace, and one for each viewer behind a link with a queue.
 //!
-//! All of it, mounts included, belongs to this process: nothing is left on the machine, however it ends.
+//! Names and mounts are this process's own: they go with the last process inside, and the machine's network is not touched.
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;

@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::interrupt;
 use super::lesson::Lesson;
 use super::namespace::{Bottleneck, Quality};
 use super::outcome::Join;
@@ -66,7 +67,7 @@ impl Watching<'_> {
         let mut viewers = Vec::new();
         for (number, link) in (0_u32..).zip(&links) {
             let file = folder.path().join(format!("{number}.json"));
-            sleep_until(first + self.place(number));
+            interrupt::sleep_until(first + self.place(number))?;
             let command = format!(
                 "exec {} watch --viewers 1 --decrypt-every 1 --duration {}s --json {} {}",
                 link.command(self.own),
@@ -134,13 +135,10 @@ impl Watching<'_> {
     }
 }
 
-fn sleep_until(time: SystemTime) {
-    std::thread::sleep(time.duration_since(SystemTime::now()).unwrap_or_default());
-}
-
 fn wait(group: &mut Group, at_most: Duration) -> anyhow::Result<()> {
     let deadline = Instant::now() + at_most;
     while group.status()?.is_none() {
+        interrupt::check()?;
         ensure!(Instant::now() < deadline, "a player does not end");
         std::thread::sleep(LOOK);
     }

@@ -7,6 +7,7 @@ use anyhow::{bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::interrupt;
 use super::lesson::Lesson;
 use super::namespace::SERVER;
 use crate::compare::group::Group;
@@ -81,7 +82,7 @@ impl Scene {
         let began = wait_for(&mut publisher, "the publisher", || {
             Ok(std::fs::read_to_string(&file).ok().and_then(|text| text.parse().ok()))
         })?;
-        std::thread::sleep(WARM);
+        interrupt::sleep_until(SystemTime::now() + WARM)?;
         let began = SystemTime::UNIX_EPOCH + Duration::from_micros(began);
         Ok(Self { door, began, _server: server, _publisher: publisher, _folder: folder })
     }
@@ -138,6 +139,7 @@ pub(super) fn wait_for<T>(
         if let Some(status) = group.status()? {
             bail!("{what} has ended: {status}");
         }
+        interrupt::check()?;
         ensure!(Instant::now() < deadline, "{what} is not ready");
         std::thread::sleep(LOOK);
     }

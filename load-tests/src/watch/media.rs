@@ -262,7 +262,8 @@ impl Media {
             self.first_packet.is_none_or(|first| at.now.saturating_duration_since(first) <= JOIN);
         for unit in std::mem::take(&mut self.finished) {
             let is_decodable = self.playback.on_picture(at.now, unit.is_complete, unit.is_keyframe);
-            totals.unusable_after_join += u64::from(!is_decodable && !is_joining);
+            // Before the first keyframe nobody sees anything, so nothing can look damaged.
+            totals.unusable_after_join += u64::from(!is_decodable && !is_joining && self.has_keyframe);
             if !unit.is_complete {
                 totals.units_damaged += 1;
                 continue;
