@@ -9,6 +9,10 @@ const PENDING_MAX: usize = 4096;
 /// NAL units in one aggregation packet that are looked at.
 const AGGREGATED_MAX: usize = 64;
 
+/// How far the stream may go on behind a whole keyframe until what is older is given up: 250 ms at 90 kHz, about what a
+/// browser's jitter buffer holds once packets were lost.
+const PATIENCE_TICKS: u32 = 22_500;
+
 const SLICE_IDR: u8 = 5;
 const SEI: u8 = 6;
 const SPS: u8 = 7;
@@ -52,6 +56,8 @@ pub(super) struct Finished {
 pub(super) struct Pictures {
     next: Option<u64>,
     pending: BTreeMap<u64, Piece>,
+    /// A keyframe that waits for something older: its first packet and its RTP time.
+    keyframe: Option<(u64, u32)>,
     unit: Option<Unit>,
     /// Packets before the next one are lost, so whatever it belongs to lacks something.
     after_hole: bool,
@@ -86,9 +92,16 @@ impl Pictures {
             self.next = Some(next + 1);
             return;
         }
+        let timestamp = piece.timestamp;
         self.pending.insert(number, piece);
         self.advance(reception, finished);
         if let Some(first) = self.whole_keyframe(number) {
+            self.keyframe = Some((first, timestamp));
+        }
+        let is_late = |since: u32| (PATIENCE_TICKS..u32::MAX / 2).contains(&timestamp.wrapping_sub(since));
+        if let Some((first, _)) = self.keyframe.take_if(|(_, since)| is_late(*since))
+            && self.next.is_some_and(|next| next < first)
+        {
             self.skip_to(first, finished);
             reception.give_up_before(first);
             self.advance(reception, finished);
@@ -154,6 +167,7 @@ impl Pictures {
     /// The stream begins anew.
     pub(super) fn restart(&mut self) {
         self.next = None;
+        self.keyframe = None;
         self.pending.clear();
         self.on_hole();
     }
@@ -343,7 +357,7 @@ mod tests {
             (6, 9000, false, START),
             (7, 9000, true, END),
             (5, 9000, false, PARAMETERS),
-            (8, 12_000, true, SLICE),
+            (8, 31_500, true, SLICE),
         ];
         let mut counts = Vec::new();
         for (sequence, timestamp, marker, payload) in packets {
@@ -353,7 +367,7 @@ mod tests {
             pictures.on_packet(number, piece, &mut reception, &mut finished);
             counts.push(finished.len());
         }
-        assert_eq!(counts, [1, 1, 1, 1, 1, 4, 5], "with the keyframe's last packet, not before");
+        assert_eq!(counts, [1, 1, 1, 1, 1, 1, 5], "250 ms behind the whole keyframe, not before");
         let expected = [(true, false), (false, false), (false, false), (true, true), (true, false)];
         assert_eq!(outcomes(&finished), expected);
         assert_eq!((reception.counts.lost, reception.deadline()), (1, None), "nobody asks for packet 2");
