@@ -9,7 +9,7 @@ MUTANTS := $(TOOLS)/bin/cargo-mutants
 # What the test runners said last.
 SAID := target/test-output
 
-.PHONY: help run demo test test-rust test-page test-e2e check lint deny mutants bench bench-browser counts setup clean
+.PHONY: help run demo test test-rust test-page test-e2e check lint deny mutants bench bench-browser bench-link counts setup clean
 
 help: ## Lists the commands.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -75,6 +75,12 @@ bench: ## Measures what one node carries, as a table, beside what this machine c
 bench-browser: setup ## Measures joins and latency in Chromium, with the release build.
 	cargo build --release --locked -p lectern
 	cd frontend && LECTERN_BIN=../target/release/lectern npm run --silent e2e:bench
+
+# The program moves itself into network namespaces of its own, for which it needs root.
+bench-link: setup ## Measures viewers behind slow links beside MediaMTX; ARGS="--links 3 --gops 2 --players load" for a part.
+	@scripts/rivals.sh || echo "MediaMTX is left out" >&2
+	cargo build --release --locked -p lectern -p load-tests
+	target/release/lectern-load bottleneck $(ARGS)
 
 counts: setup ## Compares what the hot paths cost, in instructions, with the committed counts; ARGS=update accepts.
 	cargo build --release --locked -p counts

@@ -39,11 +39,16 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
+        let pins = vector("pins_refused_total", "Class PINs refused by outcome", &["outcome"])?;
+        // Shown before they count: an alert cannot tell a rise from nothing.
+        for outcome in ["wrong", "waiting"] {
+            pins.with_label_values(&[outcome]);
+        }
         Ok(Self {
             requests: vector("requests_total", "HTTP requests by route and status", &["route", "status"])?,
             tokens: vector("tokens_total", "Tokens issued by role", &["role"])?,
             database_errors: counter("database_errors_total", "Calls of the database that failed")?,
-            pins: vector("pins_refused_total", "Class PINs refused by outcome", &["outcome"])?,
+            pins,
             openings_waiting: gauge("openings_waiting", "Publisher sessions that wait for the database")?,
             openings_dropped: counter(
                 "openings_dropped_total",

@@ -2,12 +2,15 @@ import { defineConfig } from 'vitest/config';
 
 /**
  * The end-to-end suite: the real binary, real publishers and Debian's Chromium.
- * `vitest run` takes the tests, `vitest run --mode bench` the measurements.
+ * `vitest run` takes the tests, `vitest run --mode bench` the measurements, and `vitest run --mode link` is how
+ * `lectern-load bottleneck` starts Chromium.
  */
+const FILES: Record<string, string> = { bench: 'bench/**/*.bench.ts', link: 'bench/link.player.ts' };
+
 export default defineConfig(({ mode }) => ({
   test: {
     root: import.meta.dirname,
-    include: [mode === 'bench' ? 'bench/**/*.bench.ts' : 'tests/**/*.test.ts'],
+    include: [FILES[mode] ?? 'tests/**/*.test.ts'],
     environment: 'node',
     globalSetup: 'harness/sweep.ts',
     // One server, one encoder and one browser at a time: what is measured must not be starved by a neighbour.

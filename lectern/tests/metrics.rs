@@ -1,8 +1,10 @@
 //! What operators read about the metrics, beside what the program shows.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use testkit::{Server, until};
 
 /// From the first message of a publisher to a token for its lesson.
@@ -22,6 +24,20 @@ fn shown(text: &str) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
+/// A server with a certificate, which is kept as long as the folder.
+fn with_tls() -> (Server, TempDir) {
+    let folder = TempDir::new().unwrap();
+    let program = env!("CARGO_BIN_EXE_lectern");
+    let made = Command::new(program).args(["tls", "init", "--data-dir"]).arg(folder.path()).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let file = |name: &str| folder.path().join(name);
+    let config = format!("[tls]\ncert = {:?}\nkey = {:?}\n", file("cert.pem"), file("key.pem"));
+    std::fs::write(file("lectern.toml"), config).unwrap();
+    let arguments =
+        ["--open", "--rtmps-port", "0", "--config", file("lectern.toml").to_str().unwrap()].map(str::to_owned);
+    (Server::start(program, &arguments.each_ref().map(String::as_str)), folder)
+}
+
 #[tokio::test]
 async fn the_document_names_every_metric_and_no_other() {
     let server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
@@ -36,8 +52,12 @@ async fn the_document_names_every_metric_and_no_other() {
     })
     .await;
     http.post(format!("http://{whep}/live/lesson/whep")).send().await.unwrap();
-    let text = http.get(format!("http://{admin}/metrics")).send().await.unwrap().text().await.unwrap();
-    let (documented, shown) = (documented(), shown(&text));
+    let metrics = async |admin| {
+        shown(&http.get(format!("http://{admin}/metrics")).send().await.unwrap().text().await.unwrap())
+    };
+    let secure = with_tls();
+    let (documented, mut shown) = (documented(), metrics(admin).await);
+    shown.extend(metrics(secure.0.addresses.admin).await);
     assert!(documented.len() > 20, "the table is where this test looks for it");
     let missing: Vec<_> = shown.difference(&documented).collect();
     assert!(missing.is_empty(), "docs/metrics.md does not name {missing:?}");

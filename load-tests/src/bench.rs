@@ -58,25 +58,32 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .canonicalize()
         .with_context(|| format!("there is no server at {}; build it first", arguments.server.display()))?;
     let cores = socket::cores().context("which cores are allowed")?;
-    ensure!(cores.len() >= 3, "the bench needs three cores: for the server, and for those who load it");
+    ensure!(cores.len() >= 2, "the bench needs two cores: for the server, and for those who load it");
     let place = Place::new(server, &cores, arguments.churn_seconds, arguments.plots.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut rows = Vec::new();
-    for (name, play) in scenes::ALL {
-        if arguments.only.is_empty() || arguments.only.iter().any(|only| only == name) {
-            report::progress(&format!("— {name}"));
-            let outcome = runtime.block_on(play(&place)).with_context(|| format!("scene {name}"))?;
-            for row in &outcome {
-                report::progress(&format!("  {}: {}", row.figure, row.measured));
-            }
-            rows.extend(outcome);
+    let mut left_out = Vec::new();
+    let is_wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
+    for (name, cores_min, play) in scenes::ALL.into_iter().filter(|(name, ..)| is_wanted(name)) {
+        if cores.len() < cores_min {
+            left_out.push(format!("{name} (needs {cores_min} cores)"));
+            continue;
         }
+        report::progress(&format!("— {name}"));
+        let outcome = runtime.block_on(play(&place)).with_context(|| format!("scene {name}"))?;
+        for row in &outcome {
+            report::progress(&format!("  {}: {}", row.figure, row.measured));
+        }
+        rows.extend(outcome);
     }
     let mut table = Table::new(&["figure", "measured", "target", "met"]);
     for row in &rows {
         table.push([row.figure, &row.measured, row.target, if row.is_met { "yes" } else { "no" }]);
     }
     report::result(&table.render());
+    if !left_out.is_empty() {
+        report::result(&format!("left out with {} cores: {}", cores.len(), left_out.join(", ")));
+    }
     arguments.json.as_ref().map_or(Ok(()), |file| report::write_json(file, &rows))
 }
 

@@ -1,5 +1,6 @@
 //! `lectern-load`: load for any RTMP or WHEP server, and what it costs them.
 mod bench;
+mod bottleneck;
 mod compare;
 mod limit;
 mod process;
@@ -37,6 +38,8 @@ enum Command {
     Compare(Box<compare::Arguments>),
     /// Measures what one node of Lectern carries on this machine.
     Bench(bench::Arguments),
+    /// Viewers behind links that are hardly fast enough, in network namespaces, with one or more servers.
+    Bottleneck(bottleneck::Arguments),
     /// Draws what was measured.
     Report(report::Arguments),
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Limit(arguments) => limit::run(&arguments),
         Command::Compare(arguments) => compare::run(*arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Bottleneck(arguments) => bottleneck::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
     };
     match outcome {

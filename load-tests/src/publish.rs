@@ -4,7 +4,7 @@ mod message;
 mod pacing;
 mod picture;
 pub(crate) mod quantity;
-mod recorded;
+pub(crate) mod recorded;
 pub(crate) mod stamp;
 mod synthetic;
 mod tally;
@@ -102,6 +102,9 @@ pub(crate) struct Arguments {
     /// Write the figures there.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the time at which the first publisher began there, in UNIX microseconds, once it has sent something.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -192,6 +195,7 @@ struct Plan {
     pacing: Pacing,
     chunk_size: u32,
     metadata: StreamMetadata,
+    ready_file: Option<PathBuf>,
 }
 
 /// Where the messages come from.
@@ -225,7 +229,14 @@ impl Plan {
                 Source::Synthetic(shape)
             }
         };
-        Ok(Self { source, stamp, pacing: arguments.pacing, chunk_size: arguments.chunk_size, metadata })
+        Ok(Self {
+            source,
+            stamp,
+            pacing: arguments.pacing,
+            chunk_size: arguments.chunk_size,
+            metadata,
+            ready_file: arguments.ready_file.clone(),
+        })
     }
 
     fn stream(&self) -> anyhow::Result<Stream> {
@@ -295,7 +306,8 @@ impl Publisher {
         let mut stream = self.plan.stream()?;
         let mut pacer = Pacer::new(self.plan.pacing, self.seed);
         let mut stamper = Stamper::new(self.plan.stamp);
-        let started = Instant::now();
+        let (started, started_us) = (Instant::now(), unix_us());
+        let mut ready_file = self.plan.ready_file.as_deref().filter(|_| self.seed == 0);
         loop {
             let mut message = stream.next();
             let due = started + pacer.release(message.due);
@@ -309,6 +321,10 @@ impl Publisher {
             let kind = message.kind;
             let bytes = client.send(message, &self.plan.metadata).await?;
             self.tally.on_sent(kind, bytes, due.elapsed());
+            if let Some(file) = ready_file.take() {
+                std::fs::write(file, started_us.to_string())
+                    .with_context(|| format!("{}", file.display()))?;
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ mod offer;
 pub(crate) mod options;
 mod orders;
 mod pictures;
+mod playback;
 mod reception;
 mod report;
 mod rtcp;

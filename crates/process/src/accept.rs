@@ -18,6 +18,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Errors come in crowds, and one line says it.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Why a connection is refused, as the metrics say it.
+const FULL: &str = "full";
+const NETWORK_FULL: &str = "network";
+
 /// What is counted of connections, by port; clones share it.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -56,6 +60,16 @@ impl Metrics {
 }
 
 impl Metrics {
+    /// Shows the counters of a port before they count: an alert cannot tell a rise from nothing.
+    fn show(&self, port: &str) {
+        self.open.with_label_values(&[port]);
+        self.closed.with_label_values(&[port]);
+        self.errors.with_label_values(&[port]);
+        for reason in [FULL, NETWORK_FULL] {
+            self.refused.with_label_values(&[port, reason]);
+        }
+    }
+
     /// Requests to a port that took too long.
     pub(crate) fn timeouts(&self, port: &str) -> IntCounter {
         self.timeouts.with_label_values(&[port])
@@ -96,6 +110,7 @@ impl Acceptor {
         if let Err(error) = SockRef::from(&listener).listen(BACKLOG) {
             tracing::warn!(%error, port, "the backlog cannot be made longer");
         }
+        metrics.show(port);
         Self { listener, port, connections, metrics, resume_at: None, complained_at: None }
     }
 
@@ -129,8 +144,8 @@ impl Acceptor {
             }
             Err(refused) => {
                 let reason = match refused {
-                    Refused::Full => "full",
-                    Refused::NetworkFull => "network",
+                    Refused::Full => FULL,
+                    Refused::NetworkFull => NETWORK_FULL,
                 };
                 self.metrics.refused.with_label_values(&[self.port, reason]).inc();
                 None

@@ -15,7 +15,7 @@ use crate::handle::EngineHandle;
 use crate::handshake::Handshaker;
 use crate::id::SHARDS_MAX;
 use crate::mailbox::mailbox;
-use crate::seats::{Alive, Seats};
+use crate::seats::Seats;
 use crate::shard::Shard;
 use crate::sockets::Sockets;
 
@@ -37,7 +37,8 @@ pub struct Config {
 /// The engine with its sockets held and nothing running.
 #[derive(Debug)]
 pub struct Engine {
-    shards: Vec<(Shard, Handshaker, Alive)>,
+    shards: Vec<(Shard, Handshaker)>,
+    seats: Seats,
     handle: EngineHandle,
     address: SocketAddr,
 }
@@ -71,13 +72,13 @@ impl Engine {
                 Egress::new((index, count), Arc::clone(&counters), config.burst_multiple, rand::random());
             let neighbours = mailboxes.clone();
             let shard = Shard::new(index, sockets, inbox, neighbours, desk, egress, events.clone());
-            (shard, handshaker, seats.alive(index))
+            (shard, handshaker)
         });
         let shards = shards.collect();
         let announced = (listen, config.announce.clone());
         let handle =
-            EngineHandle::new(mailboxes, (identity, counters), announced, (seats, config.viewers_max));
-        Ok((Self { shards, handle, address: listen }, events_in))
+            EngineHandle::new(mailboxes, (identity, counters), announced, (seats.clone(), config.viewers_max));
+        Ok((Self { shards, seats, handle, address: listen }, events_in))
     }
 
     /// The media port.
@@ -93,19 +94,19 @@ impl Engine {
     /// Runs the shards on threads of their own until [`EngineHandle::drain`]; returns when all have ended, or as soon as
     /// one has panicked.
     pub async fn run(self) -> io::Result<()> {
-        let Self { shards, handle, .. } = self;
+        let Self { shards, seats, handle, .. } = self;
         drop(handle);
         let (panicked, mut first_panic) = tokio::sync::mpsc::channel::<usize>(1);
         let mut threads = Vec::new();
-        for (shard, handshaker, alive) in shards {
+        for (shard, handshaker) in shards {
             let index = shard.index();
+            let alive = seats.alive(index);
             // It ends when its shard does; when it panics, its shard cannot go on.
             let beside = thread::Builder::new().name(format!("handshake-{index}"));
             beside.spawn(move || handshaker.run())?;
             let (done, ended) = oneshot::channel();
             let panicked = panicked.clone();
             thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
-                let alive = alive;
                 let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shard.run()));
                 drop(alive);
                 match outcome {

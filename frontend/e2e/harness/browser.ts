@@ -9,7 +9,7 @@ import type { ClockReading, JoinOptions, JoinTimes, Picture, Tone } from '../pag
 import { untilClean } from './clean';
 import { faults, type Judge } from './faults';
 import type { Host } from './namespaces';
-import type { Server } from './server';
+import type { Server, Token } from './server';
 import {
   between,
   type Playback,
@@ -67,6 +67,9 @@ const SETTLING_S = 1;
 /** Made-up samples that a join may begin with, at 48 kHz: a tenth of a second. */
 const JOIN_CONCEALED_MAX = 4_800;
 
+/** Whoever gives out tokens: the server, or what stands for it where another one is measured. */
+type Admission = { token: () => Promise<Pick<Token, 'webrtc_url' | 'token'>> };
+
 /** The bare page with the tests' own viewer, and how a test drives it. */
 export class Probe {
   static async open(browser: Browser): Promise<Probe> {
@@ -85,7 +88,7 @@ export class Probe {
   ) {}
 
   /** Posts an offer, and answers with the HTTP status. */
-  async post(server: Server, options: JoinOptions = {}): Promise<number> {
+  async post(server: Admission, options: JoinOptions = {}): Promise<number> {
     const { webrtc_url: endpoint, token } = await server.token();
     return this.page.evaluate(([endpoint, token, options]) => window.probe.join(endpoint, token, options), [
       endpoint,

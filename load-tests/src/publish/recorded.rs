@@ -16,14 +16,18 @@ const ROUND_GAP: Duration = Duration::from_millis(40);
 const AUDIO: u8 = 8;
 const VIDEO: u8 = 9;
 
+/// The first byte of a tag of video in its upper half: a keyframe. The second: NAL units, not parameters.
+const KEYFRAME: u8 = 1;
+const NAL_UNITS: u8 = 1;
+
 /// The sound and pictures of an FLV file.
 #[derive(Clone, Debug)]
-pub(super) struct Recording {
+pub(crate) struct Recording {
     tags: Arc<[Tag]>,
 }
 
 impl Recording {
-    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let context = || format!("{}", path.display());
         let len = std::fs::metadata(path).with_context(context)?.len();
         ensure!(len <= FILE_BYTES_MAX, "{}: more than {FILE_BYTES_MAX} bytes", path.display());
@@ -32,6 +36,25 @@ impl Recording {
         let tags: Arc<[Tag]> = tags.filter(|tag| matches!(tag.kind, AUDIO | VIDEO)).collect();
         ensure!(!tags.is_empty(), "{} holds neither sound nor pictures", path.display());
         Ok(Self { tags })
+    }
+
+    /// When its keyframes are due, from the beginning.
+    pub(crate) fn keyframes(&self) -> Vec<Duration> {
+        let is_keyframe = |tag: &&Tag| {
+            tag.kind == VIDEO
+                && tag.body.first_chunk().is_some_and(|[a, b]| (a >> 4, *b) == (KEYFRAME, NAL_UNITS))
+        };
+        self.tags.iter().filter(is_keyframe).map(|tag| self.due(tag)).collect()
+    }
+
+    /// From the beginning of one round to that of the next.
+    pub(crate) fn round(&self) -> Duration {
+        self.tags.iter().map(|tag| self.due(tag)).max().unwrap_or_default() + ROUND_GAP
+    }
+
+    fn due(&self, tag: &Tag) -> Duration {
+        let start = self.tags.first().map_or(0, |tag| tag.timestamp_ms);
+        Duration::from_millis(tag.timestamp_ms.saturating_sub(start).into())
     }
 
     /// The file from its beginning, again and again.
@@ -51,17 +74,14 @@ pub(super) struct Rounds {
 impl Rounds {
     pub(super) fn next(&mut self) -> Message {
         let tags = &self.recording.tags;
-        let start = tags.first().map_or(0, |tag| tag.timestamp_ms);
-        let since_start = |tag: &Tag| Duration::from_millis(tag.timestamp_ms.saturating_sub(start).into());
         if self.next == tags.len() {
-            let longest = tags.iter().map(since_start).max().unwrap_or_default();
-            self.offset += longest + ROUND_GAP;
+            self.offset += self.recording.round();
             self.next = 0;
         }
         let tag = tags.get(self.next).expect("the end was just looked for, and a recording is never empty");
         self.next += 1;
         let kind = if tag.kind == AUDIO { Kind::Audio } else { Kind::Video };
-        Message::new(kind, self.offset + since_start(tag), tag.body.clone())
+        Message::new(kind, self.offset + self.recording.due(tag), tag.body.clone())
     }
 }
 
@@ -78,6 +98,21 @@ mod tests {
         let mut rounds = Recording { tags }.rounds();
         let times: Vec<u32> = (0..7).map(|_| rounds.next().timestamp_ms()).collect();
         assert_eq!(times, [0, 10, 40, 80, 90, 120, 160]);
+    }
+
+    #[test]
+    fn keyframes_are_found_and_parameters_are_none() {
+        let tag = |kind, timestamp_ms, body: &'static [u8]| Tag { kind, timestamp_ms, body: body.into() };
+        let tags = [
+            tag(VIDEO, 500, &[0x17, 0]),
+            tag(VIDEO, 500, &[0x17, 1, 0]),
+            tag(AUDIO, 510, &[0x17, 1]),
+            tag(VIDEO, 540, &[0x27, 1, 0]),
+            tag(VIDEO, 580, &[0x17, 1, 0]),
+        ];
+        let recording = Recording { tags: tags.into() };
+        assert_eq!(recording.keyframes(), [0, 80].map(Duration::from_millis));
+        assert_eq!(recording.round(), Duration::from_millis(120));
     }
 
     #[test]

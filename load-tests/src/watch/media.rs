@@ -3,6 +3,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::answer::{Answer, Payload};
 use super::pictures::{Finished, Pictures, Piece};
+use super::playback::Playback;
 use super::reception::{Arrival, Counts, Reception};
 use super::rtcp::Block;
 use super::rtp::Header;
@@ -14,9 +15,8 @@ use super::totals::Totals;
 /// RFC 6184, section 8.2.1, and RFC 7587, section 4.1.
 const VIDEO_CLOCK_HZ: u32 = 90_000;
 const AUDIO_CLOCK_HZ: u32 = 48_000;
-/// How long a keyframe may take before one is asked for.
-const KEYFRAME_WAIT: Duration = Duration::from_secs(3);
-
+/// Damage up to here after the first packet is part of a join.
+const JOIN: Duration = Duration::from_secs(1);
 /// Pictures up to here after the first are counted apart: servers begin with a burst of what was live before.
 const START: Duration = Duration::from_secs(2);
 
@@ -45,13 +45,14 @@ pub(super) struct Media {
     has_video: bool,
     /// Present in viewers that decrypt.
     pictures: Option<Pictures>,
+    playback: Playback,
     finished: Vec<Finished>,
-    has_media: bool,
+    /// When the first packet came.
+    first_packet: Option<Instant>,
     /// When the first whole picture came.
     first_unit: Option<Instant>,
     has_keyframe: bool,
     smoothness: Smoothness,
-    keyframe_due: Option<Instant>,
 }
 
 impl Media {
@@ -65,12 +66,12 @@ impl Media {
             asks: answer.video_nack,
             has_video: answer.has_video,
             pictures: decrypts.then(Pictures::default),
+            playback: Playback::new(now),
             finished: Vec::new(),
-            has_media: false,
+            first_packet: None,
             first_unit: None,
             has_keyframe: false,
             smoothness: Smoothness::default(),
-            keyframe_due: answer.has_video.then_some(now + KEYFRAME_WAIT),
         }
     }
 
@@ -138,7 +139,8 @@ impl Media {
     }
 
     fn on_first(&mut self, at: Moment, totals: &mut Totals) {
-        if !std::mem::replace(&mut self.has_media, true) {
+        if self.first_packet.is_none() {
+            self.first_packet = Some(at.now);
             totals.post_to_first_packet_ms.record_time(at.now.saturating_duration_since(self.post_began));
         }
     }
@@ -197,7 +199,7 @@ impl Media {
         let Some(video) = &mut self.video else { return };
         let original = Header { sequence: u16::from_be_bytes(*original), ssrc: video.ssrc, ..*header };
         let number = video.reception.extend(original.sequence);
-        let arrival = video.reception.on_packet(at.now, number);
+        let arrival = video.reception.on_packet_again(at.now, number);
         if arrival != Arrival::Duplicate {
             self.on_piece(at, number, arrival, &original, payload.to_vec(), totals);
         }
@@ -244,24 +246,34 @@ impl Media {
             self.smoothness.on_picture(at.now, totals);
             return;
         };
-        let Some(video) = &self.video else { return };
+        let Some(video) = &mut self.video else { return };
         if arrival == Arrival::Restart {
             pictures.restart();
         }
+        self.playback.on_packet(at.now);
         let piece = Piece { timestamp: header.timestamp, marker: header.marker, payload };
-        pictures.on_packet(number, piece, &video.reception, &mut self.finished);
+        pictures.on_packet(number, piece, &mut video.reception, &mut self.finished);
         self.on_finished(at, totals);
     }
 
     fn on_finished(&mut self, at: Moment, totals: &mut Totals) {
         let since_post = at.now.saturating_duration_since(self.post_began);
+        let is_joining =
+            self.first_packet.is_none_or(|first| at.now.saturating_duration_since(first) <= JOIN);
         for unit in std::mem::take(&mut self.finished) {
+            let is_decodable = self.playback.on_picture(at.now, unit.is_complete, unit.is_keyframe);
+            // Before the first keyframe nobody sees anything, so nothing can look damaged.
+            totals.unusable_after_join += u64::from(!is_decodable && !is_joining && self.has_keyframe);
             if !unit.is_complete {
                 totals.units_damaged += 1;
                 continue;
             }
             totals.units_complete += 1;
-            self.smoothness.on_picture(at.now, totals);
+            if is_decodable {
+                self.smoothness.on_picture(at.now, totals);
+            } else {
+                totals.units_undecodable += 1;
+            }
             let first_unit = *self.first_unit.get_or_insert_with(|| {
                 totals.post_to_first_unit_ms.record_time(since_post);
                 at.now
@@ -290,18 +302,13 @@ impl Media {
     }
 
     /// Gives up what is too late and says what to ask for: the source of video and the numbers.
-    pub(super) fn on_timeout(
-        &mut self,
-        at: Moment,
-        round_trip: Duration,
-        totals: &mut Totals,
-    ) -> Option<(u32, Vec<u16>)> {
+    pub(super) fn on_timeout(&mut self, at: Moment, totals: &mut Totals) -> Option<(u32, Vec<u16>)> {
         let mut ask = Vec::new();
         if let Some(audio) = &mut self.audio {
-            audio.reception.on_timeout(at.now, round_trip, &mut ask);
+            audio.reception.on_timeout(at.now, &mut ask);
         }
         let video = self.video.as_mut()?;
-        video.reception.on_timeout(at.now, round_trip, &mut ask);
+        video.reception.on_timeout(at.now, &mut ask);
         if let Some(pictures) = &mut self.pictures {
             pictures.advance(&video.reception, &mut self.finished);
         }
@@ -310,18 +317,18 @@ impl Media {
         (!ask.is_empty()).then_some((ssrc, ask))
     }
 
-    /// Whether a keyframe must be asked for, which is done once.
+    /// Whether a keyframe must be asked for, and of which source.
     pub(super) fn wants_keyframe(&mut self, now: Instant) -> Option<u32> {
-        self.keyframe_due.filter(|due| now >= *due)?;
-        self.keyframe_due = None;
-        let has_one = if self.pictures.is_some() { self.has_keyframe } else { self.smoothness.has_begun() };
         // Without a packet there is no source to name; RFC 4585 has no word for "any".
-        (!has_one).then(|| self.video.as_ref().map_or(0, |video| video.ssrc))
+        let ssrc = self.video.as_ref().filter(|_| self.pictures.is_some())?.ssrc;
+        self.playback.wants_keyframe(now).then_some(ssrc)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let of = |stream: &Option<Stream>| stream.as_ref().and_then(|stream| stream.reception.deadline());
-        [of(&self.video), of(&self.audio), self.keyframe_due].into_iter().flatten().min()
+        let is_played = self.pictures.is_some() && self.video.is_some();
+        let keyframe = is_played.then(|| self.playback.deadline());
+        [of(&self.video), of(&self.audio), keyframe].into_iter().flatten().min()
     }
 
     /// The newest packet of video: source and number.
@@ -356,7 +363,7 @@ impl Media {
     /// Writes down what is known at the end.
     pub(super) fn finish(&mut self, now: Instant, totals: &mut Totals) {
         self.smoothness.finish(now, self.lost(), totals);
-        totals.with_media += u64::from(self.has_media);
+        totals.with_media += u64::from(self.first_packet.is_some());
         totals.decrypting += u64::from(self.pictures.is_some());
         let mut lost = self.lost();
         let (mut video, mut audio) = self.replaced;

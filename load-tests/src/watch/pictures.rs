@@ -9,8 +9,13 @@ const PENDING_MAX: usize = 4096;
 /// NAL units in one aggregation packet that are looked at.
 const AGGREGATED_MAX: usize = 64;
 
+/// How far the stream may go on behind a whole keyframe until what is older is given up: 250 ms at 90 kHz, about what a
+/// browser's jitter buffer holds once packets were lost.
+const PATIENCE_TICKS: u32 = 22_500;
+
 const SLICE_IDR: u8 = 5;
 const SEI: u8 = 6;
+const SPS: u8 = 7;
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 
@@ -20,6 +25,21 @@ pub(super) struct Piece {
     pub(super) timestamp: u32,
     pub(super) marker: bool,
     pub(super) payload: Vec<u8>,
+}
+
+impl Piece {
+    fn has_idr(&self) -> bool {
+        match self.payload.first_chunk::<2>() {
+            Some([indicator, header]) if indicator & 0x1f == FU_A => header & 0x1f == SLICE_IDR,
+            Some([indicator, _]) => indicator & 0x1f == SLICE_IDR,
+            None => false,
+        }
+    }
+
+    /// Whether it begins with what keyframes begin with.
+    fn has_parameters(&self) -> bool {
+        self.payload.first().is_some_and(|indicator| matches!(indicator & 0x1f, SPS | STAP_A))
+    }
 }
 
 /// An access unit whose last packet has come, or whose end was lost.
@@ -36,6 +56,8 @@ pub(super) struct Finished {
 pub(super) struct Pictures {
     next: Option<u64>,
     pending: BTreeMap<u64, Piece>,
+    /// A keyframe that waits for something older: its first packet and its RTP time.
+    keyframe: Option<(u64, u32)>,
     unit: Option<Unit>,
     /// Packets before the next one are lost, so whatever it belongs to lacks something.
     after_hole: bool,
@@ -58,7 +80,7 @@ impl Pictures {
         &mut self,
         number: u64,
         piece: Piece,
-        reception: &Reception,
+        reception: &mut Reception,
         finished: &mut Vec<Finished>,
     ) {
         let next = *self.next.get_or_insert(number);
@@ -70,8 +92,53 @@ impl Pictures {
             self.next = Some(next + 1);
             return;
         }
+        let timestamp = piece.timestamp;
         self.pending.insert(number, piece);
         self.advance(reception, finished);
+        if let Some(first) = self.whole_keyframe(number) {
+            self.keyframe = Some((first, timestamp));
+        }
+        let is_late = |since: u32| (PATIENCE_TICKS..u32::MAX / 2).contains(&timestamp.wrapping_sub(since));
+        if let Some((first, _)) = self.keyframe.take_if(|(_, since)| is_late(*since))
+            && self.next.is_some_and(|next| next < first)
+        {
+            self.skip_to(first, finished);
+            reception.give_up_before(first);
+            self.advance(reception, finished);
+        }
+    }
+
+    /// The first packet of the picture that packet `number` belongs to, if that is a keyframe of which all has come while
+    /// it waits for something older.
+    fn whole_keyframe(&self, number: u64) -> Option<u64> {
+        let timestamp = self.pending.get(&number)?.timestamp;
+        let of_picture = |number: &u64| self.pending.get(number).filter(|piece| piece.timestamp == timestamp);
+        let first = (0..=number).rev().take_while(|at| of_picture(at).is_some()).last()?;
+        let mut is_keyframe = false;
+        for piece in (first..).map_while(|at| of_picture(&at)) {
+            is_keyframe |= piece.has_idr();
+            if piece.marker {
+                let has_beginning = of_picture(&first)?.has_parameters()
+                    || self.pending.contains_key(&(first.checked_sub(1)?));
+                return (is_keyframe && has_beginning).then_some(first);
+            }
+        }
+        None
+    }
+
+    /// Leaves out everything before packet `first`, as a browser does that has a keyframe to go on with.
+    fn skip_to(&mut self, first: u64, finished: &mut Vec<Finished>) {
+        self.on_hole();
+        self.finish(false, finished);
+        let kept = self.pending.split_off(&first);
+        let mut last = None;
+        for piece in std::mem::replace(&mut self.pending, kept).into_values() {
+            if last.replace(piece.timestamp) != Some(piece.timestamp) {
+                finished.push(Finished { is_complete: false, is_keyframe: false, stamp_us: None });
+            }
+        }
+        self.next = Some(first);
+        self.after_hole = false;
     }
 
     /// Goes on as far as packets are there or given up.
@@ -100,6 +167,7 @@ impl Pictures {
     /// The stream begins anew.
     pub(super) fn restart(&mut self) {
         self.next = None;
+        self.keyframe = None;
         self.pending.clear();
         self.on_hole();
     }
@@ -223,11 +291,11 @@ mod tests {
             let number = reception.extend(*sequence);
             reception.on_packet(now, number);
             let piece = Piece { timestamp: *timestamp, marker: *marker, payload: payload.to_vec() };
-            pictures.on_packet(number, piece, &reception, &mut finished);
+            pictures.on_packet(number, piece, &mut reception, &mut finished);
         }
-        for _ in 0..10 {
+        for _ in 0..110 {
             now += Duration::from_secs(1);
-            reception.on_timeout(now, Duration::ZERO, &mut Vec::new());
+            reception.on_timeout(now, &mut Vec::new());
             pictures.advance(&reception, &mut finished);
         }
         finished
@@ -275,6 +343,34 @@ mod tests {
         let without_marker: Vec<_> = all.iter().copied().filter(|packet| packet.0 != 4).collect();
         let expected = [(true, false), (false, true), (false, false), (true, false)];
         assert_eq!(outcomes(&play(&without_marker)), expected, "the next may lack its beginning");
+    }
+
+    #[test]
+    fn a_whole_keyframe_ends_the_wait_for_older_packets() {
+        let now = Instant::now();
+        let mut reception = Reception::new(90_000, true, 1);
+        let (mut pictures, mut finished) = (Pictures::default(), Vec::new());
+        let packets: [(u16, u32, bool, &[u8]); 7] = [
+            (1, 0, true, SLICE),
+            (3, 3000, true, SLICE),
+            (4, 6000, true, SLICE),
+            (6, 9000, false, START),
+            (7, 9000, true, END),
+            (5, 9000, false, PARAMETERS),
+            (8, 31_500, true, SLICE),
+        ];
+        let mut counts = Vec::new();
+        for (sequence, timestamp, marker, payload) in packets {
+            let number = reception.extend(sequence);
+            reception.on_packet(now, number);
+            let piece = Piece { timestamp, marker, payload: payload.to_vec() };
+            pictures.on_packet(number, piece, &mut reception, &mut finished);
+            counts.push(finished.len());
+        }
+        assert_eq!(counts, [1, 1, 1, 1, 1, 1, 5], "250 ms behind the whole keyframe, not before");
+        let expected = [(true, false), (false, false), (false, false), (true, true), (true, false)];
+        assert_eq!(outcomes(&finished), expected);
+        assert_eq!((reception.counts.lost, reception.deadline()), (1, None), "nobody asks for packet 2");
     }
 
     #[test]

@@ -2,18 +2,18 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// How long a packet may be out of order before it is asked for.
+// Requests are timed as libwebrtc's `nack_requester.cc` does, so that a server meets here what browsers do to it.
+
+/// How long a packet may be out of order before it is asked for: browsers ask within their timer's 20 ms.
 const REORDER_WAIT: Duration = Duration::from_millis(8);
-/// Times that a packet is asked for.
-const NACKS_MAX: u8 = 6;
-/// The shortest wait between two requests, for when the round trip is nothing.
-const NACK_INTERVAL_MIN: Duration = Duration::from_millis(20);
-/// Round trips above this are not believed.
-const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
+/// Times that a packet is asked for (`kMaxNackRetries`): in practice until a later keyframe makes it useless.
+const NACKS_MAX: u8 = 100;
+/// Between two requests for one packet (`kDefaultRtt`): a browser that sends no media never learns the round trip.
+const NACK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a missing packet is waited for when it cannot be asked for.
 const LATE_MAX: Duration = Duration::from_millis(250);
-/// Packets that may be missing at once; the oldest are given up beyond that.
-const MISSING_MAX: usize = 2048;
+/// Packets that may be missing at once (`kMaxNackPackets`); beyond that all are given up and a keyframe is needed.
+const MISSING_MAX: usize = 1000;
 /// A step in the numbers above this is another stream, not a loss (RFC 3550, appendix A.1).
 const STEP_MAX: u64 = 3000;
 
@@ -48,6 +48,10 @@ pub(super) struct Counts {
     pub(super) nacks: u64,
     pub(super) healed: u64,
     pub(super) lost: u64,
+    /// Times that too many were missing at once.
+    pub(super) overflows: u64,
+    /// From the first number to the highest, as RFC 3550, appendix A.3 has it.
+    pub(super) expected: u64,
 }
 
 #[derive(Debug)]
@@ -65,6 +69,8 @@ pub(super) struct Reception {
     highest: u64,
     first: u64,
     missing: BTreeMap<u64, Missing>,
+    /// Of what was received, how much came on the stream of retransmissions.
+    received_again: u64,
     pub(super) counts: Counts,
     /// RFC 3550, section 6.4.1, in ticks of the clock.
     jitter: f64,
@@ -83,6 +89,7 @@ impl Reception {
             highest: first - 1,
             first,
             missing: BTreeMap::new(),
+            received_again: 0,
             counts: Counts::default(),
             jitter: 0.0,
             transit: None,
@@ -108,6 +115,7 @@ impl Reception {
                 self.restart(number);
                 return Arrival::Restart;
             }
+            self.counts.expected += step;
             if step > 1 {
                 self.counts.gaps += 1;
                 self.counts.missed += step - 1;
@@ -116,9 +124,9 @@ impl Reception {
                 let missing = Missing { since: now, due: now + REORDER_WAIT, nacks: 0 };
                 self.missing.insert(lost, missing);
             }
-            while self.missing.len() > MISSING_MAX {
-                self.missing.pop_first();
-                self.counts.lost += 1;
+            if self.missing.len() > MISSING_MAX {
+                self.counts.overflows += 1;
+                self.give_up_before(number);
             }
             self.highest = number;
             self.counts.received += 1;
@@ -146,6 +154,21 @@ impl Reception {
         }
     }
 
+    /// Takes a packet that came on the stream of retransmissions (RFC 4588): reports count it as lost all the same,
+    /// since they are about what happens to first transmissions (`StreamStatisticianImpl` never sees it).
+    pub(super) fn on_packet_again(&mut self, now: Instant, number: u64) -> Arrival {
+        let arrival = self.on_packet(now, number);
+        self.received_again += u64::from(arrival != Arrival::Duplicate);
+        arrival
+    }
+
+    /// Packets before this one are of no use any more.
+    pub(super) fn give_up_before(&mut self, number: u64) {
+        let kept = self.missing.split_off(&number);
+        self.counts.lost += u64::try_from(self.missing.len()).unwrap_or(0);
+        self.missing = kept;
+    }
+
     /// RFC 3550, appendix A.8. For packets that were not sent again.
     pub(super) fn on_timing(&mut self, now: Instant, timestamp: u32) {
         if let Some((before, stamp)) = self.transit {
@@ -167,11 +190,10 @@ impl Reception {
     }
 
     /// Gives up what took too long, and writes down what to ask for, at most as many as fit.
-    pub(super) fn on_timeout(&mut self, now: Instant, round_trip: Duration, ask: &mut Vec<u16>) {
+    pub(super) fn on_timeout(&mut self, now: Instant, ask: &mut Vec<u16>) {
         if self.missing.is_empty() {
             return;
         }
-        let interval = round_trip.clamp(NACK_INTERVAL_MIN, ROUND_TRIP_MAX) + REORDER_WAIT;
         let (asks, counts) = (self.asks, &mut self.counts);
         self.missing.retain(|number, missing| {
             if now < missing.due {
@@ -189,7 +211,7 @@ impl Reception {
             counts.nacked += u64::from(missing.nacks == 0);
             counts.nacks += 1;
             missing.nacks += 1;
-            missing.due = now + interval;
+            missing.due = now + NACK_INTERVAL;
             ask.push(low16(*number));
             true
         });
@@ -217,7 +239,7 @@ impl Reception {
     /// Fraction lost since the last report, and lost in all (RFC 3550, section 6.4.1).
     pub(super) fn report(&mut self) -> (u8, u32) {
         let expected = self.highest + 1 - self.first;
-        let lost = expected.saturating_sub(self.counts.received);
+        let lost = expected.saturating_sub(self.counts.received - self.received_again);
         let (expected_before, lost_before) = self.reported;
         self.reported = (expected, lost);
         let interval = expected.saturating_sub(expected_before);
@@ -238,7 +260,9 @@ impl Reception {
         self.highest = number;
         self.first = number;
         self.counts.restarts += 1;
+        self.counts.expected += 1;
         self.counts.received += 1;
+        self.received_again = 0;
         self.reported = (0, 0);
         self.transit = None;
     }
@@ -284,26 +308,28 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_packet_is_asked_for_each_round_trip_and_heals() {
+    fn a_missing_packet_is_asked_for_every_100_ms_and_heals() {
         let start = Instant::now();
         let mut reception = Reception::new(90_000, true, 10);
         take(&mut reception, start, 10);
         take(&mut reception, start, 13);
         let mut asked = Vec::new();
-        reception.on_timeout(start, Duration::ZERO, &mut asked);
+        reception.on_timeout(start, &mut asked);
         assert!(asked.is_empty(), "not before the wait for reordering");
-        for _ in 0..2 {
-            let due = reception.deadline().unwrap();
-            reception.on_timeout(due, Duration::from_millis(100), &mut asked);
+        let mut dues = Vec::new();
+        for _ in 0..3 {
+            dues.push(reception.deadline().unwrap());
+            reception.on_timeout(*dues.last().unwrap(), &mut asked);
         }
-        assert_eq!(asked, [11, 12, 11, 12]);
+        let waits: Vec<u128> = dues.iter().map(|due| (*due - start).as_millis()).collect();
+        assert_eq!((&*waits, &*asked), (&[8, 108, 208][..], &[11, 12, 11, 12, 11, 12][..]));
         assert_eq!(take(&mut reception, start, 11), Arrival::Healed);
         while let Some(due) = reception.deadline() {
-            reception.on_timeout(due, Duration::from_millis(100), &mut asked);
+            reception.on_timeout(due, &mut asked);
         }
         let counts = reception.counts;
         assert_eq!((counts.nacked, counts.healed, counts.lost), (2, 1, 1));
-        assert_eq!(counts.nacks, 2 + u64::from(NACKS_MAX));
+        assert_eq!(counts.nacks, 3 + u64::from(NACKS_MAX));
     }
 
     #[test]
@@ -314,10 +340,36 @@ mod tests {
         take(&mut reception, start, 12);
         let mut asked = Vec::new();
         while let Some(due) = reception.deadline() {
-            reception.on_timeout(due, Duration::ZERO, &mut asked);
+            reception.on_timeout(due, &mut asked);
         }
         assert_eq!((asked.len(), reception.counts.lost), (0, 1));
         assert_eq!(reception.report(), (85, 1), "1 of 3");
+    }
+
+    #[test]
+    fn reports_count_as_lost_what_came_as_a_retransmission() {
+        let start = Instant::now();
+        let mut reception = Reception::new(90_000, true, 10);
+        take(&mut reception, start, 10);
+        take(&mut reception, start, 13);
+        let (again, late) = (reception.extend(11), reception.extend(12));
+        assert_eq!(reception.on_packet_again(start, again), Arrival::Reordered);
+        assert_eq!(reception.report(), (128, 2), "2 of 4");
+        assert_eq!(reception.on_packet(start, late), Arrival::Reordered);
+        assert_eq!(reception.on_packet_again(start, late), Arrival::Duplicate);
+        assert_eq!(reception.report().1, 1, "a late first transmission is not lost");
+    }
+
+    #[test]
+    fn too_many_missing_packets_are_given_up_together() {
+        let now = Instant::now();
+        let mut reception = Reception::new(90_000, true, 0);
+        take(&mut reception, now, 0);
+        take(&mut reception, now, 900);
+        assert_eq!((reception.missing.len(), reception.counts.overflows), (899, 0));
+        take(&mut reception, now, 1100);
+        assert_eq!((reception.missing.len(), reception.counts.overflows), (0, 1));
+        assert_eq!(reception.counts.lost, 899 + 199);
     }
 
     #[test]

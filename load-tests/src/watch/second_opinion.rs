@@ -171,7 +171,7 @@ async fn count(
                 }
             },
             _ = ticks.tick() => {
-                media.on_timeout(Moment::read(), Duration::ZERO, &mut totals);
+                media.on_timeout(Moment::read(), &mut totals);
             }
             () = &mut stays => break,
         }

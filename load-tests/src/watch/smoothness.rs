@@ -23,11 +23,6 @@ struct Window {
 }
 
 impl Smoothness {
-    /// Whether anything has come.
-    pub(super) fn has_begun(&self) -> bool {
-        self.last.is_some()
-    }
-
     /// A picture has come.
     pub(super) fn on_picture(&mut self, now: Instant, totals: &mut Totals) {
         if let Some(before) = self.last.replace(now) {
@@ -64,6 +59,7 @@ impl Smoothness {
         if gap > FREEZE {
             self.freezes += 1;
             totals.freezes += 1;
+            totals.frozen_ms += u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
             totals.freeze_ms.record_time(gap);
         }
     }

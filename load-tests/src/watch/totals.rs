@@ -83,6 +83,8 @@ totals! {
     bytes,
     units_complete,
     units_damaged,
+    units_undecodable,
+    unusable_after_join,
     keyframes,
     sounds,
     sounds_malformed,
@@ -91,6 +93,7 @@ totals! {
     picture_requests,
     reports,
     freezes,
+    frozen_ms,
     frozen_viewers,
     lossy_viewers,
     stamps_from_the_future,
@@ -109,6 +112,8 @@ impl Counts {
         self.nacks += other.nacks;
         self.healed += other.healed;
         self.lost += other.lost;
+        self.overflows += other.overflows;
+        self.expected += other.expected;
     }
 
     fn to_json(self) -> Value {
@@ -116,6 +121,7 @@ impl Counts {
             "received": self.received, "reordered": self.reordered, "duplicates": self.duplicates,
             "restarts": self.restarts, "gaps": self.gaps, "missed": self.missed, "nacked": self.nacked,
             "nacks": self.nacks, "healed": self.healed, "lost": self.lost,
+            "overflows": self.overflows, "expected": self.expected,
         })
     }
 }

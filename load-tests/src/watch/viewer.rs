@@ -52,7 +52,6 @@ pub(super) struct Viewer {
     session: Option<Session>,
     pub(super) media: Media,
     ssrc: u32,
-    round_trip: Duration,
     report_due: Instant,
     mischief: Option<Mischief>,
 }
@@ -67,7 +66,6 @@ impl Viewer {
             session: None,
             media: Media::new(now, beginning.post_began, &beginning.answer, beginning.decrypts),
             ssrc: rand::random(),
-            round_trip: Duration::ZERO,
             report_due: now,
             mischief: None,
             beginning,
@@ -179,10 +177,7 @@ impl Viewer {
         for event in self.agent.on_message(now, self.beginning.server, datagram) {
             match event {
                 ice::Event::Respond(response) => effects.out.push(response),
-                ice::Event::RoundTrip(time) => {
-                    self.round_trip = time;
-                    effects.totals.round_trip_ms.record_time(time);
-                }
+                ice::Event::RoundTrip(time) => effects.totals.round_trip_ms.record_time(time),
                 ice::Event::Connected => {
                     let took = now.saturating_duration_since(self.beginning.post_began);
                     effects.totals.post_to_ice_ms.record_time(took);
@@ -239,7 +234,7 @@ impl Viewer {
 
     fn on_media_timeout(&mut self, at: Moment, effects: &mut Effects<'_>) {
         let now = at.now;
-        if let Some((media, mut sequences)) = self.media.on_timeout(at, self.round_trip, effects.totals) {
+        if let Some((media, mut sequences)) = self.media.on_timeout(at, effects.totals) {
             // In the order of the stream: the oldest may be before the numbers begin anew.
             let newest = self.media.newest().map_or(0, |(_, number)| super::reception::low16(number));
             sequences.sort_by_key(|sequence| std::cmp::Reverse(newest.wrapping_sub(*sequence)));
@@ -361,7 +356,7 @@ mod tests {
             };
             media.on_plain_video(at, &header, &payload, &mut totals);
             media.on_plain_audio(at, &header, &payload, &mut totals);
-            media.on_timeout(at, Duration::ZERO, &mut totals);
+            media.on_timeout(at, &mut totals);
         }
         assert!(totals.units_damaged > 0 && totals.sounds_malformed > 0);
         media.finish(start + Duration::from_secs(4), &mut totals);
