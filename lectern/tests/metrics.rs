@@ -33,8 +33,8 @@ fn with_tls() -> (Server, TempDir) {
     let file = |name: &str| folder.path().join(name);
     let config = format!("[tls]\ncert = {:?}\nkey = {:?}\n", file("cert.pem"), file("key.pem"));
     std::fs::write(file("lectern.toml"), config).unwrap();
-    let arguments =
-        ["--open", "--rtmps-port", "0", "--config", file("lectern.toml").to_str().unwrap()].map(str::to_owned);
+    let arguments = ["--open", "--rtmps-port", "0", "--config", file("lectern.toml").to_str().unwrap()]
+        .map(str::to_owned);
     (Server::start(program, &arguments.each_ref().map(String::as_str)), folder)
 }
 

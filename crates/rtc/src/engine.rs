@@ -76,8 +76,12 @@ impl Engine {
         });
         let shards = shards.collect();
         let announced = (listen, config.announce.clone());
-        let handle =
-            EngineHandle::new(mailboxes, (identity, counters), announced, (seats.clone(), config.viewers_max));
+        let handle = EngineHandle::new(
+            mailboxes,
+            (identity, counters),
+            announced,
+            (seats.clone(), config.viewers_max),
+        );
         Ok((Self { shards, seats, handle, address: listen }, events_in))
     }
 
