@@ -22,6 +22,9 @@ mod sequence;
 mod shard;
 mod srtp;
 mod tcp;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 mod udp;
 mod viewer;
 

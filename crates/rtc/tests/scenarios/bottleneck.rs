@@ -1,0 +1,87 @@
+//! Viewers behind a link that is hardly faster than the lesson, or slower.
+use std::time::{Duration, Instant};
+
+use crate::lesson::Lesson;
+use crate::network::Link;
+use crate::world::World;
+
+const FPS: u32 = 30;
+
+/// What one viewer went through.
+#[derive(Debug)]
+struct Outcome {
+    place_ms: u64,
+    first: Option<Duration>,
+    freezes: Vec<Duration>,
+    raw_freezes: usize,
+    damaged_late: usize,
+    damaged: usize,
+    audio_lost: usize,
+    resent_percent: f64,
+    dropped: usize,
+    queue: Duration,
+    shown: usize,
+    cut: usize,
+    skips: u64,
+    refused: u64,
+    packets: u64,
+}
+
+/// Lets viewers join at ten places of a group of pictures, each over a link of its own, and watch for `watched`.
+fn matrix(lesson: Lesson, link: &Link, watched: Duration) -> Vec<Outcome> {
+    let mut world = World::new(1);
+    let group = Duration::from_secs(lesson.group) / FPS;
+    let stream = world.publish(lesson);
+    world.run(group);
+    let began = world.now;
+    let mut joins = Vec::new();
+    for place in 0..10 {
+        world.run_until(began + group * place / 10 + Duration::from_millis(7));
+        let shifted = |(from, bps): &(Duration, u64)| (if from.is_zero() { *from } else { world.since() + *from }, *bps);
+        let down = Link { rates: link.rates.iter().map(shifted).collect(), ..link.clone() };
+        joins.push((world.join(stream, Link::default(), down), u64::from(place)));
+    }
+    for (viewer, _) in &joins {
+        let end = world.viewers[*viewer].joined + watched;
+        world.run_until(end.max(world.now));
+    }
+    joins.iter().map(|(viewer, place)| outcome(&world, *viewer, place * group.as_millis() as u64 / 10)).collect()
+}
+
+fn outcome(world: &World, viewer: usize, place_ms: u64) -> Outcome {
+    let place = &world.viewers[viewer];
+    let stats = world.stats(viewer);
+    let screen = &place.screen;
+    let late = |at: &&Instant| **at > place.joined + Duration::from_secs(1);
+    let step = Duration::from_secs(1) / FPS;
+    let raw = screen.shown.windows(2).filter(|pair| pair[1].whole - pair[0].whole > step + Duration::from_millis(150));
+    Outcome {
+        place_ms,
+        first: screen.shown.first().map(|shown| shown.whole - place.joined),
+        freezes: screen.freezes(FPS),
+        raw_freezes: raw.count(),
+        damaged_late: screen.damaged.iter().filter(late).count(),
+        damaged: screen.damaged.len(),
+        audio_lost: screen.audio_lost(),
+        resent_percent: 100.0 * stats.resent as f64 / stats.packets.max(1) as f64,
+        dropped: place.down.seen.dropped,
+        queue: place.down.seen.queue_most,
+        shown: screen.shown.len(),
+        cut: screen.cut,
+        skips: stats.skips,
+        refused: stats.resends_refused,
+        packets: stats.packets,
+    }
+}
+
+#[test]
+fn report() {
+    for (group, mbps) in [(2, 20), (2, 6), (2, 4), (2, 3), (10, 6), (10, 4), (10, 3), (2, 1), (10, 1)] {
+        let bps = if mbps == 1 { 1_500_000 } else { mbps * 1_000_000 };
+        eprintln!("== {} kbit/s, group {group} s", bps / 1000);
+        for outcome in matrix(Lesson::with_group(group), &Link::bottleneck(bps), Duration::from_secs(12)) {
+            let Outcome { place_ms, first, freezes, raw_freezes, damaged_late, damaged, audio_lost, resent_percent, dropped, queue, shown, cut, skips, refused, packets } = outcome;
+            eprintln!("{place_ms:5}: first {:?} freezes {} {:?} raw {raw_freezes} damaged {damaged_late}/{damaged} audio {audio_lost} resent {resent_percent:.1} dropped {dropped} queue {queue:?} shown {shown} cut {cut} skips {skips} refused {refused} packets {packets}", first.unwrap_or_default(), freezes.len(), freezes.iter().map(|f| f.as_millis()).collect::<Vec<_>>());
+        }
+    }
+}

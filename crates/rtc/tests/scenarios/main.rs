@@ -1,0 +1,8 @@
+//! Scenarios of the egress machine in virtual time: a lesson is published, viewers join over networks that lose, delay and
+//! choke, and what they see is judged frame by frame.
+mod bottleneck;
+mod browser;
+mod lesson;
+mod network;
+mod screen;
+mod world;
