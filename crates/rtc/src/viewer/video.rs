@@ -50,6 +50,10 @@ pub(super) struct Video {
     still: Option<u64>,
     /// Frames are sent later than they were made.
     is_late: bool,
+    /// When the first packet of the current frame left.
+    frame_began: Instant,
+    /// How far late frames are stamped behind the live timeline, because one before them took long to leave.
+    spread: Duration,
     has_begun: bool,
     next_pass: Instant,
     /// How many times faster than its stream a burst may be.
@@ -87,6 +91,8 @@ impl Video {
             cursor: Cursor::Keyframe { from: 0 },
             still: None,
             is_late: false,
+            frame_began: now,
+            spread: Duration::ZERO,
             has_begun: false,
             next_pass: now,
             burst_multiple,
@@ -121,20 +127,31 @@ impl Video {
             }
             let payload = frame.payload(packet)?;
             if packet == 0 {
+                self.frame_began = now;
                 self.sequence.forget_before(ring.oldest().unwrap_or(0));
             }
-            let live = self.is_late.then(|| live_edge(now, ring)).flatten();
+            let live = self.is_late.then(|| live_edge(now, ring, self.spread)).flatten();
             let numbered = self.sequence.number(frame, packet, live);
             let transport = self.pace.on_sent(now, payload.len() + OVERHEAD, stream_bps);
             write(out, self.header(numbered, frame.is_last(packet), transport), numbered.index, &[payload]);
             self.source.count(payload.len());
             stats.count(payload.len());
+            if frame.is_last(packet) {
+                self.on_frame_sent(now);
+            }
             self.advance(frame, packet);
             bytes += payload.len() as u64;
         }
         let took = Duration::from_micros(bytes * 8_000_000 / self.burst_bps(stream_bps));
         self.next_pass = now + PASS_INTERVAL.max(took);
         self.has_more(ring).then_some(self.next_pass)
+    }
+
+    /// A keyframe is stamped when it begins to leave. Over a slow link that takes a while, and a player would hold back the
+    /// next frame for as long, though it comes right behind: so the while is shared out over the frames that follow.
+    fn on_frame_sent(&mut self, now: Instant) {
+        let took = now.saturating_duration_since(self.frame_began);
+        self.spread = if self.is_late { (self.spread + took) / 2 } else { Duration::ZERO };
     }
 
     fn burst_bps(&self, stream_bps: u64) -> u64 {
@@ -325,9 +342,10 @@ impl Video {
     }
 }
 
-/// This moment on the timeline of the stream's timestamps.
-fn live_edge(now: Instant, ring: &Ring) -> Option<MediaTime> {
+/// This moment on the timeline of the stream's timestamps, less `spread`.
+fn live_edge(now: Instant, ring: &Ring, spread: Duration) -> Option<MediaTime> {
     let newest = ring.newest()?;
+    let micros = |time: Duration| MediaTime::from_micros(i64::try_from(time.as_micros()).unwrap_or(0));
     let since = now.saturating_duration_since(newest.arrival).min(LIVE_EDGE_MAX);
-    Some(newest.time + MediaTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(0)))
+    Some(newest.time + micros(since) - micros(spread))
 }

@@ -6,8 +6,8 @@ use crate::lesson::{SPS, number_of};
 
 /// A whole keyframe behind a gap is gone on with when the gap has lasted this long.
 const PATIENCE: Duration = Duration::from_millis(60);
-/// A jitter buffer remembers lateness this long, and holds back no longer than that.
-const JITTER_MEMORY: Duration = Duration::from_secs(4);
+/// A jitter buffer remembers lateness this long, a keyframe's at least until the next, and holds back no longer than that.
+const JITTER_MEMORY: Duration = Duration::from_secs(12);
 const JITTER_MAX: Duration = Duration::from_millis(400);
 
 /// One RTP packet, opened.
@@ -102,7 +102,9 @@ impl Screen {
                     let kept = self.packets.split_off(&keyframe);
                     let mut stamps: Vec<u32> = self.packets.values().map(|(_, packet)| packet.timestamp).collect();
                     stamps.dedup();
-                    self.damaged.extend(std::iter::repeat_n(now, stamps.len().max(1)));
+                    if self.last.is_some() {
+                        self.damaged.extend(std::iter::repeat_n(now, stamps.len().max(1)));
+                    }
                     (self.packets, self.next, self.gap_since) = (kept, Some(keyframe), None);
                 }
             }
@@ -171,6 +173,17 @@ impl Screen {
         let limit = (step * 3).max(step + Duration::from_millis(150));
         let gaps = self.shown.windows(2).map(|pair| pair[1].at - pair[0].at);
         gaps.filter(|gap| *gap > limit).collect()
+    }
+
+    /// The frames around each freeze, for looking at.
+    pub fn around_freezes(&self, joined: Instant) -> Vec<String> {
+        let pairs = self.shown.windows(2).filter(|pair| pair[1].at - pair[0].at > Duration::from_millis(183));
+        pairs
+            .map(|pair| {
+                let show = |s: &Shown| format!("#{}{} stamp {} whole {} at {}", s.number, if s.is_keyframe {"K"} else {""}, s.timestamp.wrapping_sub(self.shown[0].timestamp) / 90, (s.whole - joined).as_millis(), (s.at - joined).as_millis());
+                format!("{} -> {}", show(&pair[0]), show(&pair[1]))
+            })
+            .collect()
     }
 
     /// Packets of audio missing between the first and the last that came.
