@@ -37,6 +37,8 @@ const REPLAY_INTERVAL_MAX: Duration = Duration::from_millis(8_000);
 const REPLAY_FORGET: Duration = Duration::from_secs(15);
 /// The live timeline goes on for this long without a frame: longer means that the publisher is away.
 const LIVE_EDGE_MAX: Duration = Duration::from_millis(100);
+/// A frame that is sent this long after it came is stamped as late: a player that is told of the delay holds the audio back.
+const LATE_MIN: Duration = Duration::from_millis(250);
 /// Bytes that a packet has beside its payload: extensions, the retransmission's number, the tag, UDP and IP.
 const OVERHEAD: usize = HEADER_LEN + 8 + 2 + 16 + 8 + 20;
 
@@ -127,7 +129,7 @@ impl Video {
             }
             let payload = frame.payload(packet)?;
             if packet == 0 {
-                self.frame_began = now;
+                self.on_frame_begun(now, frame);
                 self.sequence.forget_before(ring.oldest().unwrap_or(0));
             }
             let live = self.is_late.then(|| live_edge(now, ring, self.spread)).flatten();
@@ -145,6 +147,17 @@ impl Video {
         let took = Duration::from_micros(bytes * 8_000_000 / self.burst_bps(stream_bps));
         self.next_pass = now + PASS_INTERVAL.max(took);
         self.has_more(ring).then_some(self.next_pass)
+    }
+
+    /// A viewer whose link is slower than the stream falls behind without ever having been late at its beginning.
+    fn on_frame_begun(&mut self, now: Instant, frame: &Packets) {
+        self.frame_began = now;
+        let age = now.saturating_duration_since(frame.arrival);
+        if !self.is_late && age > LATE_MIN {
+            self.is_late = true;
+            // From its own time on, so that the stamps do not leap.
+            self.spread = age;
+        }
     }
 
     /// A keyframe is stamped when it begins to leave. Over a slow link that takes a while, and a player would hold back the
