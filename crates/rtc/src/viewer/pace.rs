@@ -17,8 +17,9 @@ const WINDOW_FIRST_MAX: usize = 90 << 10;
 /// With a known rate, this much time's worth may be on its way: reports come every 50 to 100 ms.
 const WINDOW_TIME: Duration = Duration::from_millis(250);
 /// Before the first report, and without reports, the rest follows at this share of the stream's rate, in percent.
-const BLIND_PERCENT: u64 = 130;
-/// The same after losses.
+const BLIND_PERCENT: u64 = 115;
+/// The same when losses or round trips show that this is too much, and when more was lost than may be sent again.
+const BLIND_NACK_PERCENT: u64 = 100;
 const BLIND_LOSS_PERCENT: u64 = 90;
 /// A queue longer than this is drained, by a good part when it is longer than the second.
 const QUEUE_HIGH: Duration = Duration::from_millis(40);
@@ -34,6 +35,8 @@ const RATE_MIN_BPS: u64 = 200_000;
 const REPORT_TIMEOUT: Duration = Duration::from_millis(600);
 /// The probe ends this long after the viewer caught up, its queue ran empty and its losses ended.
 const CALM: Duration = Duration::from_millis(1_000);
+/// A link that was full is taken to be full for this long: viewers send receiver reports every second.
+const FULL: Duration = Duration::from_millis(2_000);
 /// Packets that are due within this time leave together: fewer wakes, and no queue worth the name.
 const SLACK: Duration = Duration::from_millis(4);
 /// Packets remembered until they are reported: a quarter of a second at 80 Mbit/s.
@@ -65,6 +68,9 @@ struct Probe {
     /// When the last report came, or the first packet left.
     reported: Instant,
     lost: Option<Instant>,
+    /// When a viewer that does not report arrivals last showed that the link is full.
+    full: Option<Instant>,
+    round_trip_least: Option<Duration>,
     /// When the next packet may go, by the rate.
     next_at: Instant,
     calm_since: Option<Instant>,
@@ -112,6 +118,8 @@ impl Pace {
             began: now,
             reported: now,
             lost: None,
+            full: None,
+            round_trip_least: None,
             next_at: now,
             calm_since: None,
         }));
@@ -158,7 +166,7 @@ impl Pace {
     pub(crate) fn on_sent(&mut self, now: Instant, bytes: usize, stream_bps: u64) -> Option<TransportNumber> {
         let reports = self.id.is_some();
         let probe = self.probe.as_mut()?;
-        let blind = probe.blind_bps(stream_bps);
+        let blind = probe.blind_bps(now, stream_bps);
         let bps = probe.rate.unwrap_or(blind).max(RATE_MIN_BPS);
         let took = Duration::from_nanos((bytes as u64).saturating_mul(8_000_000_000) / bps);
         // Time in which nothing was sent is not saved up; what leaves before the link is known is not held against it.
@@ -208,6 +216,24 @@ impl Pace {
         }
     }
 
+    /// A viewer that does not report arrivals asks for lost packets.
+    pub(crate) fn on_nack(&mut self, now: Instant) {
+        if let Some(probe) = self.probe.as_mut().filter(|_| self.id.is_none()) {
+            probe.full = Some(now);
+        }
+    }
+
+    /// A viewer that does not report arrivals tells the round trip: what it is longer than the shortest is the queue.
+    pub(crate) fn on_round_trip(&mut self, now: Instant, round_trip: Duration) {
+        let Some(probe) = self.probe.as_mut().filter(|_| self.id.is_none()) else { return };
+        let least = probe.round_trip_least.map_or(round_trip, |least| least.min(round_trip));
+        probe.round_trip_least = Some(least);
+        probe.queue = round_trip.saturating_sub(least);
+        if probe.queue > QUEUE_HIGH {
+            probe.full = Some(now);
+        }
+    }
+
     /// The viewer has been sent everything. Ends the probe when all has been well for a while.
     pub(crate) fn on_caught_up(&mut self, now: Instant) {
         let reports = self.id.is_some();
@@ -237,8 +263,14 @@ impl Probe {
         }
     }
 
-    fn blind_bps(&self, stream_bps: u64) -> u64 {
-        stream_bps * if self.lost.is_some() { BLIND_LOSS_PERCENT } else { BLIND_PERCENT } / 100
+    fn blind_bps(&self, now: Instant, stream_bps: u64) -> u64 {
+        let is_full = self.full.is_some_and(|full| now < full + FULL);
+        let percent = match (self.lost, is_full) {
+            (Some(_), _) => BLIND_LOSS_PERCENT,
+            (None, true) => BLIND_NACK_PERCENT,
+            (None, false) => BLIND_PERCENT,
+        };
+        stream_bps * percent / 100
     }
 
     /// Nothing has been reported for too long: whatever was sent is lost, and the rate was too high.

@@ -30,6 +30,8 @@ const PASS_INTERVAL: Duration = Duration::from_millis(1);
 const BURST_BPS_MIN: u64 = 20_000_000;
 /// After the first picture a keyframe request is not answered for this long: it may have crossed the keyframe.
 const FIRST_REPLAY: Duration = Duration::from_millis(300);
+/// A burst is given this long before a keyframe request means that it was not understood.
+const BURST_GRACE: Duration = Duration::from_millis(1_500);
 /// A keyframe request is answered at most this often, and half as often each time that this did not help.
 const REPLAY_INTERVAL: Duration = Duration::from_millis(1_000);
 const REPLAY_INTERVAL_MAX: Duration = Duration::from_millis(8_000);
@@ -57,6 +59,8 @@ pub(super) struct Video {
     /// How far late frames are stamped behind the live timeline, because one before them took long to leave.
     spread: Duration,
     has_begun: bool,
+    /// When it last set out at a keyframe.
+    began: Instant,
     next_pass: Instant,
     /// How many times faster than its stream a burst may be.
     burst_multiple: u32,
@@ -96,6 +100,7 @@ impl Video {
             frame_began: now,
             spread: Duration::ZERO,
             has_begun: false,
+            began: now,
             next_pass: now,
             burst_multiple,
             replay: Replay { next: now, interval: REPLAY_INTERVAL },
@@ -195,6 +200,7 @@ impl Video {
         out: &mut Out<'_>,
     ) {
         let stream_bps = ring.rate_bps();
+        self.pace.on_nack(now);
         for sequence in sequences {
             let Some((source, index)) = self.sequence.find(sequence) else { continue };
             let Some((frame, packet)) = ring.packet(source) else { continue };
@@ -247,7 +253,8 @@ impl Video {
     /// Begins with the group of pictures once more: the phone cannot be asked for a keyframe. Returns whether there is now
     /// something to send.
     pub(super) fn on_keyframe_request(&mut self, now: Instant, ring: &Ring) -> bool {
-        if now < self.replay.next || (self.has_more(ring) && self.has_begun) {
+        let is_bursting = self.has_begun && self.has_more(ring) && now < self.began + BURST_GRACE;
+        if now < self.replay.next || is_bursting {
             return false;
         }
         if now > self.replay.next + REPLAY_FORGET {
@@ -319,6 +326,7 @@ impl Video {
             self.replay.next = now + FIRST_REPLAY;
             self.pace.begin(now, keyframe.len_bytes() + keyframe.count() * OVERHEAD);
         }
+        self.began = now;
         self.sequence.begin(keyframe.first);
         self.still = (!whole).then_some(first);
         self.cursor = Cursor::At { frame: first, packet: 0 };
