@@ -1,7 +1,10 @@
 //! Viewers behind a link that is hardly faster than the lesson, or slower.
 use std::time::{Duration, Instant};
 
+use rtc::StreamId;
+
 use crate::browser::Offers;
+use crate::keyed::Abilities;
 use crate::lesson::Lesson;
 use crate::network::Link;
 use crate::world::World;
@@ -30,7 +33,7 @@ struct Outcome {
 }
 
 /// Lets viewers join at ten places of a group of pictures, each over a link of its own, and watch for `watched`.
-fn matrix(lesson: Lesson, link: &Link, watched: Duration, offers: Offers) -> Vec<Outcome> {
+fn matrix(lesson: Lesson, link: &Link, watched: Duration, way: Way) -> Vec<Outcome> {
     let mut world = World::new(1);
     let group = Duration::from_secs(lesson.group) / FPS;
     let stream = world.publish(lesson);
@@ -41,7 +44,7 @@ fn matrix(lesson: Lesson, link: &Link, watched: Duration, offers: Offers) -> Vec
         world.run_until(began + group * place / 10 + Duration::from_millis(7));
         let shifted = |(from, bps): &(Duration, u64)| (if from.is_zero() { *from } else { world.since() + *from }, *bps);
         let down = Link { rates: link.rates.iter().map(shifted).collect(), ..link.clone() };
-        joins.push((world.join_with(stream, Link::default(), down, offers), u64::from(place)));
+        joins.push((way.join(&mut world, stream, down), u64::from(place)));
     }
     for (viewer, _) in &joins {
         let end = world.viewers[*viewer].joined + watched;
@@ -77,12 +80,31 @@ fn outcome(world: &World, viewer: usize, place_ms: u64) -> Outcome {
     }
 }
 
+/// Who joins.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Browser { transport_cc: bool },
+    Keyed(Abilities),
+}
+
+impl Way {
+    fn join(self, world: &mut World, stream: StreamId, down: Link) -> usize {
+        match self {
+            Self::Browser { transport_cc } => {
+                world.join_with(stream, Link::default(), down, Offers { transport_cc, rtx: true })
+            }
+            Self::Keyed(abilities) => world.join_keyed(stream, (Link::default(), down), abilities),
+        }
+    }
+}
+
 #[test]
 fn report() {
-    for (transport_cc, group, kbps) in [(false, 10, 6000), (false, 2, 3000), (false, 10, 3000)] {
-        eprintln!("== {kbps} kbit/s, group {group} s, transport-cc {transport_cc}");
-        let offers = Offers { transport_cc, rtx: true };
-        for outcome in matrix(Lesson::with_group(group), &Link::bottleneck(kbps * 1000), Duration::from_secs(12), offers) {
+    let slow = Way::Keyed(Abilities::ALL);
+    let none = Way::Keyed(Abilities { arrivals: None, ..Abilities::ALL });
+    for (way, group, kbps) in [(slow, 2, 1_000_000), (slow, 2, 6000), (slow, 2, 4000), (slow, 2, 3000), (slow, 10, 6000), (slow, 10, 3000), (slow, 2, 1500), (slow, 10, 1500), (none, 2, 6000), (none, 2, 3000), (none, 10, 3000), (none, 2, 1500)] {
+        eprintln!("== {kbps} kbit/s, group {group} s, {}", if matches!(way, Way::Keyed(Abilities { arrivals: None, .. })) { "blind" } else { "100 ms" });
+        for outcome in matrix(Lesson::with_group(group), &Link::bottleneck(kbps * 1000), Duration::from_secs(12), way) {
             let Outcome { place_ms, first, freezes, raw_freezes, damaged_late, damaged, audio_lost, resent_percent, dropped, queue, shown, cut, around, skips, refused, packets } = outcome;
             eprintln!("{place_ms:5}: first {:?} freezes {} {:?} raw {raw_freezes} damaged {damaged_late}/{damaged} audio {audio_lost} resent {resent_percent:.1} dropped {dropped} queue {} shown {shown} cut {cut} skips {skips} refused {refused} packets {packets}", first.unwrap_or_default().as_millis(), freezes.len(), freezes.iter().map(|f| f.as_millis()).collect::<Vec<_>>(), queue.as_millis());
             if std::env::var("AROUND").is_ok() {

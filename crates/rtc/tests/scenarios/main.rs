@@ -2,6 +2,7 @@
 //! choke, and what they see is judged frame by frame.
 mod bottleneck;
 mod browser;
+mod keyed;
 mod lesson;
 mod network;
 mod screen;

@@ -11,6 +11,7 @@ use rtc::testing::Node;
 use rtc::{CNAME, Event, StreamId, ViewerId, ViewerStats};
 
 use crate::browser::{Browser, Offers};
+use crate::keyed::Keyed;
 use crate::lesson::{Lesson, Publisher};
 use crate::network::Link;
 use crate::screen::Screen;
@@ -29,6 +30,10 @@ pub trait Client {
     fn drive(&mut self, now: Instant, screen: &mut Screen) -> Vec<Vec<u8>>;
     /// When something is due.
     fn next(&self) -> Option<Instant>;
+    /// The viewer with keys that it is.
+    fn keyed(&mut self) -> Option<&mut Keyed> {
+        None
+    }
     /// The browser that it is.
     fn browser(&mut self) -> Option<&mut Browser> {
         None
