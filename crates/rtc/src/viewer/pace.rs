@@ -16,7 +16,10 @@ const WINDOW_MIN: usize = 40 << 10;
 const WINDOW_FIRST_MAX: usize = 90 << 10;
 /// With a known rate, this much time's worth may be on its way: reports come every 50 to 100 ms.
 const WINDOW_TIME: Duration = Duration::from_millis(250);
-/// Before the first report, and without reports, the rest follows at this share of the stream's rate, in percent.
+/// Until the first report the rest follows at this share of the stream's rate, in percent: the window fills the queue of a
+/// slow link, and whatever came on top would push audio out of it.
+const UNKNOWN_PERCENT: u64 = 60;
+/// Without reports the rest follows at this share.
 const BLIND_PERCENT: u64 = 115;
 /// The same when losses or round trips show that this is too much, and when more was lost than may be sent again.
 const BLIND_NACK_PERCENT: u64 = 100;
@@ -29,6 +32,10 @@ const QUEUE_LOW: Duration = Duration::from_millis(15);
 /// Packets of one report that tell a rate, and the shortest time that they are taken to have arrived in.
 const TRAIN_MIN: usize = 6;
 const TRAIN_SPAN_MIN_US: i64 = 1_000;
+/// Packets that left within this time of each other left together. So many of them show the link even where others that
+/// trickled behind them make the report long.
+const TOGETHER: Duration = Duration::from_millis(4);
+const TOGETHER_MIN: usize = 20;
 /// Nothing goes slower than this.
 const RATE_MIN_BPS: u64 = 200_000;
 /// Without a report for this long, what is on its way is taken for lost.
@@ -87,13 +94,23 @@ struct Sent {
 /// What one report says of the packets that it names.
 #[derive(Debug, Default)]
 struct Train {
+    whole: Run,
+    /// Packets that left together, up to now, and the best rate of such a run.
+    together: Run,
+    left: Option<Instant>,
+    best_bps: Option<u64>,
+    lost: usize,
+    delay_us: Option<i64>,
+}
+
+/// Packets that arrived one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
     packets: usize,
     bytes: usize,
     first_bytes: usize,
     first_us: Option<i64>,
     last_us: i64,
-    lost: usize,
-    delay_us: Option<i64>,
 }
 
 impl Pace {
@@ -166,7 +183,7 @@ impl Pace {
     pub(crate) fn on_sent(&mut self, now: Instant, bytes: usize, stream_bps: u64) -> Option<TransportNumber> {
         let reports = self.id.is_some();
         let probe = self.probe.as_mut()?;
-        let blind = probe.blind_bps(now, stream_bps);
+        let blind = probe.blind_bps(now, stream_bps, reports);
         let bps = probe.rate.unwrap_or(blind).max(RATE_MIN_BPS);
         let took = Duration::from_nanos((bytes as u64).saturating_mul(8_000_000_000) / bps);
         // Time in which nothing was sent is not saved up; what leaves before the link is known is not held against it.
@@ -199,7 +216,7 @@ impl Pace {
         while probe.sent.front().is_some_and(|sent| sent.is_done) {
             probe.sent.pop_front();
         }
-        if train.packets + train.lost > 0 {
+        if train.whole.packets + train.lost > 0 {
             probe.reported = now;
             probe.control(now, &train, burst_bps);
         }
@@ -263,10 +280,11 @@ impl Probe {
         }
     }
 
-    fn blind_bps(&self, now: Instant, stream_bps: u64) -> u64 {
+    fn blind_bps(&self, now: Instant, stream_bps: u64, reports: bool) -> u64 {
         let is_full = self.full.is_some_and(|full| now < full + FULL);
         let percent = match (self.lost, is_full) {
             (Some(_), _) => BLIND_LOSS_PERCENT,
+            (None, _) if reports => UNKNOWN_PERCENT,
             (None, true) => BLIND_NACK_PERCENT,
             (None, false) => BLIND_PERCENT,
         };
@@ -293,12 +311,7 @@ impl Probe {
         };
         let left_us = i64::try_from(sent.at.saturating_duration_since(self.began).as_micros()).unwrap_or(0);
         let delay_us = arrival_us.saturating_sub(left_us);
-        train.packets += 1;
-        train.bytes += sent.bytes;
-        if train.first_us.is_none() {
-            (train.first_us, train.first_bytes) = (Some(arrival_us), sent.bytes);
-        }
-        train.last_us = arrival_us;
+        train.add(sent.at, sent.bytes, arrival_us);
         train.delay_us = Some(delay_us);
         self.base_us = Some(self.base_us.map_or(delay_us, |base| base.min(delay_us)));
     }
@@ -307,15 +320,15 @@ impl Probe {
         if let (Some(delay_us), Some(base_us)) = (train.delay_us, self.base_us) {
             self.queue = Duration::from_micros(u64::try_from(delay_us - base_us).unwrap_or(0));
         }
-        let is_lossy = train.lost * 20 > train.packets + train.lost;
+        let is_lossy = train.lost * 20 > train.whole.packets + train.lost;
         if is_lossy {
             self.lost = Some(now);
         } else if self.lost.is_some_and(|lost| now > lost + CALM) {
             self.lost = None;
         }
-        let received = train.rate_bps();
-        let rate = self.rate.or(received);
-        let Some(rate) = rate else { return };
+        let received = train.whole.rate_bps(TRAIN_MIN);
+        let passed = received.max(train.best_bps).max(train.together.rate_bps(TOGETHER_MIN));
+        let Some(rate) = self.rate.or(passed) else { return };
         // Where too little was sent to tell a rate, the queue alone decides.
         let received = received.unwrap_or(rate);
         let new = if is_lossy && self.queue > QUEUE_LOW || self.queue > QUEUE_FULL {
@@ -324,7 +337,8 @@ impl Probe {
             received.min(rate) * 90 / 100
         } else if self.queue < QUEUE_LOW {
             // Not beyond what was shown to pass: at the live edge little is sent, and nothing is learnt of the link.
-            rate.max(received * 3 / 2)
+            // Where too little was sent to show that, a small step tries it.
+            passed.map_or(rate * 11 / 10, |passed| rate.max(passed * 3 / 2))
         } else {
             rate
         };
@@ -334,9 +348,30 @@ impl Probe {
 }
 
 impl Train {
-    /// Bits a second between the first and the last arrival.
-    fn rate_bps(&self) -> Option<u64> {
-        if self.packets < TRAIN_MIN {
+    fn add(&mut self, left: Instant, bytes: usize, arrival_us: i64) {
+        self.whole.add(bytes, arrival_us);
+        if self.left.is_some_and(|before| left.saturating_duration_since(before) > TOGETHER) {
+            let run = std::mem::take(&mut self.together);
+            self.best_bps = self.best_bps.max(run.rate_bps(TOGETHER_MIN));
+        }
+        self.left = Some(left);
+        self.together.add(bytes, arrival_us);
+    }
+}
+
+impl Run {
+    fn add(&mut self, bytes: usize, arrival_us: i64) {
+        self.packets += 1;
+        self.bytes += bytes;
+        if self.first_us.is_none() {
+            (self.first_us, self.first_bytes) = (Some(arrival_us), bytes);
+        }
+        self.last_us = arrival_us;
+    }
+
+    /// Bits a second between the first and the last arrival, if there are at least so many.
+    fn rate_bps(&self, packets_min: usize) -> Option<u64> {
+        if self.packets < packets_min {
             return None;
         }
         let span_us = self.last_us.saturating_sub(self.first_us?).max(TRAIN_SPAN_MIN_US);
