@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
+use rtc::sdp::Credentials;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind};
 use str0m::net::{Protocol, Receive};
@@ -28,7 +29,9 @@ pub struct Browser {
     rtc: Rtc,
     address: SocketAddr,
     pending: Option<SdpPendingOffer>,
+    answer: String,
     next: Option<Instant>,
+    waiting: Vec<(SocketAddr, Vec<u8>)>,
     video_ssrc: Option<str0m::rtp::Ssrc>,
     asked: Option<Instant>,
     pub connected: Option<Instant>,
@@ -63,7 +66,9 @@ impl Browser {
             rtc,
             address,
             pending: Some(pending),
+            answer: String::new(),
             next: Some(now),
+            waiting: Vec::new(),
             video_ssrc: None,
             asked: None,
             connected: None,
@@ -72,7 +77,23 @@ impl Browser {
         (browser, sdp)
     }
 
+    /// Restarts ICE; the node's new credentials come with an answer that is otherwise the one before.
+    pub fn restart_ice(&mut self, local: &Credentials) {
+        let mut changes = self.rtc.sdp_api();
+        changes.ice_restart(true);
+        let (_, pending) = changes.apply().expect("there is something to change");
+        self.pending = Some(pending);
+        let changed = self.answer.lines().map(|line| match line.split_once(':') {
+            Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}\r\n", local.ufrag),
+            Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{}\r\n", local.pwd),
+            _ => format!("{line}\r\n"),
+        });
+        let answer: String = changed.collect();
+        self.accept(&answer);
+    }
+
     pub fn accept(&mut self, answer: &str) {
+        self.answer = answer.to_owned();
         let answer = SdpAnswer::from_sdp_string(answer).unwrap();
         self.rtc.sdp_api().accept_answer(self.pending.take().unwrap(), answer).unwrap();
     }
@@ -103,6 +124,25 @@ impl Browser {
         }
     }
 
+    fn poll(&mut self, now: Instant, screen: &mut Screen, sent: &mut Vec<Vec<u8>>) {
+        loop {
+            match self.rtc.poll_output() {
+                Ok(Output::Timeout(next)) => {
+                    self.next = Some(next);
+                    return;
+                }
+                Ok(Output::Transmit(transmit)) => sent.push(transmit.contents.to_vec()),
+                Ok(Output::Event(Event::Connected)) => self.connected = Some(now),
+                Ok(Output::Event(Event::RtpPacket(packet))) => self.on_packet(now, packet, screen),
+                Ok(Output::Event(_)) => {}
+                Err(_) => {
+                    (self.next, self.is_closed) = (None, true);
+                    return;
+                }
+            }
+        }
+    }
+
     fn ask(&mut self, now: Instant, screen: &Screen) {
         let Some(connected) = self.connected else { return };
         let (since, wait) =
@@ -117,35 +157,25 @@ impl Browser {
 }
 
 impl Client for Browser {
-    fn receive(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        let Ok(contents) = bytes.try_into() else { return };
-        let receive = Receive { proto: Protocol::Udp, source: from, destination: self.address, contents };
-        // Garbage is refused, and that is that.
-        let _ = self.rtc.handle_input(Input::Receive(now, receive));
+    fn receive(&mut self, _now: Instant, from: SocketAddr, bytes: &[u8]) {
+        self.waiting.push((from, bytes.to_vec()));
     }
 
     fn drive(&mut self, now: Instant, screen: &mut Screen) -> Vec<Vec<u8>> {
         let mut sent = Vec::new();
+        for (source, bytes) in std::mem::take(&mut self.waiting) {
+            let Ok(contents) = bytes.as_slice().try_into() else { continue };
+            let receive = Receive { proto: Protocol::Udp, source, destination: self.address, contents };
+            // Garbage is refused, and that is that. One input, one drain.
+            let _ = self.rtc.handle_input(Input::Receive(now, receive));
+            self.poll(now, screen, &mut sent);
+        }
         self.ask(now, screen);
         if self.next.is_some_and(|next| next <= now) {
             let _ = self.rtc.handle_input(Input::Timeout(now));
         }
-        loop {
-            match self.rtc.poll_output() {
-                Ok(Output::Timeout(next)) => {
-                    self.next = Some(next);
-                    return sent;
-                }
-                Ok(Output::Transmit(transmit)) => sent.push(transmit.contents.to_vec()),
-                Ok(Output::Event(Event::Connected)) => self.connected = Some(now),
-                Ok(Output::Event(Event::RtpPacket(packet))) => self.on_packet(now, packet, screen),
-                Ok(Output::Event(_)) => {}
-                Err(_) => {
-                    (self.next, self.is_closed) = (None, true);
-                    return sent;
-                }
-            }
-        }
+        self.poll(now, screen, &mut sent);
+        sent
     }
 
     fn next(&self) -> Option<Instant> {

@@ -77,7 +77,8 @@ pub struct Keyed {
     arrivals: BTreeMap<u64, Instant>,
     reported: Option<u64>,
     highest_arrival: Option<u64>,
-    feedbacks: u8,
+    /// Reports of arrivals.
+    pub feedbacks: usize,
     epoch: Instant,
     next_check: Instant,
     next_report: Instant,
@@ -372,14 +373,14 @@ impl Keyed {
         let mut content = u16::try_from(first & 0xffff).unwrap().to_be_bytes().to_vec();
         content.extend_from_slice(&u16::try_from(symbols.len()).unwrap().to_be_bytes());
         content.extend_from_slice(&reference.to_be_bytes()[5..]);
-        content.push(self.feedbacks);
+        content.push(u8::try_from(self.feedbacks % 256).unwrap());
         for seven in symbols.chunks(7) {
             let bits = seven.iter().zip(0..).fold(0, |bits, (symbol, place)| bits | symbol << (12 - 2 * place));
             content.extend_from_slice(&(0xc000 | bits).to_be_bytes());
         }
         content.extend_from_slice(&deltas);
         content.resize(content.len().next_multiple_of(4), 0);
-        self.feedbacks = self.feedbacks.wrapping_add(1);
+        self.feedbacks += 1;
         self.reported = Some(last);
         self.arrivals.clear();
         let feedback = feedback(205, 15, self.ssrcs.video, &content);

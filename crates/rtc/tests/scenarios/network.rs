@@ -28,6 +28,8 @@ pub struct Link {
     pub blackouts: Vec<Range<Duration>>,
     /// These are lost, counted from 0 in the order in which they are sent.
     pub lost: Vec<Range<usize>>,
+    /// The first so many packets of this kind are lost.
+    pub lost_kind: Option<(fn(&[u8]) -> bool, usize)>,
     pub seen: Seen,
     pub free: Option<Instant>,
     pub last: Option<Instant>,
@@ -54,6 +56,7 @@ impl Default for Link {
             queue: Duration::from_millis(300),
             blackouts: Vec::new(),
             lost: Vec::new(),
+            lost_kind: None,
             seen: Seen::default(),
             free: None,
             last: None,
@@ -72,16 +75,21 @@ impl Link {
         &mut self,
         now: Instant,
         since: Duration,
-        len: usize,
+        packet: &[u8],
         rng: &mut StdRng,
     ) -> [Option<Instant>; 2] {
-        let number = self.seen.packets;
+        let (number, len) = (self.seen.packets, packet.len());
         self.seen.packets += 1;
         self.seen.bytes += len;
         let is_lost = self.loss > 0.0 && rng.random_bool(self.loss)
             || self.blackouts.iter().any(|blackout| blackout.contains(&since))
             || self.lost.iter().any(|lost| lost.contains(&number));
-        if is_lost {
+        let is_of_kind = self.lost_kind.as_mut().is_some_and(|(is_of_kind, left)| {
+            let is_lost = *left > 0 && is_of_kind(packet);
+            *left -= usize::from(is_lost);
+            is_lost
+        });
+        if is_lost || is_of_kind {
             self.seen.dropped += 1;
             return [None, None];
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::lesson::{SPS, number_of};
 
 /// A whole keyframe behind a gap is gone on with when the gap has lasted this long.
-const PATIENCE: Duration = Duration::from_millis(60);
+const PATIENCE: Duration = Duration::from_millis(250);
 /// A jitter buffer remembers lateness this long, a keyframe's at least until the next, and holds back no longer than that.
 const JITTER_MEMORY: Duration = Duration::from_secs(12);
 const JITTER_MAX: Duration = Duration::from_millis(400);
@@ -65,6 +65,8 @@ impl Screen {
         self.packets.insert(packet.index, (now, packet));
         if self.next.is_none() {
             self.next = self.packets.iter().find(|(_, (_, packet))| begins_group(packet)).map(|(at, _)| *at);
+            // Whatever was before it cannot be shown.
+            self.packets = self.next.map_or_else(BTreeMap::new, |next| self.packets.split_off(&next));
         }
         self.advance(now);
     }
@@ -175,26 +177,19 @@ impl Screen {
         gaps.filter(|gap| *gap > limit).collect()
     }
 
-    /// The frames around each freeze, for looking at.
-    pub fn around_freezes(&self, joined: Instant) -> Vec<String> {
-        let pairs = self.shown.windows(2).filter(|pair| pair[1].at - pair[0].at > Duration::from_millis(183));
-        pairs
-            .map(|pair| {
-                let show = |s: &Shown| format!("#{}{} stamp {} whole {} at {}", s.number, if s.is_keyframe {"K"} else {""}, s.timestamp.wrapping_sub(self.shown[0].timestamp) / 90, (s.whole - joined).as_millis(), (s.at - joined).as_millis());
-                format!("{} -> {}", show(&pair[0]), show(&pair[1]))
-            })
-            .collect()
+    /// Packets of audio missing between the first and the last that came, as far as the next one came in this time.
+    pub fn audio_lost(&self, from: Instant, to: Instant) -> usize {
+        let mut came: Vec<(u64, Instant)> = self.audio.iter().map(|(number, at, _)| (*number, *at)).collect();
+        came.sort_unstable();
+        came.dedup_by_key(|(number, _)| *number);
+        let gaps = came.windows(2).filter(|pair| from <= pair[1].1 && pair[1].1 <= to);
+        gaps.map(|pair| usize::try_from(pair[1].0 - pair[0].0 - 1).unwrap()).sum()
     }
 
-    /// Packets of audio missing between the first and the last that came.
-    pub fn audio_lost(&self) -> usize {
-        let mut numbers: Vec<u64> = self.audio.iter().map(|(number, ..)| *number).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        match (numbers.first(), numbers.last()) {
-            (Some(first), Some(last)) => usize::try_from(last - first + 1).unwrap() - numbers.len(),
-            _ => 0,
-        }
+    /// Whether every frame from the first one on was shown, up to this one at least.
+    pub fn has_all_to(&self, number: u64) -> bool {
+        let follows = self.shown.windows(2).all(|pair| pair[1].number == pair[0].number + 1);
+        follows && self.damaged.is_empty() && self.shown.last().is_some_and(|last| last.number >= number)
     }
 }
 

@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rtc::sdp::{Local, Offer};
 use rtc::testing::Node;
-use rtc::{CNAME, Event, StreamId, ViewerId, ViewerStats};
+use rtc::{CNAME, CloseReason, Event, StreamId, ViewerId, ViewerStats};
 
 use crate::browser::{Browser, Offers};
 use crate::keyed::Keyed;
@@ -70,6 +70,8 @@ pub struct World {
     pub viewers: Vec<Viewer>,
     pub events: Vec<(Instant, Event)>,
     pub rng: StdRng,
+    /// The shard whose socket gets the datagrams of viewers that join, if not the one they live on.
+    pub socket: Option<usize>,
     /// Sees every packet that the node sends.
     pub tap: Option<Vec<(Instant, SocketAddr, Vec<u8>)>>,
     by_address: HashMap<SocketAddr, usize>,
@@ -95,6 +97,7 @@ impl World {
             viewers: Vec::new(),
             events: Vec::new(),
             rng: StdRng::seed_from_u64(seed),
+            socket: None,
             tap: None,
             by_address: HashMap::new(),
             due: BinaryHeap::new(),
@@ -144,6 +147,14 @@ impl World {
         self.seat(id, address, (up, down), Box::new(browser))
     }
 
+    /// A browser restarts ICE, as WHEP does it: with new credentials on both sides.
+    pub fn restart(&mut self, viewer: usize) {
+        let local = self.node.handle.restart(self.viewers[viewer].id).expect("its shard lives");
+        self.node.pass(self.now);
+        self.browser(viewer).restart_ice(&local);
+        self.drive(viewer);
+    }
+
     /// An address that no viewer has.
     pub fn next_address(&self) -> SocketAddr {
         let number = u16::try_from(self.viewers.len()).unwrap();
@@ -164,7 +175,7 @@ impl World {
         self.viewers.push(Viewer {
             id,
             address,
-            socket: Node::shard_of(id),
+            socket: self.socket.unwrap_or(Node::shard_of(id)),
             up,
             down,
             client,
@@ -256,7 +267,7 @@ impl World {
                 tap.push((now, to, bytes.clone()));
             }
             let Some(viewer) = self.by_address.get(&to).copied() else { continue };
-            let arrivals = self.viewers[viewer].down.pass(now, since, bytes.len(), &mut self.rng);
+            let arrivals = self.viewers[viewer].down.pass(now, since, &bytes, &mut self.rng);
             for at in arrivals.into_iter().flatten() {
                 self.post(at, Parcel::Down { viewer, bytes: bytes.clone() });
             }
@@ -273,7 +284,7 @@ impl World {
         let is_sooner = next.filter(|next| place.wake.is_none_or(|wake| *next < wake));
         place.wake = is_sooner.or(place.wake);
         for bytes in sent {
-            let arrivals = self.viewers[viewer].up.pass(now, since, bytes.len(), &mut self.rng);
+            let arrivals = self.viewers[viewer].up.pass(now, since, &bytes, &mut self.rng);
             for at in arrivals.into_iter().flatten() {
                 self.post(at, Parcel::Up { from, shard, bytes: bytes.clone() });
             }
@@ -287,6 +298,23 @@ impl World {
         self.parcels.insert(self.next_parcel, parcel);
         self.due.push(Reverse((at, self.next_parcel)));
         self.next_parcel += 1;
+    }
+
+    /// Why a viewer was closed and when, if it was.
+    pub fn closed(&self, viewer: usize) -> Option<(Instant, CloseReason)> {
+        let id = self.viewers[viewer].id;
+        self.events.iter().find_map(|(at, event)| match event {
+            Event::Closed { viewer, reason, .. } if *viewer == id => Some((*at, *reason)),
+            _ => None,
+        })
+    }
+
+    pub fn screen(&self, viewer: usize) -> &Screen {
+        &self.viewers[viewer].screen
+    }
+
+    pub fn browser(&mut self, viewer: usize) -> &mut Browser {
+        self.viewers[viewer].client.browser().expect("it joined as one")
     }
 
     /// What the node says of a viewer.
