@@ -186,6 +186,11 @@ impl EngineHandle {
         }
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn mailboxes(&self) -> &[Mailbox] {
+        &self.0.mailboxes
+    }
+
     fn tell_all(&self, command: impl Fn() -> Command) {
         for mailbox in &self.0.mailboxes {
             // A shard that has ended needs no telling.

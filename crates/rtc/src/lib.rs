@@ -23,6 +23,9 @@ mod shard;
 mod sockets;
 mod srtp;
 mod tcp;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 mod udp;
 mod viewer;
 

@@ -229,6 +229,9 @@ impl Viewer {
             let held = Duration::from_secs(1).mul_f64(f64::from(block.delay) / 65_536.0);
             let round_trip = now.saturating_duration_since(*at).saturating_sub(held);
             self.round_trip = Some(round_trip).filter(|took| *took <= ROUND_TRIP_MAX).or(self.round_trip);
+            if let Some(video) = &mut self.video {
+                video.pace.on_round_trip(now, round_trip);
+            }
         }
         is_video
     }

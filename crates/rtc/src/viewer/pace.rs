@@ -16,9 +16,13 @@ const WINDOW_MIN: usize = 40 << 10;
 const WINDOW_FIRST_MAX: usize = 90 << 10;
 /// With a known rate, this much time's worth may be on its way: reports come every 50 to 100 ms.
 const WINDOW_TIME: Duration = Duration::from_millis(250);
-/// Before the first report, and without reports, the rest follows at this share of the stream's rate, in percent.
-const BLIND_PERCENT: u64 = 130;
-/// The same after losses.
+/// Until the first report the rest follows at this share of the stream's rate, in percent: the window fills the queue of a
+/// slow link, and whatever came on top would push audio out of it.
+const UNKNOWN_PERCENT: u64 = 60;
+/// Without reports the rest follows at this share.
+const BLIND_PERCENT: u64 = 115;
+/// The same when losses or round trips show that this is too much, and when more was lost than may be sent again.
+const BLIND_NACK_PERCENT: u64 = 100;
 const BLIND_LOSS_PERCENT: u64 = 90;
 /// A queue longer than this is drained, by a good part when it is longer than the second.
 const QUEUE_HIGH: Duration = Duration::from_millis(40);
@@ -28,12 +32,18 @@ const QUEUE_LOW: Duration = Duration::from_millis(15);
 /// Packets of one report that tell a rate, and the shortest time that they are taken to have arrived in.
 const TRAIN_MIN: usize = 6;
 const TRAIN_SPAN_MIN_US: i64 = 1_000;
+/// Packets that left within this time of each other left together. So many of them show the link even where others that
+/// trickled behind them make the report long.
+const TOGETHER: Duration = Duration::from_millis(4);
+const TOGETHER_MIN: usize = 20;
 /// Nothing goes slower than this.
 const RATE_MIN_BPS: u64 = 200_000;
 /// Without a report for this long, what is on its way is taken for lost.
 const REPORT_TIMEOUT: Duration = Duration::from_millis(600);
 /// The probe ends this long after the viewer caught up, its queue ran empty and its losses ended.
 const CALM: Duration = Duration::from_millis(1_000);
+/// A link that was full is taken to be full for this long: viewers send receiver reports every second.
+const FULL: Duration = Duration::from_millis(2_000);
 /// Packets that are due within this time leave together: fewer wakes, and no queue worth the name.
 const SLACK: Duration = Duration::from_millis(4);
 /// Packets remembered until they are reported: a quarter of a second at 80 Mbit/s.
@@ -65,6 +75,9 @@ struct Probe {
     /// When the last report came, or the first packet left.
     reported: Instant,
     lost: Option<Instant>,
+    /// When a viewer that does not report arrivals last showed that the link is full.
+    full: Option<Instant>,
+    round_trip_least: Option<Duration>,
     /// When the next packet may go, by the rate.
     next_at: Instant,
     calm_since: Option<Instant>,
@@ -81,13 +94,23 @@ struct Sent {
 /// What one report says of the packets that it names.
 #[derive(Debug, Default)]
 struct Train {
+    whole: Run,
+    /// Packets that left together, up to now, and the best rate of such a run.
+    together: Run,
+    left: Option<Instant>,
+    best_bps: Option<u64>,
+    lost: usize,
+    delay_us: Option<i64>,
+}
+
+/// Packets that arrived one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
     packets: usize,
     bytes: usize,
     first_bytes: usize,
     first_us: Option<i64>,
     last_us: i64,
-    lost: usize,
-    delay_us: Option<i64>,
 }
 
 impl Pace {
@@ -112,6 +135,8 @@ impl Pace {
             began: now,
             reported: now,
             lost: None,
+            full: None,
+            round_trip_least: None,
             next_at: now,
             calm_since: None,
         }));
@@ -158,7 +183,7 @@ impl Pace {
     pub(crate) fn on_sent(&mut self, now: Instant, bytes: usize, stream_bps: u64) -> Option<TransportNumber> {
         let reports = self.id.is_some();
         let probe = self.probe.as_mut()?;
-        let blind = probe.blind_bps(stream_bps);
+        let blind = probe.blind_bps(now, stream_bps, reports);
         let bps = probe.rate.unwrap_or(blind).max(RATE_MIN_BPS);
         let took = Duration::from_nanos((bytes as u64).saturating_mul(8_000_000_000) / bps);
         // Time in which nothing was sent is not saved up; what leaves before the link is known is not held against it.
@@ -191,7 +216,7 @@ impl Pace {
         while probe.sent.front().is_some_and(|sent| sent.is_done) {
             probe.sent.pop_front();
         }
-        if train.packets + train.lost > 0 {
+        if train.whole.packets + train.lost > 0 {
             probe.reported = now;
             probe.control(now, &train, burst_bps);
         }
@@ -205,6 +230,24 @@ impl Pace {
             if self.id.is_none() {
                 probe.lost = Some(now);
             }
+        }
+    }
+
+    /// A viewer that does not report arrivals asks for lost packets.
+    pub(crate) fn on_nack(&mut self, now: Instant) {
+        if let Some(probe) = self.probe.as_mut().filter(|_| self.id.is_none()) {
+            probe.full = Some(now);
+        }
+    }
+
+    /// A viewer that does not report arrivals tells the round trip: what it is longer than the shortest is the queue.
+    pub(crate) fn on_round_trip(&mut self, now: Instant, round_trip: Duration) {
+        let Some(probe) = self.probe.as_mut().filter(|_| self.id.is_none()) else { return };
+        let least = probe.round_trip_least.map_or(round_trip, |least| least.min(round_trip));
+        probe.round_trip_least = Some(least);
+        probe.queue = round_trip.saturating_sub(least);
+        if probe.queue > QUEUE_HIGH {
+            probe.full = Some(now);
         }
     }
 
@@ -237,8 +280,15 @@ impl Probe {
         }
     }
 
-    fn blind_bps(&self, stream_bps: u64) -> u64 {
-        stream_bps * if self.lost.is_some() { BLIND_LOSS_PERCENT } else { BLIND_PERCENT } / 100
+    fn blind_bps(&self, now: Instant, stream_bps: u64, reports: bool) -> u64 {
+        let is_full = self.full.is_some_and(|full| now < full + FULL);
+        let percent = match (self.lost, is_full) {
+            (Some(_), _) => BLIND_LOSS_PERCENT,
+            (None, _) if reports => UNKNOWN_PERCENT,
+            (None, true) => BLIND_NACK_PERCENT,
+            (None, false) => BLIND_PERCENT,
+        };
+        stream_bps * percent / 100
     }
 
     /// Nothing has been reported for too long: whatever was sent is lost, and the rate was too high.
@@ -261,12 +311,7 @@ impl Probe {
         };
         let left_us = i64::try_from(sent.at.saturating_duration_since(self.began).as_micros()).unwrap_or(0);
         let delay_us = arrival_us.saturating_sub(left_us);
-        train.packets += 1;
-        train.bytes += sent.bytes;
-        if train.first_us.is_none() {
-            (train.first_us, train.first_bytes) = (Some(arrival_us), sent.bytes);
-        }
-        train.last_us = arrival_us;
+        train.add(sent.at, sent.bytes, arrival_us);
         train.delay_us = Some(delay_us);
         self.base_us = Some(self.base_us.map_or(delay_us, |base| base.min(delay_us)));
     }
@@ -275,15 +320,15 @@ impl Probe {
         if let (Some(delay_us), Some(base_us)) = (train.delay_us, self.base_us) {
             self.queue = Duration::from_micros(u64::try_from(delay_us - base_us).unwrap_or(0));
         }
-        let is_lossy = train.lost * 20 > train.packets + train.lost;
+        let is_lossy = train.lost * 20 > train.whole.packets + train.lost;
         if is_lossy {
             self.lost = Some(now);
         } else if self.lost.is_some_and(|lost| now > lost + CALM) {
             self.lost = None;
         }
-        let received = train.rate_bps();
-        let rate = self.rate.or(received);
-        let Some(rate) = rate else { return };
+        let received = train.whole.rate_bps(TRAIN_MIN);
+        let passed = received.max(train.best_bps).max(train.together.rate_bps(TOGETHER_MIN));
+        let Some(rate) = self.rate.or(passed) else { return };
         // Where too little was sent to tell a rate, the queue alone decides.
         let received = received.unwrap_or(rate);
         let new = if is_lossy && self.queue > QUEUE_LOW || self.queue > QUEUE_FULL {
@@ -292,7 +337,8 @@ impl Probe {
             received.min(rate) * 90 / 100
         } else if self.queue < QUEUE_LOW {
             // Not beyond what was shown to pass: at the live edge little is sent, and nothing is learnt of the link.
-            rate.max(received * 3 / 2)
+            // Where too little was sent to show that, a small step tries it.
+            passed.map_or(rate * 11 / 10, |passed| rate.max(passed * 3 / 2))
         } else {
             rate
         };
@@ -302,9 +348,30 @@ impl Probe {
 }
 
 impl Train {
-    /// Bits a second between the first and the last arrival.
-    fn rate_bps(&self) -> Option<u64> {
-        if self.packets < TRAIN_MIN {
+    fn add(&mut self, left: Instant, bytes: usize, arrival_us: i64) {
+        self.whole.add(bytes, arrival_us);
+        if self.left.is_some_and(|before| left.saturating_duration_since(before) > TOGETHER) {
+            let run = std::mem::take(&mut self.together);
+            self.best_bps = self.best_bps.max(run.rate_bps(TOGETHER_MIN));
+        }
+        self.left = Some(left);
+        self.together.add(bytes, arrival_us);
+    }
+}
+
+impl Run {
+    fn add(&mut self, bytes: usize, arrival_us: i64) {
+        self.packets += 1;
+        self.bytes += bytes;
+        if self.first_us.is_none() {
+            (self.first_us, self.first_bytes) = (Some(arrival_us), bytes);
+        }
+        self.last_us = arrival_us;
+    }
+
+    /// Bits a second between the first and the last arrival, if there are at least so many.
+    fn rate_bps(&self, packets_min: usize) -> Option<u64> {
+        if self.packets < packets_min {
             return None;
         }
         let span_us = self.last_us.saturating_sub(self.first_us?).max(TRAIN_SPAN_MIN_US);

@@ -31,6 +31,8 @@ const PASS_INTERVAL: Duration = Duration::from_millis(1);
 const BURST_BPS_MIN: u64 = 20_000_000;
 /// After the first picture a keyframe request is not answered for this long: it may have crossed the keyframe.
 const FIRST_REPLAY: Duration = Duration::from_millis(300);
+/// A burst is given this long before a keyframe request means that it was not understood.
+const BURST_GRACE: Duration = Duration::from_millis(1_500);
 /// A keyframe request is answered at most this often, and half as often each time that this did not help.
 const REPLAY_INTERVAL: Duration = Duration::from_millis(1_000);
 const REPLAY_INTERVAL_MAX: Duration = Duration::from_millis(8_000);
@@ -38,6 +40,8 @@ const REPLAY_INTERVAL_MAX: Duration = Duration::from_millis(8_000);
 const REPLAY_FORGET: Duration = Duration::from_secs(15);
 /// The live timeline goes on for this long without a frame: longer means that the publisher is away.
 const LIVE_EDGE_MAX: Duration = Duration::from_millis(100);
+/// A frame that is sent this long after it came is stamped as late: a player that is told of the delay holds the audio back.
+const LATE_MIN: Duration = Duration::from_millis(250);
 /// Bytes that a packet has beside its payload: extensions, the retransmission's number, the tag, UDP and IP.
 const OVERHEAD: usize = HEADER_LEN + 8 + 2 + 16 + 8 + 20;
 
@@ -51,7 +55,13 @@ pub(super) struct Video {
     still: Option<u64>,
     /// Frames are sent later than they were made.
     is_late: bool,
+    /// When the first packet of the current frame left.
+    frame_began: Instant,
+    /// How far late frames are stamped behind the live timeline, because one before them took long to leave.
+    spread: Duration,
     has_begun: bool,
+    /// When it last set out at a keyframe.
+    began: Instant,
     next_pass: Instant,
     /// How many times faster than its stream a burst may be.
     burst_multiple: u32,
@@ -88,7 +98,10 @@ impl Video {
             cursor: Cursor::Keyframe { from: 0 },
             still: None,
             is_late: false,
+            frame_began: now,
+            spread: Duration::ZERO,
             has_begun: false,
+            began: now,
             next_pass: now,
             burst_multiple,
             replay: Replay { next: now, interval: REPLAY_INTERVAL },
@@ -122,21 +135,43 @@ impl Video {
             }
             let payload = frame.payload(packet)?;
             if packet == 0 {
+                self.on_frame_begun(now, frame);
                 self.sequence.forget_before(ring.oldest().unwrap_or(0));
             }
-            let live = self.is_late.then(|| live_edge(now, ring)).flatten();
+            let live = self.is_late.then(|| live_edge(now, ring, self.spread)).flatten();
             let numbered = self.sequence.number(frame, packet, live);
             let transport = self.pace.on_sent(now, payload.len() + OVERHEAD, stream_bps);
             let header = self.header(numbered, frame.is_last(packet), transport);
             write(out, Class::Video, header, numbered.index, &[payload]);
             self.source.count(payload.len());
             stats.count(payload.len());
+            if frame.is_last(packet) {
+                self.on_frame_sent(now);
+            }
             self.advance(frame, packet);
             bytes += payload.len() as u64;
         }
         let took = Duration::from_micros(bytes * 8_000_000 / self.burst_bps(stream_bps));
         self.next_pass = now + PASS_INTERVAL.max(took);
         self.has_more(ring).then_some(self.next_pass)
+    }
+
+    /// A viewer whose link is slower than the stream falls behind without ever having been late at its beginning.
+    fn on_frame_begun(&mut self, now: Instant, frame: &Packets) {
+        self.frame_began = now;
+        let age = now.saturating_duration_since(frame.arrival);
+        if !self.is_late && age > LATE_MIN {
+            self.is_late = true;
+            // From its own time on, so that the stamps do not leap.
+            self.spread = age;
+        }
+    }
+
+    /// A keyframe is stamped when it begins to leave. Over a slow link that takes a while, and a player would hold back the
+    /// next frame for as long, though it comes right behind: so the while is shared out over the frames that follow.
+    fn on_frame_sent(&mut self, now: Instant) {
+        let took = now.saturating_duration_since(self.frame_began);
+        self.spread = if self.is_late { (self.spread + took) / 2 } else { Duration::ZERO };
     }
 
     fn burst_bps(&self, stream_bps: u64) -> u64 {
@@ -167,6 +202,7 @@ impl Video {
         out: &mut Out<'_>,
     ) {
         let stream_bps = ring.rate_bps();
+        self.pace.on_nack(now);
         for sequence in sequences {
             let Some((source, index)) = self.sequence.find(sequence) else { continue };
             let Some((frame, packet)) = ring.packet(source) else { continue };
@@ -219,7 +255,8 @@ impl Video {
     /// Begins with the group of pictures once more: the phone cannot be asked for a keyframe. Returns whether there is now
     /// something to send.
     pub(super) fn on_keyframe_request(&mut self, now: Instant, ring: &Ring) -> bool {
-        if now < self.replay.next || (self.has_more(ring) && self.has_begun) {
+        let is_bursting = self.has_begun && self.has_more(ring) && now < self.began + BURST_GRACE;
+        if now < self.replay.next || is_bursting {
             return false;
         }
         if now > self.replay.next + REPLAY_FORGET {
@@ -291,6 +328,7 @@ impl Video {
             self.replay.next = now + FIRST_REPLAY;
             self.pace.begin(now, keyframe.len_bytes() + keyframe.count() * OVERHEAD);
         }
+        self.began = now;
         self.sequence.begin(keyframe.first);
         self.still = (!whole).then_some(first);
         self.cursor = Cursor::At { frame: first, packet: 0 };
@@ -327,9 +365,10 @@ impl Video {
     }
 }
 
-/// This moment on the timeline of the stream's timestamps.
-fn live_edge(now: Instant, ring: &Ring) -> Option<MediaTime> {
+/// This moment on the timeline of the stream's timestamps, less `spread`.
+fn live_edge(now: Instant, ring: &Ring, spread: Duration) -> Option<MediaTime> {
     let newest = ring.newest()?;
+    let micros = |time: Duration| MediaTime::from_micros(i64::try_from(time.as_micros()).unwrap_or(0));
     let since = now.saturating_duration_since(newest.arrival).min(LIVE_EDGE_MAX);
-    Some(newest.time + MediaTime::from_micros(i64::try_from(since.as_micros()).unwrap_or(0)))
+    Some(newest.time + micros(since) - micros(spread))
 }

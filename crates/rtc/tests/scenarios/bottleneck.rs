@@ -1,0 +1,223 @@
+//! Viewers behind a link that is hardly faster than the lesson, or slower: a queue of 300 ms, 2.5 Mbit/s with audio, joins at
+//! ten places of a group of pictures.
+use std::time::Duration;
+
+use rtc::StreamId;
+
+use crate::browser::Offers;
+use crate::keyed::Abilities;
+use crate::lesson::Lesson;
+use crate::network::Link;
+use crate::world::World;
+
+const FPS: u32 = 30;
+
+/// Who joins.
+#[derive(Clone, Copy, Debug)]
+enum Who {
+    /// str0m, which reports arrivals every 50 ms.
+    Browser,
+    /// A viewer that does what it can as often as Chromium.
+    Keyed(Abilities),
+}
+
+/// Reports arrivals every 100 ms, and never.
+const REPORTING: Who = Who::Keyed(Abilities::ALL);
+const BLIND: Who = Who::Keyed(Abilities { arrivals: None, ..Abilities::ALL });
+
+impl Who {
+    fn join(self, world: &mut World, stream: StreamId, down: Link) -> usize {
+        match self {
+            Self::Browser => {
+                world.join_with(stream, Link::default(), down, Offers { transport_cc: true, rtx: true })
+            }
+            Self::Keyed(abilities) => world.join_keyed(stream, (Link::default(), down), abilities),
+        }
+    }
+}
+
+/// What one viewer went through.
+#[derive(Debug)]
+#[expect(dead_code, reason = "printed when a scenario fails")]
+struct Outcome {
+    kbps: u64,
+    group: u64,
+    who: Who,
+    /// Where in the group it joined, in tenths.
+    place: u32,
+    /// From the join to the first picture, and to the live edge.
+    first: Duration,
+    caught: Duration,
+    freezes: Vec<Duration>,
+    damaged: usize,
+    /// Packets of audio, in the first second and later.
+    audio_lost: [usize; 2],
+    resent_percent: f64,
+    dropped: usize,
+    queue: Duration,
+    shown: usize,
+    skips: u64,
+}
+
+/// Lets viewers join at ten places of a group, each over a link of its own.
+fn joins(who: Who, group: u64, kbps: u64) -> Vec<Outcome> {
+    let mut world = World::new(1);
+    let stream = world.publish(Lesson::with_group(group));
+    world.run(Duration::from_secs(group));
+    let began = world.now;
+    let viewers = (0..10).map(|place| {
+        world.run_until(began + Duration::from_secs(group) * place / 10 + Duration::from_millis(7));
+        who.join(&mut world, stream, Link::bottleneck(kbps * 1_000))
+    });
+    let viewers: Vec<usize> = viewers.collect();
+    world.run(Duration::from_secs(group + 2));
+    let outcome = |(place, viewer)| outcome(&world, viewer, (who, group, kbps, place));
+    (0..10).zip(viewers).map(outcome).collect()
+}
+
+fn outcome(world: &World, viewer: usize, (who, group, kbps, place): (Who, u64, u64, u32)) -> Outcome {
+    let viewer_at = &world.viewers[viewer];
+    let (stats, screen, joined) = (world.stats(viewer), &viewer_at.screen, viewer_at.joined);
+    let settled = joined + Duration::from_secs(1);
+    let live = |number: u64| world.began + Duration::from_secs(1) * u32::try_from(number).unwrap() / FPS;
+    let caught =
+        screen.shown.iter().find(|shown| shown.whole < live(shown.number) + Duration::from_millis(60));
+    let lost_early = screen.audio_lost(joined, settled);
+    Outcome {
+        kbps,
+        group,
+        who,
+        place,
+        first: screen.shown.first().map_or(Duration::MAX, |shown| shown.whole - joined),
+        caught: caught.map_or(Duration::MAX, |shown| shown.whole - joined),
+        freezes: screen.freezes(FPS),
+        damaged: screen.damaged.iter().filter(|at| **at > settled).count(),
+        audio_lost: [lost_early, screen.audio_lost(settled, world.now)],
+        resent_percent: 100.0 * as_f64(stats.resent) / as_f64(stats.packets),
+        dropped: viewer_at.down.seen.dropped,
+        queue: viewer_at.down.seen.queue_most,
+        shown: screen.shown.len(),
+        skips: stats.skips,
+    }
+}
+
+fn as_f64(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap())
+}
+
+/// Nothing lost, damaged or sent again, and motion without a break longer than `pause`.
+fn assert_smooth(outcome: &Outcome, pause: Duration) {
+    assert!(outcome.first < Duration::from_millis(400), "{outcome:#?}");
+    assert_eq!((outcome.damaged, outcome.audio_lost, outcome.dropped), (0, [0, 0], 0), "{outcome:#?}");
+    assert!(outcome.resent_percent <= 10.0, "{outcome:#?}");
+    assert!(outcome.freezes.iter().all(|freeze| *freeze <= pause), "{outcome:#?}");
+    assert!(outcome.freezes.len() <= 2, "{outcome:#?}");
+}
+
+#[test]
+fn joins_behind_6_and_4_megabits_have_no_freeze_and_no_loss() {
+    for (who, group, kbps) in [
+        (Who::Browser, 2, 6_000),
+        (Who::Browser, 10, 6_000),
+        (REPORTING, 2, 6_000),
+        (REPORTING, 2, 4_000),
+        (REPORTING, 10, 4_000),
+        (BLIND, 2, 6_000),
+    ] {
+        for outcome in joins(who, group, kbps) {
+            assert_smooth(&outcome, Duration::ZERO);
+        }
+    }
+}
+
+#[test]
+fn joins_behind_3_megabits_pause_no_longer_than_two_keyframes_in_a_row_take() {
+    // A keyframe of 70 kB is on this link for 190 ms; who joins right before the next one gets both.
+    for (who, group) in [(Who::Browser, 2), (REPORTING, 2), (REPORTING, 10), (BLIND, 2)] {
+        for outcome in joins(who, group, 3_000) {
+            assert_smooth(&outcome, Duration::from_millis(280));
+        }
+    }
+}
+
+#[test]
+fn on_a_fast_link_the_whole_group_is_there_in_a_moment() {
+    for who in [Who::Browser, REPORTING] {
+        for outcome in joins(who, 2, 1_000_000) {
+            assert_smooth(&outcome, Duration::ZERO);
+            assert!(outcome.first < Duration::from_millis(100), "{outcome:#?}");
+            assert!(outcome.caught < Duration::from_millis(200), "{outcome:#?}");
+        }
+    }
+}
+
+#[test]
+fn below_the_rate_of_the_stream_audio_is_whole_and_no_picture_damaged() {
+    for (who, group) in [(Who::Browser, 2), (REPORTING, 2), (REPORTING, 10)] {
+        for outcome in joins(who, group, 1_500) {
+            // The first keyframe alone is longer than the queue.
+            assert!(outcome.audio_lost[0] <= 5, "{outcome:#?}");
+            assert_eq!((outcome.audio_lost[1], outcome.damaged), (0, 0), "{outcome:#?}");
+            assert!(outcome.resent_percent <= 10.0, "{outcome:#?}");
+            assert!(outcome.first < Duration::from_millis(1_500), "{outcome:#?}");
+            assert!(
+                outcome.freezes.iter().all(|freeze| *freeze < Duration::from_millis(1_200)),
+                "{outcome:#?}"
+            );
+        }
+    }
+}
+
+/// Bits a second before and after the times at which a link changes.
+fn changing(rates: &[(u64, u64)]) -> Link {
+    let rates = rates.iter().map(|(from, bps)| (Duration::from_secs(*from), *bps)).collect();
+    Link { rates, ..Link::default() }
+}
+
+#[test]
+fn a_link_that_falls_to_the_rate_of_the_stream_and_rises_again_loses_nothing() {
+    for who in [Who::Browser, REPORTING, BLIND] {
+        let mut world = World::new(1);
+        let stream = world.publish(Lesson::default());
+        world.run(Duration::from_millis(900));
+        let viewer =
+            who.join(&mut world, stream, changing(&[(0, 6_000_000), (6, 3_000_000), (12, 6_000_000)]));
+        world.run(Duration::from_secs(16));
+        let outcome = outcome(&world, viewer, (who, 2, 3_000, 0));
+        assert_smooth(&outcome, Duration::from_millis(280));
+    }
+}
+
+#[test]
+fn a_link_that_falls_below_the_stream_recovers_when_it_rises() {
+    for who in [Who::Browser, REPORTING, BLIND] {
+        let mut world = World::new(1);
+        let stream = world.publish(Lesson::default());
+        world.run(Duration::from_millis(900));
+        let viewer =
+            who.join(&mut world, stream, changing(&[(0, 6_000_000), (6, 1_500_000), (10, 6_000_000)]));
+        world.run(Duration::from_secs(20));
+        let screen = &world.viewers[viewer].screen;
+        let risen = world.began + Duration::from_secs(14);
+        assert_eq!(screen.audio_lost(risen, world.now), 0, "{who:?}");
+        assert_eq!(screen.damaged.iter().filter(|at| **at > risen).count(), 0, "{who:?}");
+        let late = screen.shown.iter().filter(|shown| shown.whole > risen).count();
+        assert!(late > 150, "{who:?}: {late} frames in 7 s");
+        let stats = world.stats(viewer);
+        let share = 100.0 * as_f64(stats.resent) / as_f64(stats.packets);
+        assert!(share < 10.0, "{who:?}: {share} % sent again");
+    }
+}
+
+#[test]
+fn at_the_live_edge_nothing_is_reported() {
+    let mut world = World::new(1);
+    let stream = world.publish(Lesson::default());
+    world.run(Duration::from_millis(900));
+    let viewer = REPORTING.join(&mut world, stream, Link::bottleneck(20_000_000));
+    world.run(Duration::from_secs(4));
+    let before = world.keyed(viewer).feedbacks;
+    assert!(before > 5, "{before} while the burst was sent");
+    world.run(Duration::from_secs(6));
+    assert_eq!(world.keyed(viewer).feedbacks, before);
+}

@@ -1,0 +1,540 @@
+//! A viewer that needs no handshake: its keys are given to the node. It opens media with another SRTP library and writes its
+//! own RTCP, as often and as patiently as Chromium does, or not at all.
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::hmac;
+use is::stun::{StunMessage, TransId};
+use rtc::StreamId;
+use rtc::sdp::{AudioTerms, Credentials, Fingerprint, Rtx, Ssrcs, Terms, VideoTerms};
+use rtc::testing::KEYING_LEN;
+use rtc_srtp::context::Context;
+use rtc_srtp::protection_profile::ProtectionProfile;
+
+use crate::network::Link;
+use crate::screen::{Rtp, Screen};
+use crate::world::{Client, NODE, World};
+
+const VIDEO_PT: u8 = 102;
+const RTX_PT: u8 = 103;
+const AUDIO_PT: u8 = 111;
+const TRANSPORT_CC_ID: u8 = 3;
+const OUR_SSRC: u32 = 1;
+/// As libwebrtc does it: a missing packet is asked for at once, then after each round trip as long as it is not known, ten
+/// times, and packets further back than the window are given up.
+const NACK_RETRY: Duration = Duration::from_millis(100);
+const NACKS_MAX: usize = 10;
+const WINDOW: u64 = 10_000;
+const CHECK_INTERVAL: Duration = Duration::from_millis(2_500);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What such a viewer can do.
+#[derive(Clone, Copy, Debug)]
+pub struct Abilities {
+    pub nack: bool,
+    pub rtx: bool,
+    /// How often it reports arrivals, if it does.
+    pub arrivals: Option<Duration>,
+    /// It sends receiver reports and asks for keyframes when it is stuck.
+    pub reports: bool,
+    /// It goes on proving that it is there.
+    pub checks: bool,
+}
+
+impl Abilities {
+    /// Like Chromium's.
+    pub const ALL: Self = Self {
+        nack: true,
+        rtx: true,
+        arrivals: Some(Duration::from_millis(100)),
+        reports: true,
+        checks: true,
+    };
+    /// It says nothing but that it is there.
+    pub const NONE: Self = Self { nack: false, rtx: false, arrivals: None, reports: false, checks: true };
+}
+
+/// What a source has sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Source {
+    highest: Option<u64>,
+    first: u64,
+    received: u64,
+    /// The middle of the last sender report's NTP time, and when it came.
+    sender_report: Option<(u32, Instant)>,
+}
+
+pub struct Keyed {
+    abilities: Abilities,
+    local: Credentials,
+    ssrcs: Ssrcs,
+    incoming: Context,
+    outgoing: Context,
+    sources: HashMap<u32, Source>,
+    missing: BTreeMap<u64, (Option<Instant>, usize)>,
+    /// Arrivals that were not reported yet, by transport-wide number.
+    arrivals: BTreeMap<u64, Instant>,
+    reported: Option<u64>,
+    highest_arrival: Option<u64>,
+    /// Reports of arrivals.
+    pub feedbacks: usize,
+    epoch: Instant,
+    next_check: Instant,
+    next_report: Instant,
+    next_feedback: Instant,
+    waiting: Vec<Vec<u8>>,
+    outbox: Vec<Vec<u8>>,
+    asked: Option<Instant>,
+    began: Instant,
+    /// Requests for lost packets, by how many packets they named.
+    pub nacks: usize,
+    pub keyframe_requests: usize,
+    /// Packets that came on the source of retransmissions, and packets that came twice.
+    pub by_rtx: usize,
+    pub again: usize,
+    /// Sender reports: when, source, NTP time, RTP time.
+    pub sender_reports: Vec<(Instant, u32, u64, u32)>,
+    pub responses: usize,
+    /// Packets that did not open.
+    pub closed: usize,
+    pub latest: Option<u64>,
+}
+
+impl World {
+    /// A viewer joins that has keys already.
+    pub fn join_keyed(&mut self, stream: StreamId, (up, down): (Link, Link), abilities: Abilities) -> usize {
+        let address = self.next_address();
+        let seat = self.node.handle.reserve().expect("there is room");
+        let (viewer, ssrcs, local) = (seat.viewer, seat.ssrcs, seat.credentials.clone());
+        let terms = Terms {
+            remote: Credentials { ufrag: "remote".to_owned(), pwd: "password of the viewer".to_owned() },
+            remote_fingerprint: Fingerprint::new([0; 32]),
+            video: Some(VideoTerms {
+                mid: "0".to_owned(),
+                pt: VIDEO_PT,
+                ssrc: ssrcs.video,
+                rtx: abilities.rtx.then_some(Rtx { pt: RTX_PT, ssrc: ssrcs.video_rtx }),
+                nack: abilities.nack,
+                playout_delay_id: None,
+                transport_cc_id: abilities.arrivals.map(|_| TRANSPORT_CC_ID),
+            }),
+            audio: Some(AudioTerms { mid: "1".to_owned(), pt: AUDIO_PT, ssrc: ssrcs.audio }),
+        };
+        self.node.handle.add(seat, stream, terms).expect("its shard lives");
+        self.node.pass(self.now);
+        let mut keying = [0; KEYING_LEN];
+        let number = u8::try_from(self.viewers.len() % 251).unwrap();
+        keying.iter_mut().zip(number..=255).for_each(|(byte, value)| *byte = value);
+        let mut client = Keyed::new(self.now, abilities, local, ssrcs, &keying);
+        let check = client.check(true);
+        let shard = rtc::testing::Node::shard_of(viewer);
+        self.node.datagram(self.now, shard, address, &check);
+        self.node.admit(self.now, viewer, &keying);
+        let viewer = self.seat(viewer, address, (up, down), Box::new(client));
+        self.deliver();
+        viewer
+    }
+
+    pub fn keyed(&mut self, viewer: usize) -> &mut Keyed {
+        self.viewers[viewer].client.keyed().expect("it was seated as one")
+    }
+}
+
+impl Keyed {
+    fn new(
+        now: Instant,
+        abilities: Abilities,
+        local: Credentials,
+        ssrcs: Ssrcs,
+        keying: &[u8; KEYING_LEN],
+    ) -> Self {
+        let provider = rtc_crypto::default_provider().expect("there is one");
+        // RFC 5764, section 4.2: client key, server key, client salt, server salt. We are the client.
+        let context = |key: std::ops::Range<usize>, salt: std::ops::Range<usize>| {
+            let profile = ProtectionProfile::AeadAes128Gcm;
+            Context::new(&keying[key], &keying[salt], profile, None, None, provider.crypto()).unwrap()
+        };
+        Self {
+            abilities,
+            local,
+            ssrcs,
+            incoming: context(16..32, 44..56),
+            outgoing: context(0..16, 32..44),
+            sources: HashMap::new(),
+            missing: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
+            reported: None,
+            highest_arrival: None,
+            feedbacks: 0,
+            epoch: now.checked_sub(Duration::from_secs(5)).unwrap(),
+            next_check: now + CHECK_INTERVAL,
+            next_report: now + REPORT_INTERVAL,
+            next_feedback: now,
+            waiting: Vec::new(),
+            outbox: Vec::new(),
+            asked: None,
+            began: now,
+            nacks: 0,
+            keyframe_requests: 0,
+            by_rtx: 0,
+            again: 0,
+            sender_reports: Vec::new(),
+            responses: 0,
+            closed: 0,
+            latest: None,
+        }
+    }
+
+    /// A connectivity check.
+    pub fn check(&mut self, nominates: bool) -> Vec<u8> {
+        let username = format!("{}:remote", self.local.ufrag);
+        let message = StunMessage::binding_request(&username, TransId::new(), true, 1, 100, nominates);
+        let mut bytes = vec![0; 300];
+        let len = message.to_bytes(Some(self.local.pwd.as_bytes()), &mut bytes, sha1_hmac).unwrap();
+        bytes.truncate(len);
+        bytes
+    }
+
+    /// Answers a check of the node, which asks whether what it sends here arrives.
+    fn answer_check(&mut self, request: &StunMessage<'_>) {
+        let reply = StunMessage::binding_reply(request.trans_id(), SocketAddr::from(([10, 0, 0, 1], 8189)));
+        let mut bytes = vec![0; 300];
+        let len = reply.to_bytes(Some(b"password of the viewer"), &mut bytes, sha1_hmac).unwrap();
+        bytes.truncate(len);
+        self.outbox.push(bytes);
+    }
+
+    /// The node has new credentials.
+    pub fn restart(&mut self, local: Credentials) {
+        self.local = local;
+        let check = self.check(true);
+        self.outbox.push(check);
+    }
+
+    /// RTCP, sealed.
+    pub fn seal(&mut self, rtcp: &[u8]) -> Vec<u8> {
+        self.outgoing.encrypt_rtcp(rtcp).unwrap().to_vec()
+    }
+
+    /// Sends RTCP with the next drive.
+    pub fn say(&mut self, rtcp: &[u8]) {
+        let sealed = self.seal(rtcp);
+        self.outbox.push(sealed);
+    }
+
+    /// Sends bytes as they are with the next drive.
+    pub fn blurt(&mut self, bytes: Vec<u8>) {
+        self.outbox.push(bytes);
+    }
+
+    /// Asks for these packets of video.
+    pub fn nack(&mut self, sequences: &[u16]) {
+        self.nacks += sequences.len();
+        let mut content = Vec::new();
+        for sequence in sequences {
+            content.extend_from_slice(&sequence.to_be_bytes());
+            content.extend_from_slice(&[0, 0]);
+        }
+        let feedback = feedback(205, 1, self.ssrcs.video, &content);
+        self.say(&feedback);
+    }
+
+    /// Picture loss indication, or full intra request.
+    pub fn ask_for_keyframe(&mut self, is_fir: bool) {
+        self.keyframe_requests += 1;
+        let feedback = if is_fir {
+            let mut content = self.ssrcs.video.to_be_bytes().to_vec();
+            content.extend_from_slice(&[u8::try_from(self.keyframe_requests % 256).unwrap(), 0, 0, 0]);
+            feedback(206, 4, 0, &content)
+        } else {
+            feedback(206, 1, self.ssrcs.video, &[])
+        };
+        self.say(&feedback);
+    }
+
+    pub fn video_ssrc(&self) -> u32 {
+        self.ssrcs.video
+    }
+
+    pub fn audio_ssrc(&self) -> u32 {
+        self.ssrcs.audio
+    }
+
+    fn open(&mut self, now: Instant, bytes: &[u8], screen: &mut Screen) {
+        if bytes.first().is_some_and(|first| *first < 4) {
+            match StunMessage::parse(bytes) {
+                Ok(request) if request.is_binding_request() => self.answer_check(&request),
+                _ => self.responses += 1,
+            }
+            return;
+        }
+        let second = bytes.get(1).copied().unwrap_or(0);
+        if (192..=223).contains(&second) {
+            return self.on_rtcp(now, bytes);
+        }
+        let Ok(plain) = self.incoming.decrypt_rtp(bytes) else {
+            self.closed += 1;
+            return;
+        };
+        let (header, mut payload) = Header::parse(&plain);
+        if let Some(number) = header.transport {
+            let number = extend(number, &mut self.highest_arrival);
+            self.arrivals.entry(number).or_insert(now);
+        }
+        let mut source = self.sources.get(&header.ssrc).copied().unwrap_or_default();
+        let is_first = source.highest.is_none();
+        let before = source.highest;
+        let mut index = extend(header.sequence, &mut source.highest);
+        if is_first {
+            source.first = index;
+        }
+        source.received += 1;
+        self.sources.insert(header.ssrc, source);
+        if header.ssrc == self.ssrcs.video_rtx {
+            self.by_rtx += 1;
+            assert_eq!(header.pt, RTX_PT);
+            let mut highest = self.sources.get(&self.ssrcs.video).and_then(|video| video.highest);
+            index = extend(u16::from_be_bytes([payload[0], payload[1]]), &mut highest);
+            payload = &payload[2..];
+        } else if let Some(before) = before.filter(|_| header.ssrc == self.ssrcs.video) {
+            self.again += usize::from(index <= before && !self.missing.contains_key(&index));
+            for lost in before + 1..index {
+                self.missing.insert(lost, (None, 0));
+            }
+        }
+        let rtp =
+            Rtp { index, timestamp: header.timestamp, marker: header.marker, payload: payload.to_vec() };
+        if header.ssrc == self.ssrcs.audio {
+            assert_eq!(header.pt, AUDIO_PT);
+            screen.on_audio(now, &rtp);
+        } else {
+            self.latest = self.latest.max(Some(index));
+            self.missing.remove(&index);
+            screen.on_video(now, rtp);
+        }
+    }
+
+    fn on_rtcp(&mut self, now: Instant, bytes: &[u8]) {
+        let plain = self.incoming.decrypt_rtcp(bytes).expect("sender reports open");
+        let word = |at: usize| u32::from_be_bytes(plain[at..at + 4].try_into().unwrap());
+        assert_eq!(plain[1], 200, "a sender report comes first");
+        let ntp = u64::from(word(8)) << 32 | u64::from(word(12));
+        self.sender_reports.push((now, word(4), ntp, word(16)));
+        let source = self.sources.entry(word(4)).or_default();
+        source.sender_report = Some((u32::try_from(ntp >> 16 & 0xffff_ffff).unwrap(), now));
+    }
+
+    fn ask_for_missing(&mut self, now: Instant) {
+        let newest = self.latest.unwrap_or(0);
+        self.missing.retain(|index, (_, times)| *times < NACKS_MAX && newest.saturating_sub(*index) < WINDOW);
+        let mut due = Vec::new();
+        for (index, (asked, times)) in &mut self.missing {
+            if asked.is_none_or(|asked| now - asked >= NACK_RETRY) {
+                (*asked, *times) = (Some(now), *times + 1);
+                due.push(u16::try_from(index & 0xffff).unwrap());
+            }
+        }
+        for some in due.chunks(250) {
+            self.nack(some);
+        }
+    }
+
+    fn report(&mut self, now: Instant) {
+        let mut report = vec![0x80 | u8::try_from(self.sources.len().min(3)).unwrap(), 201, 0, 0];
+        report.extend_from_slice(&OUR_SSRC.to_be_bytes());
+        for (ssrc, source) in self.sources.iter().take(3) {
+            let Some(highest) = source.highest else { continue };
+            let expected = highest + 1 - source.first;
+            let lost = u32::try_from(expected.saturating_sub(source.received)).unwrap().min(0x7f_ffff);
+            let (last, held) = source.sender_report.map_or((0, 0), |(ntp, at)| {
+                (ntp, u32::try_from((now - at).as_micros() * 65_536 / 1_000_000).unwrap())
+            });
+            for word in [*ssrc, lost, u32::try_from(highest & 0xffff_ffff).unwrap(), 0, last, held] {
+                report.extend_from_slice(&word.to_be_bytes());
+            }
+        }
+        let blocks = (report.len() - 8) / 24;
+        report[0] = 0x80 | u8::try_from(blocks).unwrap();
+        report[3] = u8::try_from(report.len() / 4 - 1).unwrap();
+        self.say(&report);
+    }
+
+    /// Arrivals since the last feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+    fn report_arrivals(&mut self, now: Instant) {
+        let Some((last, _)) = self.arrivals.last_key_value() else { return };
+        let last = *last;
+        let first =
+            self.reported.map_or(*self.arrivals.first_key_value().unwrap().0, |reported| reported + 1);
+        if last < first {
+            self.arrivals.clear();
+            return;
+        }
+        let micros = |at: Instant| i64::try_from((at - self.epoch).as_micros()).unwrap();
+        let reference =
+            self.arrivals.range(first..).next().map_or(micros(now), |(_, at)| micros(*at)) / 64_000;
+        let mut at_units = reference * 256;
+        let (mut symbols, mut deltas) = (Vec::new(), Vec::new());
+        for number in first..=last {
+            let Some(at) = self.arrivals.get(&number) else {
+                symbols.push(0_u16);
+                continue;
+            };
+            let units = micros(*at) / 250;
+            let delta = units - at_units;
+            at_units = units;
+            if let Ok(small) = u8::try_from(delta) {
+                symbols.push(1);
+                deltas.push(small);
+            } else {
+                symbols.push(2);
+                deltas.extend_from_slice(&i16::try_from(delta).unwrap_or(i16::MAX).to_be_bytes());
+            }
+        }
+        let mut content = u16::try_from(first & 0xffff).unwrap().to_be_bytes().to_vec();
+        content.extend_from_slice(&u16::try_from(symbols.len()).unwrap().to_be_bytes());
+        content.extend_from_slice(&reference.to_be_bytes()[5..]);
+        content.push(u8::try_from(self.feedbacks % 256).unwrap());
+        for seven in symbols.chunks(7) {
+            let bits =
+                seven.iter().zip(0..).fold(0, |bits, (symbol, place)| bits | symbol << (12 - 2 * place));
+            content.extend_from_slice(&(0xc000 | bits).to_be_bytes());
+        }
+        content.extend_from_slice(&deltas);
+        content.resize(content.len().next_multiple_of(4), 0);
+        self.feedbacks += 1;
+        self.reported = Some(last);
+        self.arrivals.clear();
+        let feedback = feedback(205, 15, self.ssrcs.video, &content);
+        self.say(&feedback);
+    }
+
+    fn ask_when_stuck(&mut self, now: Instant, screen: &Screen) {
+        let shown = screen.shown.last().map(|shown| shown.whole);
+        let since = shown.unwrap_or(self.began).max(self.asked.unwrap_or(self.began));
+        let wait = if shown.is_some() || self.asked.is_some() { 3_000 } else { 200 };
+        if self.abilities.reports && self.latest.is_some() && now - since > Duration::from_millis(wait) {
+            self.asked = Some(now);
+            self.ask_for_keyframe(false);
+        }
+    }
+}
+
+impl Client for Keyed {
+    fn receive(&mut self, _now: Instant, from: SocketAddr, bytes: &[u8]) {
+        assert_eq!(from, NODE);
+        self.waiting.push(bytes.to_vec());
+    }
+
+    fn drive(&mut self, now: Instant, screen: &mut Screen) -> Vec<Vec<u8>> {
+        for bytes in std::mem::take(&mut self.waiting) {
+            self.open(now, &bytes, screen);
+        }
+        if self.abilities.nack && !self.missing.is_empty() {
+            self.ask_for_missing(now);
+        }
+        if self.abilities.checks && now >= self.next_check {
+            self.next_check = now + CHECK_INTERVAL;
+            let check = self.check(false);
+            self.outbox.push(check);
+        }
+        if self.abilities.reports && now >= self.next_report {
+            self.next_report = now + REPORT_INTERVAL;
+            self.report(now);
+        }
+        if let Some(interval) =
+            self.abilities.arrivals.filter(|_| now >= self.next_feedback && !self.arrivals.is_empty())
+        {
+            self.next_feedback = now + interval;
+            self.report_arrivals(now);
+        }
+        self.ask_when_stuck(now, screen);
+        std::mem::take(&mut self.outbox)
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let retry =
+            self.missing.values().filter_map(|(asked, _)| asked.map(|asked| asked + NACK_RETRY)).min();
+        let due = [
+            self.abilities.checks.then_some(self.next_check),
+            self.abilities.reports.then_some(self.next_report),
+            (!self.arrivals.is_empty()).then_some(self.next_feedback),
+            retry.filter(|_| self.abilities.nack),
+        ];
+        due.into_iter().flatten().min()
+    }
+
+    fn keyed(&mut self) -> Option<&mut Self> {
+        Some(self)
+    }
+}
+
+/// A header as RFC 3550, section 5.1 and RFC 8285, section 4.2 have it.
+struct Header {
+    pt: u8,
+    marker: bool,
+    sequence: u16,
+    timestamp: u32,
+    ssrc: u32,
+    transport: Option<u16>,
+}
+
+impl Header {
+    fn parse(packet: &[u8]) -> (Self, &[u8]) {
+        let word = |at: usize| u32::from_be_bytes(packet[at..at + 4].try_into().unwrap());
+        let (mut at, mut transport) = (12, None);
+        if packet[0] & 0x10 != 0 {
+            assert_eq!(packet[12..14], [0xbe, 0xde]);
+            at += 4 + 4 * usize::from(packet[15]);
+            let mut rest = &packet[16..at];
+            while let [head, after @ ..] = rest {
+                let len = if *head == 0 { 0 } else { usize::from(head & 0xf) + 1 };
+                if head >> 4 == TRANSPORT_CC_ID {
+                    transport = Some(u16::from_be_bytes([after[0], after[1]]));
+                }
+                rest = &after[len..];
+            }
+        }
+        let [_, second, s0, s1, ..] = packet else { panic!("a header has 12 bytes") };
+        let header = Self {
+            pt: second & 0x7f,
+            marker: second & 0x80 != 0,
+            sequence: u16::from_be_bytes([*s0, *s1]),
+            timestamp: word(4),
+            ssrc: word(8),
+            transport,
+        };
+        (header, &packet[at..])
+    }
+}
+
+/// A feedback packet (RFC 4585, section 6.1).
+fn feedback(pt: u8, format: u8, ssrc: u32, content: &[u8]) -> Vec<u8> {
+    let words = u16::try_from(2 + content.len() / 4).unwrap();
+    let mut feedback = vec![0x80 | format, pt];
+    feedback.extend_from_slice(&words.to_be_bytes());
+    feedback.extend_from_slice(&OUR_SSRC.to_be_bytes());
+    feedback.extend_from_slice(&ssrc.to_be_bytes());
+    feedback.extend_from_slice(content);
+    feedback
+}
+
+/// A 16-bit number with its rollovers, by the highest so far.
+fn extend(number: u16, highest: &mut Option<u64>) -> u64 {
+    let Some(known) = *highest else {
+        let first = u64::from(number) + (1 << 16);
+        *highest = Some(first);
+        return first;
+    };
+    let ahead = number.wrapping_sub(u16::try_from(known & 0xffff).unwrap());
+    let index =
+        if ahead < 0x8000 { known + u64::from(ahead) } else { known - u64::from(0_u16.wrapping_sub(ahead)) };
+    *highest = Some(known.max(index));
+    index
+}
+
+fn sha1_hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key));
+    parts.iter().for_each(|part| context.update(part));
+    context.sign().as_ref().try_into().unwrap()
+}

@@ -1,0 +1,192 @@
+//! A publisher: numbered frames of a size that lessons have, packetised as the node does it.
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use media::{AudioFrame, MediaTime, VideoConfig, VideoFrame};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rtc::StreamId;
+use rtp::Packets;
+
+/// 50 packets of Opus a second, of 64 kbit/s.
+const AUDIO_STEP: Duration = Duration::from_millis(20);
+const AUDIO_LEN: usize = 160;
+const TEMPLATE_LEN: usize = 1 << 20;
+pub const SPS: &[u8] = &[0x67, 0x42, 0xe0, 0x1f, 1, 2, 3, 4];
+pub const PPS: &[u8] = &[0x68, 0xce, 0x3c, 0x80];
+
+/// What is published.
+#[derive(Clone, Debug)]
+pub struct Lesson {
+    pub fps: u32,
+    /// Frames of a group of pictures.
+    pub group: u64,
+    pub bps: u64,
+    /// Bytes of a keyframe.
+    pub keyframe: usize,
+    pub has_audio: bool,
+    /// The last byte of the sequence parameter set, which tells one publisher from another.
+    pub sps: u8,
+}
+
+impl Default for Lesson {
+    /// 720p of a phone with a keyframe every two seconds.
+    fn default() -> Self {
+        Self { fps: 30, group: 60, bps: 2_500_000, keyframe: 70_000, has_audio: true, sps: 4 }
+    }
+}
+
+impl Lesson {
+    /// The same with a keyframe every so many seconds.
+    pub fn with_group(seconds: u64) -> Self {
+        let usual = Self::default();
+        Self { group: seconds * u64::from(usual.fps), ..usual }
+    }
+}
+
+/// A lesson that runs.
+pub struct Publisher {
+    pub stream: StreamId,
+    lesson: Lesson,
+    config: Arc<VideoConfig>,
+    began: Instant,
+    /// Where the timeline of the stream stands when the lesson begins.
+    offset: MediaTime,
+    end: Option<Instant>,
+    /// Frames of this publisher so far.
+    video: u64,
+    audio: u64,
+    /// Frames of all publishers so far, which is what they are numbered by.
+    numbers: (u64, u64),
+    video_packets: rtp::h264::Packetizer,
+    audio_packets: rtp::opus::Packetizer,
+    rng: StdRng,
+}
+
+impl Publisher {
+    pub fn new(stream: StreamId, lesson: Lesson, began: Instant, seed: u64) -> Self {
+        let (mut sps, rng) = (SPS.to_vec(), StdRng::seed_from_u64(seed));
+        sps.pop();
+        sps.push(lesson.sps);
+        let config = VideoConfig {
+            sps: sps.into(),
+            pps: vec![Bytes::from_static(PPS)],
+            profile_level_id: [0x42, 0xe0, 0x1f],
+            width: 1280,
+            height: 720,
+        };
+        Self {
+            stream,
+            lesson,
+            config: Arc::new(config),
+            began,
+            offset: MediaTime::ZERO,
+            end: None,
+            video: 0,
+            audio: 0,
+            numbers: (0, 0),
+            video_packets: rtp::h264::Packetizer::default(),
+            audio_packets: rtp::opus::Packetizer::default(),
+            rng,
+        }
+    }
+
+    /// When the next frame is made.
+    pub fn next(&self) -> Option<Instant> {
+        let audio = self.lesson.has_audio.then(|| self.audio_at());
+        let next = audio.map_or(self.video_at(), |audio| audio.min(self.video_at()));
+        (self.end.is_none_or(|end| next < end)).then_some(next)
+    }
+
+    /// Nothing is published from this moment on.
+    pub fn stop(&mut self, at: Instant) {
+        self.end = Some(at);
+    }
+
+    /// Another publisher goes on with the stream from this moment on, with a keyframe.
+    pub fn take_over(&mut self, at: Instant, origin: Instant, lesson: Lesson) {
+        let kept = self.config.sps.slice(..SPS.len() - 1);
+        let sps: Vec<u8> = kept.iter().copied().chain([lesson.sps]).collect();
+        let config = VideoConfig { sps: sps.into(), ..(*self.config).clone() };
+        (self.config, self.lesson) = (Arc::new(config), lesson);
+        (self.began, self.end, self.video, self.audio) = (at, None, 0, 0);
+        self.offset = MediaTime::from_micros(i64::try_from((at - origin).as_micros()).unwrap());
+    }
+
+    /// The frames that are made until `now`.
+    pub fn take(&mut self, now: Instant) -> Vec<Arc<Packets>> {
+        let mut frames = Vec::new();
+        while let Some(at) = self.next().filter(|at| *at <= now) {
+            let is_audio = self.lesson.has_audio && self.audio_at() <= at;
+            frames.extend(if is_audio { self.audio_frame(at) } else { self.video_frame(at) });
+        }
+        frames
+    }
+
+    fn video_at(&self) -> Instant {
+        self.began + Duration::from_nanos(self.video * 1_000_000_000 / u64::from(self.lesson.fps))
+    }
+
+    fn audio_at(&self) -> Instant {
+        self.began + AUDIO_STEP * u32::try_from(self.audio).unwrap()
+    }
+
+    fn time(&self, at: Instant) -> MediaTime {
+        self.offset + MediaTime::from_micros(i64::try_from((at - self.began).as_micros()).unwrap())
+    }
+
+    fn video_frame(&mut self, at: Instant) -> Option<Arc<Packets>> {
+        let lesson = &self.lesson;
+        let is_keyframe = self.video.is_multiple_of(lesson.group);
+        let group_bytes = lesson.bps / 8 * lesson.group / u64::from(lesson.fps);
+        let others = (lesson.group - 1).max(1);
+        let usual = (group_bytes.saturating_sub(lesson.keyframe as u64) / others).max(200);
+        let len = if is_keyframe {
+            lesson.keyframe
+        } else {
+            usize::try_from(usual * self.rng.random_range(60..=140) / 100).unwrap()
+        };
+        let mut nal = vec![if is_keyframe { 0x65 } else { 0x41 }];
+        nal.extend_from_slice(&self.numbers.0.to_be_bytes());
+        nal.extend_from_slice(content(self.numbers.0, len));
+        self.video += 1;
+        self.numbers.0 += 1;
+        let frame = VideoFrame {
+            time: self.time(at),
+            keyframe: is_keyframe,
+            config: Arc::clone(&self.config),
+            nals: Arc::from([Bytes::from(nal)]),
+            arrival: at,
+            recovery_point: false,
+        };
+        self.video_packets.packetize(&frame).map(Arc::new)
+    }
+
+    fn audio_frame(&mut self, at: Instant) -> Option<Arc<Packets>> {
+        let mut packet = self.numbers.1.to_be_bytes().to_vec();
+        packet.extend_from_slice(content(self.numbers.1, AUDIO_LEN));
+        self.audio += 1;
+        self.numbers.1 += 1;
+        let frame = AudioFrame { time: self.time(at), packet: packet.into(), arrival: at };
+        self.audio_packets.packetize(&frame).map(Arc::new)
+    }
+}
+
+/// The number in a NAL unit of a slice or in a packet of audio, if what follows it is undamaged.
+pub fn number_of(numbered: &[u8]) -> Option<u64> {
+    let (number, rest) = numbered.split_first_chunk::<8>()?;
+    let number = u64::from_be_bytes(*number);
+    (rest == content(number, rest.len())).then_some(number)
+}
+
+/// What a frame is filled with: bytes that no other frame has at the same place.
+fn content(number: u64, len: usize) -> &'static [u8] {
+    static TEMPLATE: OnceLock<Vec<u8>> = OnceLock::new();
+    let template = TEMPLATE.get_or_init(|| {
+        let mut rng = StdRng::seed_from_u64(1);
+        (0..TEMPLATE_LEN).map(|_| rng.random()).collect()
+    });
+    let at = usize::try_from(number % 997).unwrap() * 512;
+    &template[at..at + len.min(TEMPLATE_LEN / 2)]
+}
