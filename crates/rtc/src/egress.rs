@@ -411,7 +411,10 @@ impl Egress {
     }
 
     /// What a viewer was sent so far.
-    #[cfg_attr(not(any(test, feature = "testing")), expect(dead_code, reason = "asked for by scenario tests"))]
+    #[cfg_attr(
+        not(any(test, feature = "testing")),
+        expect(dead_code, reason = "asked for by scenario tests")
+    )]
     pub(crate) fn stats(&self, viewer: ViewerId) -> Option<ViewerStats> {
         let slot = self.table.slot_of(viewer)?;
         self.table.peer(slot).map(Peer::stats)

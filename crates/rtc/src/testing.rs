@@ -99,11 +99,10 @@ impl Node {
 
     /// What a shard passes on to another. There are two ends, so that floods can be made.
     pub fn forward(&mut self, owner: usize, from: SocketAddr, bytes: Vec<u8>) {
-        let is_taken = self
-            .handle
-            .mailboxes()
-            .get(owner)
-            .is_some_and(|mailbox| mailbox.forward(Forwarded::Datagram { path: path(from), from, bytes }));
+        let is_taken =
+            self.handle.mailboxes().get(owner).is_some_and(|mailbox| {
+                mailbox.forward(Forwarded::Datagram { path: path(from), from, bytes })
+            });
         let counters = self.handle.counters();
         if is_taken { counters.forwarded.add(1) } else { counters.forwards_dropped.add(1) }
     }

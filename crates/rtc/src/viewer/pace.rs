@@ -146,6 +146,11 @@ impl Pace {
         self.probe.is_some()
     }
 
+    /// Whether the link's rate is known, or does not matter.
+    pub(crate) fn is_known(&self) -> bool {
+        self.probe.as_ref().is_none_or(|probe| probe.rate.is_some())
+    }
+
     /// How long a packet waits in the queue of the slowest link, as far as is known.
     pub(crate) fn queue(&self) -> Duration {
         self.probe.as_ref().map_or(Duration::ZERO, |probe| probe.queue)

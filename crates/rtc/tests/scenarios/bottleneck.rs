@@ -80,7 +80,8 @@ fn outcome(world: &World, viewer: usize, (who, group, kbps, place): (Who, u64, u
     let (stats, screen, joined) = (world.stats(viewer), &viewer_at.screen, viewer_at.joined);
     let settled = joined + Duration::from_secs(1);
     let live = |number: u64| world.began + Duration::from_secs(1) * u32::try_from(number).unwrap() / FPS;
-    let caught = screen.shown.iter().find(|shown| shown.whole < live(shown.number) + Duration::from_millis(60));
+    let caught =
+        screen.shown.iter().find(|shown| shown.whole < live(shown.number) + Duration::from_millis(60));
     let lost_early = screen.audio_lost(joined, settled);
     Outcome {
         kbps,
@@ -151,15 +152,20 @@ fn on_a_fast_link_the_whole_group_is_there_in_a_moment() {
 }
 
 #[test]
-fn below_the_rate_of_the_stream_audio_is_whole_and_no_picture_damaged() {
+fn below_the_rate_of_the_stream_audio_is_whole_and_pictures_go_on() {
     for (who, group) in [(Who::Browser, 2), (REPORTING, 2), (REPORTING, 10)] {
         for outcome in joins(who, group, 1_500) {
             // The first keyframe alone is longer than the queue.
             assert!(outcome.audio_lost[0] <= 5, "{outcome:#?}");
-            assert_eq!((outcome.audio_lost[1], outcome.damaged), (0, 0), "{outcome:#?}");
+            assert_eq!(outcome.audio_lost[1], 0, "{outcome:#?}");
+            // What the first keyframe pushed out of the queue may be given up for the next one.
+            assert!(outcome.damaged <= 1, "{outcome:#?}");
             assert!(outcome.resent_percent <= 10.0, "{outcome:#?}");
             assert!(outcome.first < Duration::from_millis(1_500), "{outcome:#?}");
-            assert!(outcome.freezes.iter().all(|freeze| *freeze < Duration::from_millis(1_200)), "{outcome:#?}");
+            assert!(
+                outcome.freezes.iter().all(|freeze| *freeze < Duration::from_millis(1_200)),
+                "{outcome:#?}"
+            );
         }
     }
 }
@@ -176,7 +182,8 @@ fn a_link_that_falls_to_the_rate_of_the_stream_and_rises_again_loses_nothing() {
         let mut world = World::new(1);
         let stream = world.publish(Lesson::default());
         world.run(Duration::from_millis(900));
-        let viewer = who.join(&mut world, stream, changing(&[(0, 6_000_000), (6, 3_000_000), (12, 6_000_000)]));
+        let viewer =
+            who.join(&mut world, stream, changing(&[(0, 6_000_000), (6, 3_000_000), (12, 6_000_000)]));
         world.run(Duration::from_secs(16));
         let outcome = outcome(&world, viewer, (who, 2, 3_000, 0));
         assert_smooth(&outcome, Duration::from_millis(280));
@@ -189,7 +196,8 @@ fn a_link_that_falls_below_the_stream_recovers_when_it_rises() {
         let mut world = World::new(1);
         let stream = world.publish(Lesson::default());
         world.run(Duration::from_millis(900));
-        let viewer = who.join(&mut world, stream, changing(&[(0, 6_000_000), (6, 1_500_000), (10, 6_000_000)]));
+        let viewer =
+            who.join(&mut world, stream, changing(&[(0, 6_000_000), (6, 1_500_000), (10, 6_000_000)]));
         world.run(Duration::from_secs(20));
         let screen = &world.viewers[viewer].screen;
         let risen = world.began + Duration::from_secs(14);

@@ -104,7 +104,9 @@ impl Browser {
     }
 
     pub fn request_keyframe(&mut self, kind: KeyframeRequestKind) {
-        if let Some(stream) = self.video_ssrc.and_then(|ssrc| self.rtc.direct_api().stream_rx(&ssrc).map(|_| ssrc)) {
+        if let Some(stream) =
+            self.video_ssrc.and_then(|ssrc| self.rtc.direct_api().stream_rx(&ssrc).map(|_| ssrc))
+        {
             self.rtc.direct_api().stream_rx(&stream).unwrap().request_keyframe(kind);
         }
     }

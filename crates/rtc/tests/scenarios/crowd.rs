@@ -39,7 +39,12 @@ fn three_thousand_viewers_get_every_keyframe_in_an_order_that_changes() {
         }
     }
     let different: HashSet<_> = firsts.values().collect();
-    assert!(firsts.len() >= 25 && different.len() >= firsts.len() - 2, "{} of {}", different.len(), firsts.len());
+    assert!(
+        firsts.len() >= 25 && different.len() >= firsts.len() - 2,
+        "{} of {}",
+        different.len(),
+        firsts.len()
+    );
 }
 
 #[test]

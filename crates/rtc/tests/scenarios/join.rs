@@ -147,7 +147,8 @@ fn joins_over_a_lossy_network_succeed() {
     let viewers: Vec<usize> = (0..12).map(|_| world.join(stream, lossy(), lossy())).collect();
     world.run(Duration::from_secs(9));
     for viewer in viewers {
-        assert!(world.screen(viewer).shown.len() > 60, "{viewer}: {}", world.screen(viewer).shown.len());
+        // str0m repeats its side of a handshake after a second, and gives up losses soon.
+        assert!(world.screen(viewer).shown.len() > 20, "{viewer}: {}", world.screen(viewer).shown.len());
     }
 }
 

@@ -142,7 +142,13 @@ impl World {
 }
 
 impl Keyed {
-    fn new(now: Instant, abilities: Abilities, local: Credentials, ssrcs: Ssrcs, keying: &[u8; KEYING_LEN]) -> Self {
+    fn new(
+        now: Instant,
+        abilities: Abilities,
+        local: Credentials,
+        ssrcs: Ssrcs,
+        keying: &[u8; KEYING_LEN],
+    ) -> Self {
         let provider = rtc_crypto::default_provider().expect("there is one");
         // RFC 5764, section 4.2: client key, server key, client salt, server salt. We are the client.
         let context = |key: std::ops::Range<usize>, salt: std::ops::Range<usize>| {
@@ -285,7 +291,8 @@ impl Keyed {
                 self.missing.insert(lost, (None, 0));
             }
         }
-        let rtp = Rtp { index, timestamp: header.timestamp, marker: header.marker, payload: payload.to_vec() };
+        let rtp =
+            Rtp { index, timestamp: header.timestamp, marker: header.marker, payload: payload.to_vec() };
         if header.ssrc == self.ssrcs.audio {
             assert_eq!(header.pt, AUDIO_PT);
             screen.on_audio(now, &rtp);
@@ -345,13 +352,15 @@ impl Keyed {
     fn report_arrivals(&mut self, now: Instant) {
         let Some((last, _)) = self.arrivals.last_key_value() else { return };
         let last = *last;
-        let first = self.reported.map_or(*self.arrivals.first_key_value().unwrap().0, |reported| reported + 1);
+        let first =
+            self.reported.map_or(*self.arrivals.first_key_value().unwrap().0, |reported| reported + 1);
         if last < first {
             self.arrivals.clear();
             return;
         }
         let micros = |at: Instant| i64::try_from((at - self.epoch).as_micros()).unwrap();
-        let reference = self.arrivals.range(first..).next().map_or(micros(now), |(_, at)| micros(*at)) / 64_000;
+        let reference =
+            self.arrivals.range(first..).next().map_or(micros(now), |(_, at)| micros(*at)) / 64_000;
         let mut at_units = reference * 256;
         let (mut symbols, mut deltas) = (Vec::new(), Vec::new());
         for number in first..=last {
@@ -375,7 +384,8 @@ impl Keyed {
         content.extend_from_slice(&reference.to_be_bytes()[5..]);
         content.push(u8::try_from(self.feedbacks % 256).unwrap());
         for seven in symbols.chunks(7) {
-            let bits = seven.iter().zip(0..).fold(0, |bits, (symbol, place)| bits | symbol << (12 - 2 * place));
+            let bits =
+                seven.iter().zip(0..).fold(0, |bits, (symbol, place)| bits | symbol << (12 - 2 * place));
             content.extend_from_slice(&(0xc000 | bits).to_be_bytes());
         }
         content.extend_from_slice(&deltas);
@@ -420,7 +430,9 @@ impl Client for Keyed {
             self.next_report = now + REPORT_INTERVAL;
             self.report(now);
         }
-        if let Some(interval) = self.abilities.arrivals.filter(|_| now >= self.next_feedback && !self.arrivals.is_empty()) {
+        if let Some(interval) =
+            self.abilities.arrivals.filter(|_| now >= self.next_feedback && !self.arrivals.is_empty())
+        {
             self.next_feedback = now + interval;
             self.report_arrivals(now);
         }
@@ -429,7 +441,8 @@ impl Client for Keyed {
     }
 
     fn next(&self) -> Option<Instant> {
-        let retry = self.missing.values().filter_map(|(asked, _)| asked.map(|asked| asked + NACK_RETRY)).min();
+        let retry =
+            self.missing.values().filter_map(|(asked, _)| asked.map(|asked| asked + NACK_RETRY)).min();
         let due = [
             self.abilities.checks.then_some(self.next_check),
             self.abilities.reports.then_some(self.next_report),
@@ -502,7 +515,8 @@ fn extend(number: u16, highest: &mut Option<u64>) -> u64 {
         return first;
     };
     let ahead = number.wrapping_sub(u16::try_from(known & 0xffff).unwrap());
-    let index = if ahead < 0x8000 { known + u64::from(ahead) } else { known - u64::from(0_u16.wrapping_sub(ahead)) };
+    let index =
+        if ahead < 0x8000 { known + u64::from(ahead) } else { known - u64::from(0_u16.wrapping_sub(ahead)) };
     *highest = Some(known.max(index));
     index
 }

@@ -80,8 +80,10 @@ impl Screen {
         while let Some(next) = self.next {
             match self.frame_at(next) {
                 Some(end) => {
-                    let packets: Vec<Rtp> =
-                        (next..=end).filter_map(|at| self.packets.remove(&at)).map(|(_, packet)| packet).collect();
+                    let packets: Vec<Rtp> = (next..=end)
+                        .filter_map(|at| self.packets.remove(&at))
+                        .map(|(_, packet)| packet)
+                        .collect();
                     self.gap_since = None;
                     self.next = Some(end + 1);
                     self.judge(now, &packets);
@@ -95,14 +97,19 @@ impl Screen {
                         return;
                     }
                     let since = *self.gap_since.get_or_insert(now);
-                    let keyframe = self.packets.iter().skip(1).rev().find(|(at, (_, packet))| {
-                        begins_group(packet) && self.frame_at(**at).is_some()
-                    });
-                    let Some(keyframe) = keyframe.map(|(at, _)| *at).filter(|_| now - since > PATIENCE) else {
+                    let keyframe = self
+                        .packets
+                        .iter()
+                        .skip(1)
+                        .rev()
+                        .find(|(at, (_, packet))| begins_group(packet) && self.frame_at(**at).is_some());
+                    let Some(keyframe) = keyframe.map(|(at, _)| *at).filter(|_| now - since > PATIENCE)
+                    else {
                         return;
                     };
                     let kept = self.packets.split_off(&keyframe);
-                    let mut stamps: Vec<u32> = self.packets.values().map(|(_, packet)| packet.timestamp).collect();
+                    let mut stamps: Vec<u32> =
+                        self.packets.values().map(|(_, packet)| packet.timestamp).collect();
                     stamps.dedup();
                     if self.last.is_some() {
                         self.damaged.extend(std::iter::repeat_n(now, stamps.len().max(1)));
@@ -154,7 +161,8 @@ impl Screen {
     /// When a player shows a frame that is whole now: as late as the latest of the last seconds, so that motion is even.
     fn show_at(&mut self, now: Instant, timestamp: u32) -> Instant {
         let (zero, first) = *self.zero.get_or_insert((now, timestamp));
-        let due = zero + Duration::from_secs(100).mul_f64(f64::from(timestamp.wrapping_sub(first)) / 9_000_000.0);
+        let due =
+            zero + Duration::from_secs(100).mul_f64(f64::from(timestamp.wrapping_sub(first)) / 9_000_000.0);
         // Relative to a due time that is early enough for any.
         let due = due.checked_sub(Duration::from_secs(2)).unwrap();
         let late = now.saturating_duration_since(due);

@@ -30,15 +30,33 @@ fn stamps_are_live_through_the_burst_of_a_join_at_any_phase_of_a_long_group() {
         let stream = world.publish(Lesson { fps, group: 10 * u64::from(fps), ..Lesson::default() });
         world.run(ms(300));
         for _ in 0..10 {
-            world.join_with(stream, Link::default(), Link::default(), Offers { transport_cc: true, rtx: true });
+            world.join_with(
+                stream,
+                Link::default(),
+                Link::default(),
+                Offers { transport_cc: true, rtx: true },
+            );
             world.run(ms(1_003));
         }
         for viewer in 0..10 {
             let screen = world.screen(viewer);
-            let stamps: Vec<i32> =
-                screen.shown.iter().map(|shown| shown.timestamp.wrapping_sub(screen.shown[0].timestamp).cast_signed()).collect();
+            let stamps: Vec<i32> = screen
+                .shown
+                .iter()
+                .map(|shown| shown.timestamp.wrapping_sub(screen.shown[0].timestamp).cast_signed())
+                .collect();
             assert!(stamps.is_sorted_by(|a, b| a < b), "time goes forward");
             let (least, most) = lateness(screen);
+            let zero = screen.shown[0];
+            let all: Vec<_> = screen
+                .shown
+                .iter()
+                .map(|s| ((s.whole - zero.whole).as_millis(), s.timestamp.wrapping_sub(zero.timestamp) / 90))
+                .take(60)
+                .collect();
+            if least < -12 || most > 12 {
+                eprintln!("{all:?}");
+            }
             assert!(least >= -12 && most <= 12, "{fps} fps, viewer {viewer}: {least} to {most} ms");
             assert!(screen.freezes(fps).is_empty());
         }
@@ -96,12 +114,17 @@ fn audio_steps_by_960_and_is_whole_whatever_the_video_does() {
     let mut world = World::new(1);
     let stream = world.publish(Lesson { keyframe: 400_000, bps: 6_000_000, ..Lesson::default() });
     world.run(ms(900));
-    let viewers: Vec<usize> =
-        (0..10).map(|_| world.join_keyed(stream, (Link::default(), Link::default()), Abilities::ALL)).collect();
+    let viewers: Vec<usize> = (0..10)
+        .map(|_| world.join_keyed(stream, (Link::default(), Link::default()), Abilities::ALL))
+        .collect();
     world.run(Duration::from_secs(4));
     for viewer in viewers {
         let audio = &world.screen(viewer).audio;
-        assert!(audio.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1 && pair[1].2.wrapping_sub(pair[0].2) == 960));
+        assert!(
+            audio
+                .windows(2)
+                .all(|pair| pair[1].0 == pair[0].0 + 1 && pair[1].2.wrapping_sub(pair[0].2) == 960)
+        );
         let late = audio.windows(2).map(|pair| pair[1].1 - pair[0].1).max().unwrap();
         assert!(late <= ms(21), "{late:?} between packets");
     }
@@ -121,7 +144,8 @@ fn audio_goes_before_the_video_that_waits() {
     let tap = world.tap.take().unwrap();
     let keyframe = world.began + Duration::from_secs(2);
     let kinds = tap.iter().filter(|(at, ..)| *at >= keyframe && *at < keyframe + ms(1));
-    let kinds: Vec<u8> = kinds.map(|(.., packet)| packet[1] & 0x7f).filter(|pt| [102, 111].contains(pt)).collect();
+    let kinds: Vec<u8> =
+        kinds.map(|(.., packet)| packet[1] & 0x7f).filter(|pt| [102, 111].contains(pt)).collect();
     let last_audio = kinds.iter().rposition(|pt| *pt == 111).unwrap();
     assert_eq!(kinds[..=last_audio].iter().filter(|pt| **pt == 111).count(), 400);
     assert!(last_audio <= 400 + 64 * 16, "{last_audio} packets before the last of audio");

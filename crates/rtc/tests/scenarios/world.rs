@@ -205,7 +205,8 @@ impl World {
         loop {
             let frame = self.publishers.iter().filter_map(Publisher::next).min();
             // What is due at once is due a little later: a pass takes some time.
-            let node = self.node.next_timeout(self.now).map(|at| at.max(self.now + Duration::from_micros(100)));
+            let node =
+                self.node.next_timeout(self.now).map(|at| at.max(self.now + Duration::from_micros(100)));
             let parcel = self.due.peek().map(|Reverse((at, _))| *at);
             let next = [frame, node, parcel].into_iter().flatten().min().filter(|next| *next <= end);
             let Some(next) = next else {
@@ -220,7 +221,8 @@ impl World {
     fn step(&mut self) {
         let now = self.now;
         let mut touched = Vec::new();
-        while let Some(Reverse((_, number))) = self.due.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+        while let Some(Reverse((_, number))) = self.due.peek().copied().filter(|Reverse((at, _))| *at <= now)
+        {
             self.due.pop();
             match self.parcels.remove(&number) {
                 Some(Parcel::Up { from, shard, bytes }) => self.node.datagram(now, shard, from, &bytes),
