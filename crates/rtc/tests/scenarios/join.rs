@@ -146,10 +146,9 @@ fn joins_over_a_lossy_network_succeed() {
     let lossy = || Link { loss: 0.1, jitter: ms(20), ..Link::default() };
     let viewers: Vec<usize> = (0..12).map(|_| world.join(stream, lossy(), lossy())).collect();
     world.run(Duration::from_secs(9));
-    for viewer in viewers {
-        // str0m repeats its side of a handshake after a second, and gives up losses soon.
-        assert!(world.screen(viewer).shown.len() > 20, "{viewer}: {}", world.screen(viewer).shown.len());
-    }
+    let shown: Vec<usize> = viewers.iter().map(|viewer| world.screen(*viewer).shown.len()).collect();
+    // str0m repeats its side of a handshake after a second, and gives up losses soon.
+    assert!(shown.iter().all(|count| *count > 0) && shown.iter().sum::<usize>() > 12 * 60, "{shown:?}");
 }
 
 #[test]

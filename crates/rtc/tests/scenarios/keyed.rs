@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::hmac;
-use is::stun::{StunMessage, TransId};
 use rtc::StreamId;
 use rtc::sdp::{AudioTerms, Credentials, Fingerprint, Rtx, Ssrcs, Terms, VideoTerms};
 use rtc::testing::KEYING_LEN;
@@ -14,13 +12,12 @@ use rtc_srtp::protection_profile::ProtectionProfile;
 
 use crate::network::Link;
 use crate::screen::{Rtp, Screen};
+use crate::wire::{Block, Header, TRANSPORT_CC_ID, arrivals, check, extend, feedback, receiver_report};
 use crate::world::{Client, NODE, World};
 
 const VIDEO_PT: u8 = 102;
 const RTX_PT: u8 = 103;
 const AUDIO_PT: u8 = 111;
-const TRANSPORT_CC_ID: u8 = 3;
-const OUR_SSRC: u32 = 1;
 /// As libwebrtc does it: a missing packet is asked for at once, then after each round trip as long as it is not known, ten
 /// times, and packets further back than the window are given up.
 const NACK_RETRY: Duration = Duration::from_millis(100);
@@ -188,12 +185,7 @@ impl Keyed {
 
     /// A connectivity check.
     pub fn check(&mut self, nominates: bool) -> Vec<u8> {
-        let username = format!("{}:remote", self.local.ufrag);
-        let message = StunMessage::binding_request(&username, TransId::new(), true, 1, 100, nominates);
-        let mut bytes = vec![0; 300];
-        let len = message.to_bytes(Some(self.local.pwd.as_bytes()), &mut bytes, sha1_hmac).unwrap();
-        bytes.truncate(len);
-        bytes
+        check(&self.local, nominates)
     }
 
     /// The node has new credentials.
@@ -329,22 +321,13 @@ impl Keyed {
     }
 
     fn report(&mut self, now: Instant) {
-        let mut report = vec![0x80 | u8::try_from(self.sources.len().min(3)).unwrap(), 201, 0, 0];
-        report.extend_from_slice(&OUR_SSRC.to_be_bytes());
-        for (ssrc, source) in self.sources.iter().take(3) {
-            let Some(highest) = source.highest else { continue };
-            let expected = highest + 1 - source.first;
-            let lost = u32::try_from(expected.saturating_sub(source.received)).unwrap().min(0x7f_ffff);
-            let (last, held) = source.sender_report.map_or((0, 0), |(ntp, at)| {
-                (ntp, u32::try_from((now - at).as_micros() * 65_536 / 1_000_000).unwrap())
-            });
-            for word in [*ssrc, lost, u32::try_from(highest & 0xffff_ffff).unwrap(), 0, last, held] {
-                report.extend_from_slice(&word.to_be_bytes());
-            }
-        }
-        let blocks = (report.len() - 8) / 24;
-        report[0] = 0x80 | u8::try_from(blocks).unwrap();
-        report[3] = u8::try_from(report.len() / 4 - 1).unwrap();
+        let blocks = self.sources.iter().filter_map(|(ssrc, source)| {
+            let highest = source.highest?;
+            let lost = (highest + 1 - source.first).saturating_sub(source.received);
+            let (last, held) = source.sender_report.map_or((0, Duration::ZERO), |(ntp, at)| (ntp, now - at));
+            Some(Block { ssrc: *ssrc, lost, highest, last, held })
+        });
+        let report = receiver_report(blocks);
         self.say(&report);
     }
 
@@ -358,38 +341,7 @@ impl Keyed {
             self.arrivals.clear();
             return;
         }
-        let micros = |at: Instant| i64::try_from((at - self.epoch).as_micros()).unwrap();
-        let reference =
-            self.arrivals.range(first..).next().map_or(micros(now), |(_, at)| micros(*at)) / 64_000;
-        let mut at_units = reference * 256;
-        let (mut symbols, mut deltas) = (Vec::new(), Vec::new());
-        for number in first..=last {
-            let Some(at) = self.arrivals.get(&number) else {
-                symbols.push(0_u16);
-                continue;
-            };
-            let units = micros(*at) / 250;
-            let delta = units - at_units;
-            at_units = units;
-            if let Ok(small) = u8::try_from(delta) {
-                symbols.push(1);
-                deltas.push(small);
-            } else {
-                symbols.push(2);
-                deltas.extend_from_slice(&i16::try_from(delta).unwrap_or(i16::MAX).to_be_bytes());
-            }
-        }
-        let mut content = u16::try_from(first & 0xffff).unwrap().to_be_bytes().to_vec();
-        content.extend_from_slice(&u16::try_from(symbols.len()).unwrap().to_be_bytes());
-        content.extend_from_slice(&reference.to_be_bytes()[5..]);
-        content.push(u8::try_from(self.feedbacks % 256).unwrap());
-        for seven in symbols.chunks(7) {
-            let bits =
-                seven.iter().zip(0..).fold(0, |bits, (symbol, place)| bits | symbol << (12 - 2 * place));
-            content.extend_from_slice(&(0xc000 | bits).to_be_bytes());
-        }
-        content.extend_from_slice(&deltas);
-        content.resize(content.len().next_multiple_of(4), 0);
+        let content = arrivals(first..=last, &self.arrivals, self.epoch, self.feedbacks);
         self.feedbacks += 1;
         self.reported = Some(last);
         self.arrivals.clear();
@@ -455,74 +407,4 @@ impl Client for Keyed {
     fn keyed(&mut self) -> Option<&mut Self> {
         Some(self)
     }
-}
-
-/// A header as RFC 3550, section 5.1 and RFC 8285, section 4.2 have it.
-struct Header {
-    pt: u8,
-    marker: bool,
-    sequence: u16,
-    timestamp: u32,
-    ssrc: u32,
-    transport: Option<u16>,
-}
-
-impl Header {
-    fn parse(packet: &[u8]) -> (Self, &[u8]) {
-        let word = |at: usize| u32::from_be_bytes(packet[at..at + 4].try_into().unwrap());
-        let (mut at, mut transport) = (12, None);
-        if packet[0] & 0x10 != 0 {
-            assert_eq!(packet[12..14], [0xbe, 0xde]);
-            at += 4 + 4 * usize::from(packet[15]);
-            let mut rest = &packet[16..at];
-            while let [head, after @ ..] = rest {
-                let len = if *head == 0 { 0 } else { usize::from(head & 0xf) + 1 };
-                if head >> 4 == TRANSPORT_CC_ID {
-                    transport = Some(u16::from_be_bytes([after[0], after[1]]));
-                }
-                rest = &after[len..];
-            }
-        }
-        let [_, second, s0, s1, ..] = packet else { panic!("a header has 12 bytes") };
-        let header = Self {
-            pt: second & 0x7f,
-            marker: second & 0x80 != 0,
-            sequence: u16::from_be_bytes([*s0, *s1]),
-            timestamp: word(4),
-            ssrc: word(8),
-            transport,
-        };
-        (header, &packet[at..])
-    }
-}
-
-/// A feedback packet (RFC 4585, section 6.1).
-fn feedback(pt: u8, format: u8, ssrc: u32, content: &[u8]) -> Vec<u8> {
-    let words = u16::try_from(2 + content.len() / 4).unwrap();
-    let mut feedback = vec![0x80 | format, pt];
-    feedback.extend_from_slice(&words.to_be_bytes());
-    feedback.extend_from_slice(&OUR_SSRC.to_be_bytes());
-    feedback.extend_from_slice(&ssrc.to_be_bytes());
-    feedback.extend_from_slice(content);
-    feedback
-}
-
-/// A 16-bit number with its rollovers, by the highest so far.
-fn extend(number: u16, highest: &mut Option<u64>) -> u64 {
-    let Some(known) = *highest else {
-        let first = u64::from(number) + (1 << 16);
-        *highest = Some(first);
-        return first;
-    };
-    let ahead = number.wrapping_sub(u16::try_from(known & 0xffff).unwrap());
-    let index =
-        if ahead < 0x8000 { known + u64::from(ahead) } else { known - u64::from(0_u16.wrapping_sub(ahead)) };
-    *highest = Some(known.max(index));
-    index
-}
-
-fn sha1_hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
-    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key));
-    parts.iter().for_each(|part| context.update(part));
-    context.sign().as_ref().try_into().unwrap()
 }

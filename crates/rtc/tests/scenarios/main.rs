@@ -13,4 +13,5 @@ mod repair;
 mod screen;
 mod streams;
 mod timing;
+mod wire;
 mod world;

@@ -41,8 +41,9 @@ fn assert_no_nonce_is_reused(world: &World) -> usize {
 
 #[test]
 fn random_losses_are_healed_for_browsers() {
-    // str0m asks for a packet again after 300 ms, and for nothing that is more than 100 packets back.
-    for (percent, least) in [(1_u32, 95), (5, 80), (10, 60)] {
+    // str0m asks for a packet again after 300 ms, and for nothing that is more than 100 packets back; what it then misses is
+    // the rest of a group.
+    for (percent, least) in [(1_u32, 70), (5, 50), (10, 30)] {
         let mut world = World::new(1);
         let stream = world.publish(Lesson::default());
         // str0m asks for the last 100 packets only, so the first burst must be short.
@@ -193,6 +194,22 @@ fn a_keyframe_request_is_answered_once_and_then_ever_more_rarely() {
         assert_eq!(world.stats(viewer).keyframe_requests, 101);
         assert_no_nonce_is_reused(&world);
     }
+}
+
+#[test]
+fn a_keyframe_request_of_a_viewer_that_is_far_behind_is_answered() {
+    let mut world = World::new(1);
+    let stream = world.publish(Lesson::with_group(10));
+    world.run(ms(100));
+    let slow = (Link::default(), Link::bottleneck(1_500_000));
+    let viewer = world.join_keyed(stream, slow, Abilities::ALL);
+    world.run(Duration::from_secs(5));
+    let newest = world.screen(viewer).shown.last().unwrap().number;
+    assert!(newest < 110, "frame {newest} of 150");
+    world.keyed(viewer).ask_for_keyframe(false);
+    world.drive(viewer);
+    world.run(Duration::from_secs(2));
+    assert_eq!(replays(&world, viewer), 1);
 }
 
 #[test]

@@ -99,11 +99,11 @@ fn a_drain_says_goodbye_to_everybody() {
 #[test]
 fn the_first_frame_of_a_stream_that_opens_amid_a_long_pass_is_not_lost() {
     let mut world = World::new(1);
-    let busy = world.publish(Lesson::default());
-    for _ in 0..300 {
+    let busy = world.publish(Lesson { keyframe: 12_000, bps: 300_000, ..Lesson::default() });
+    for _ in 0..200 {
         world.join_keyed(busy, links(), Abilities::NONE);
     }
-    world.run(Duration::from_secs(1));
+    world.run(ms(100));
     // As many commands as are taken at once, of which the last brings work in turns; then the new stream.
     let nobody = world.viewers[0].id;
     world.node.handle.remove(nobody);
