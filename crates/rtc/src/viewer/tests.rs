@@ -118,10 +118,10 @@ fn packets_in_a_steady_state_allocate_nothing() {
 }
 
 /// Bytes that a viewer which reports no arrivals is sent in a second of a stream of 2 Mbit/s, after the first window.
-fn blind_bytes_in_a_second(tell: impl Fn(&mut super::pace::Pace, Instant)) -> usize {
+fn blind_bytes_in_a_second(tell: impl Fn(&mut pace::Pace, Instant)) -> usize {
     const STREAM_BPS: u64 = 2_000_000;
     let began = Instant::now();
-    let mut pace = super::pace::Pace::new(None);
+    let mut pace = pace::Pace::new(None);
     pace.begin(began, 60_000);
     while pace.wait(began, STREAM_BPS).is_none() {
         pace.on_sent(began, 1_200, STREAM_BPS);

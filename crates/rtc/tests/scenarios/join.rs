@@ -47,7 +47,7 @@ fn joins_at_any_place_of_a_long_group_see_all_of_it() {
         .collect();
     for viewer in viewers {
         let first = world.screen(viewer).shown[0];
-        assert!(first.is_keyframe && first.number % 300 == 0, "{first:?}");
+        assert!(first.is_keyframe && first.number.is_multiple_of(300), "{first:?}");
         assert!(world.screen(viewer).has_all_to(newest(&world)), "{first:?}");
         assert!(first.whole - world.viewers[viewer].joined < ms(120), "{first:?}");
     }

@@ -4,20 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rtc::StreamId;
-use rtc::sdp::{AudioTerms, Credentials, Fingerprint, Rtx, Ssrcs, Terms, VideoTerms};
+use rtc::sdp::{Credentials, Ssrcs};
 use rtc::testing::KEYING_LEN;
 use rtc_srtp::context::Context;
 use rtc_srtp::protection_profile::ProtectionProfile;
 
-use crate::network::Link;
 use crate::screen::{Rtp, Screen};
-use crate::wire::{Block, Header, TRANSPORT_CC_ID, arrivals, check, extend, feedback, receiver_report};
-use crate::world::{Client, NODE, World};
+use crate::wire::{Block, Header, arrivals, check, extend, feedback, receiver_report};
+use crate::world::{Client, NODE};
 
-const VIDEO_PT: u8 = 102;
-const RTX_PT: u8 = 103;
-const AUDIO_PT: u8 = 111;
+pub(crate) const VIDEO_PT: u8 = 102;
+pub(crate) const RTX_PT: u8 = 103;
+pub(crate) const AUDIO_PT: u8 = 111;
 /// As libwebrtc does it: a missing packet is asked for at once, then after each round trip as long as it is not known, ten
 /// times, and packets further back than the window are given up.
 const NACK_RETRY: Duration = Duration::from_millis(100);
@@ -28,20 +26,20 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What such a viewer can do.
 #[derive(Clone, Copy, Debug)]
-pub struct Abilities {
-    pub nack: bool,
-    pub rtx: bool,
+pub(crate) struct Abilities {
+    pub(crate) nack: bool,
+    pub(crate) rtx: bool,
     /// How often it reports arrivals, if it does.
-    pub arrivals: Option<Duration>,
+    pub(crate) arrivals: Option<Duration>,
     /// It sends receiver reports and asks for keyframes when it is stuck.
-    pub reports: bool,
+    pub(crate) reports: bool,
     /// It goes on proving that it is there.
-    pub checks: bool,
+    pub(crate) checks: bool,
 }
 
 impl Abilities {
     /// Like Chromium's.
-    pub const ALL: Self = Self {
+    pub(crate) const ALL: Self = Self {
         nack: true,
         rtx: true,
         arrivals: Some(Duration::from_millis(100)),
@@ -49,7 +47,8 @@ impl Abilities {
         checks: true,
     };
     /// It says nothing but that it is there.
-    pub const NONE: Self = Self { nack: false, rtx: false, arrivals: None, reports: false, checks: true };
+    pub(crate) const NONE: Self =
+        Self { nack: false, rtx: false, arrivals: None, reports: false, checks: true };
 }
 
 /// What a source has sent.
@@ -62,7 +61,7 @@ struct Source {
     sender_report: Option<(u32, Instant)>,
 }
 
-pub struct Keyed {
+pub(crate) struct Keyed {
     abilities: Abilities,
     local: Credentials,
     ssrcs: Ssrcs,
@@ -75,7 +74,7 @@ pub struct Keyed {
     reported: Option<u64>,
     highest_arrival: Option<u64>,
     /// Reports of arrivals.
-    pub feedbacks: usize,
+    pub(crate) feedbacks: usize,
     epoch: Instant,
     next_check: Instant,
     next_report: Instant,
@@ -85,61 +84,21 @@ pub struct Keyed {
     asked: Option<Instant>,
     began: Instant,
     /// Requests for lost packets, by how many packets they named.
-    pub nacks: usize,
-    pub keyframe_requests: usize,
+    pub(crate) nacks: usize,
+    pub(crate) keyframe_requests: usize,
     /// Packets that came on the source of retransmissions, and packets that came twice.
-    pub by_rtx: usize,
-    pub again: usize,
+    pub(crate) by_rtx: usize,
+    pub(crate) again: usize,
     /// Sender reports: when, source, NTP time, RTP time.
-    pub sender_reports: Vec<(Instant, u32, u64, u32)>,
-    pub responses: usize,
+    pub(crate) sender_reports: Vec<(Instant, u32, u64, u32)>,
+    pub(crate) responses: usize,
     /// Packets that did not open.
-    pub closed: usize,
-    pub latest: Option<u64>,
-}
-
-impl World {
-    /// A viewer joins that has keys already.
-    pub fn join_keyed(&mut self, stream: StreamId, (up, down): (Link, Link), abilities: Abilities) -> usize {
-        let address = self.next_address();
-        let seat = self.node.handle.reserve().expect("there is room");
-        let (viewer, ssrcs, local) = (seat.viewer, seat.ssrcs, seat.credentials.clone());
-        let terms = Terms {
-            remote: Credentials { ufrag: "remote".to_owned(), pwd: "password of the viewer".to_owned() },
-            remote_fingerprint: Fingerprint::new([0; 32]),
-            video: Some(VideoTerms {
-                mid: "0".to_owned(),
-                pt: VIDEO_PT,
-                ssrc: ssrcs.video,
-                rtx: abilities.rtx.then_some(Rtx { pt: RTX_PT, ssrc: ssrcs.video_rtx }),
-                nack: abilities.nack,
-                playout_delay_id: None,
-                transport_cc_id: abilities.arrivals.map(|_| TRANSPORT_CC_ID),
-            }),
-            audio: Some(AudioTerms { mid: "1".to_owned(), pt: AUDIO_PT, ssrc: ssrcs.audio }),
-        };
-        self.node.handle.add(seat, stream, terms).expect("its shard lives");
-        self.node.pass(self.now);
-        let mut keying = [0; KEYING_LEN];
-        let number = u8::try_from(self.viewers.len() % 251).unwrap();
-        keying.iter_mut().zip(number..=255).for_each(|(byte, value)| *byte = value);
-        let mut client = Keyed::new(self.now, abilities, local, ssrcs, &keying);
-        let check = client.check(true);
-        let shard = rtc::testing::Node::shard_of(viewer);
-        self.node.datagram(self.now, shard, address, &check);
-        self.node.admit(self.now, viewer, &keying);
-        let viewer = self.seat(viewer, address, (up, down), Box::new(client));
-        self.deliver();
-        viewer
-    }
-
-    pub fn keyed(&mut self, viewer: usize) -> &mut Keyed {
-        self.viewers[viewer].client.keyed().expect("it was seated as one")
-    }
+    pub(crate) closed: usize,
+    pub(crate) latest: Option<u64>,
 }
 
 impl Keyed {
-    fn new(
+    pub(crate) fn new(
         now: Instant,
         abilities: Abilities,
         local: Credentials,
@@ -184,35 +143,35 @@ impl Keyed {
     }
 
     /// A connectivity check.
-    pub fn check(&mut self, nominates: bool) -> Vec<u8> {
+    pub(crate) fn check(&mut self, nominates: bool) -> Vec<u8> {
         check(&self.local, nominates)
     }
 
     /// The node has new credentials.
-    pub fn restart(&mut self, local: Credentials) {
+    pub(crate) fn restart(&mut self, local: Credentials) {
         self.local = local;
         let check = self.check(true);
         self.outbox.push(check);
     }
 
     /// RTCP, sealed.
-    pub fn seal(&mut self, rtcp: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal(&mut self, rtcp: &[u8]) -> Vec<u8> {
         self.outgoing.encrypt_rtcp(rtcp).unwrap().to_vec()
     }
 
     /// Sends RTCP with the next drive.
-    pub fn say(&mut self, rtcp: &[u8]) {
+    pub(crate) fn say(&mut self, rtcp: &[u8]) {
         let sealed = self.seal(rtcp);
         self.outbox.push(sealed);
     }
 
     /// Sends bytes as they are with the next drive.
-    pub fn blurt(&mut self, bytes: Vec<u8>) {
+    pub(crate) fn blurt(&mut self, bytes: Vec<u8>) {
         self.outbox.push(bytes);
     }
 
     /// Asks for these packets of video.
-    pub fn nack(&mut self, sequences: &[u16]) {
+    pub(crate) fn nack(&mut self, sequences: &[u16]) {
         self.nacks += sequences.len();
         let mut content = Vec::new();
         for sequence in sequences {
@@ -224,7 +183,7 @@ impl Keyed {
     }
 
     /// Picture loss indication, or full intra request.
-    pub fn ask_for_keyframe(&mut self, is_fir: bool) {
+    pub(crate) fn ask_for_keyframe(&mut self, is_fir: bool) {
         self.keyframe_requests += 1;
         let feedback = if is_fir {
             let mut content = self.ssrcs.video.to_be_bytes().to_vec();
@@ -236,11 +195,11 @@ impl Keyed {
         self.say(&feedback);
     }
 
-    pub fn video_ssrc(&self) -> u32 {
+    pub(crate) fn video_ssrc(&self) -> u32 {
         self.ssrcs.video
     }
 
-    pub fn audio_ssrc(&self) -> u32 {
+    pub(crate) fn audio_ssrc(&self) -> u32 {
         self.ssrcs.audio
     }
 
@@ -332,7 +291,7 @@ impl Keyed {
     }
 
     /// Arrivals since the last feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
-    fn report_arrivals(&mut self, now: Instant) {
+    fn report_arrivals(&mut self) {
         let Some((last, _)) = self.arrivals.last_key_value() else { return };
         let last = *last;
         let first =
@@ -386,7 +345,7 @@ impl Client for Keyed {
             self.abilities.arrivals.filter(|_| now >= self.next_feedback && !self.arrivals.is_empty())
         {
             self.next_feedback = now + interval;
-            self.report_arrivals(now);
+            self.report_arrivals();
         }
         self.ask_when_stuck(now, screen);
         std::mem::take(&mut self.outbox)

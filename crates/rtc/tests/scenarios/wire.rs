@@ -8,12 +8,12 @@ use is::stun::{StunMessage, TransId};
 use rtc::sdp::Credentials;
 
 /// The id of the transport-wide number that viewers agree on.
-pub const TRANSPORT_CC_ID: u8 = 3;
+pub(crate) const TRANSPORT_CC_ID: u8 = 3;
 /// Whose reports they are.
 const OUR_SSRC: u32 = 1;
 
 /// A connectivity check of a viewer (RFC 8445, section 7.2.2).
-pub fn check(node: &Credentials, nominates: bool) -> Vec<u8> {
+pub(crate) fn check(node: &Credentials, nominates: bool) -> Vec<u8> {
     let username = format!("{}:remote", node.ufrag);
     let message = StunMessage::binding_request(&username, TransId::new(), true, 1, 100, nominates);
     let mut bytes = vec![0; 300];
@@ -23,17 +23,17 @@ pub fn check(node: &Credentials, nominates: bool) -> Vec<u8> {
 }
 
 /// What a receiver report says of one source.
-pub struct Block {
-    pub ssrc: u32,
-    pub lost: u64,
-    pub highest: u64,
+pub(crate) struct Block {
+    pub(crate) ssrc: u32,
+    pub(crate) lost: u64,
+    pub(crate) highest: u64,
     /// The middle of the last sender report's NTP time, and since when it is here.
-    pub last: u32,
-    pub held: Duration,
+    pub(crate) last: u32,
+    pub(crate) held: Duration,
 }
 
 /// A receiver report (RFC 3550, section 6.4.2).
-pub fn receiver_report(blocks: impl Iterator<Item = Block>) -> Vec<u8> {
+pub(crate) fn receiver_report(blocks: impl Iterator<Item = Block>) -> Vec<u8> {
     let mut report = vec![0x80, 201, 0, 1];
     report.extend_from_slice(&OUR_SSRC.to_be_bytes());
     for block in blocks {
@@ -50,7 +50,7 @@ pub fn receiver_report(blocks: impl Iterator<Item = Block>) -> Vec<u8> {
 }
 
 /// When these packets arrived (draft-holmer-rmcat-transport-wide-cc-extensions-01, section 3.1), all in vectors of two bits.
-pub fn arrivals(
+pub(crate) fn arrivals(
     numbers: RangeInclusive<u64>,
     arrived: &BTreeMap<u64, Instant>,
     epoch: Instant,
@@ -90,18 +90,18 @@ pub fn arrivals(
 }
 
 /// A header as RFC 3550, section 5.1 and RFC 8285, section 4.2 have it.
-pub struct Header {
-    pub pt: u8,
-    pub marker: bool,
-    pub sequence: u16,
-    pub timestamp: u32,
-    pub ssrc: u32,
-    pub transport: Option<u16>,
+pub(crate) struct Header {
+    pub(crate) pt: u8,
+    pub(crate) marker: bool,
+    pub(crate) sequence: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) ssrc: u32,
+    pub(crate) transport: Option<u16>,
 }
 
 impl Header {
     /// The header and what follows it.
-    pub fn parse(packet: &[u8]) -> (Self, &[u8]) {
+    pub(crate) fn parse(packet: &[u8]) -> (Self, &[u8]) {
         let word = |at: usize| u32::from_be_bytes(packet[at..at + 4].try_into().unwrap());
         let (mut at, mut transport) = (12, None);
         if packet[0] & 0x10 != 0 {
@@ -130,7 +130,7 @@ impl Header {
 }
 
 /// A feedback packet (RFC 4585, section 6.1).
-pub fn feedback(pt: u8, format: u8, ssrc: u32, content: &[u8]) -> Vec<u8> {
+pub(crate) fn feedback(pt: u8, format: u8, ssrc: u32, content: &[u8]) -> Vec<u8> {
     let words = u16::try_from(2 + content.len() / 4).unwrap();
     let mut feedback = vec![0x80 | format, pt];
     feedback.extend_from_slice(&words.to_be_bytes());
@@ -141,7 +141,7 @@ pub fn feedback(pt: u8, format: u8, ssrc: u32, content: &[u8]) -> Vec<u8> {
 }
 
 /// A 16-bit number with its rollovers, by the highest so far.
-pub fn extend(number: u16, highest: &mut Option<u64>) -> u64 {
+pub(crate) fn extend(number: u16, highest: &mut Option<u64>) -> u64 {
     let Some(known) = *highest else {
         let first = u64::from(number) + (1 << 16);
         *highest = Some(first);
