@@ -62,18 +62,19 @@ impl Screen {
         if self.next.is_some_and(|next| packet.index < next) {
             return;
         }
+        let newest = self.packets.last_key_value().map(|(at, _)| *at);
+        let follows = newest.is_some_and(|newest| newest + 1 == packet.index);
+        let is_amid_a_frame = follows && !packet.marker && self.gap_since.is_none() && self.next.is_some();
         self.packets.insert(packet.index, (now, packet));
+        if is_amid_a_frame {
+            return;
+        }
         if self.next.is_none() {
             self.next = self.packets.iter().find(|(_, (_, packet))| begins_group(packet)).map(|(at, _)| *at);
             // Whatever was before it cannot be shown.
             self.packets = self.next.map_or_else(BTreeMap::new, |next| self.packets.split_off(&next));
         }
         self.advance(now);
-    }
-
-    /// Whether a player would ask for a keyframe.
-    pub(crate) fn is_stuck(&self) -> bool {
-        self.broken || self.gap_since.is_some()
     }
 
     fn advance(&mut self, now: Instant) {
