@@ -141,7 +141,7 @@ impl Shard {
             let Some(forwarded) = self.inbox.forwarded() else { return };
             match forwarded {
                 Forwarded::Datagram { path, from, mut bytes } => {
-                    self.on_datagram(now, path, from, &mut bytes)
+                    self.on_datagram(now, path, from, &mut bytes);
                 }
                 Forwarded::Connection { stream, peer, bytes } => self.adopt(now, stream, peer, bytes),
             }

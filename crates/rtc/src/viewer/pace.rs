@@ -15,7 +15,7 @@ use rtp::transport_cc::TransportFeedback;
 const WINDOW_MIN: usize = 40 << 10;
 const WINDOW_FIRST_MAX: usize = 90 << 10;
 /// With a known rate, this much time's worth may be on its way: reports come every 50 to 100 ms.
-const WINDOW_TIME: Duration = Duration::from_millis(250);
+const WINDOW_TIME_MS: u64 = 250;
 /// Until the first report the rest follows at this share of the stream's rate, in percent: the window fills the queue of a
 /// slow link, and whatever came on top would push audio out of it.
 const UNKNOWN_PERCENT: u64 = 60;
@@ -65,7 +65,7 @@ struct Probe {
     /// Packets on their way, in the order of their numbers.
     sent: VecDeque<Sent>,
     in_flight: usize,
-    /// Transport-wide numbers begin here.
+    /// Bytes that may be on their way before the link is known.
     window_first: usize,
     rate: Option<u64>,
     /// The least difference between arrival and departure, on two clocks.
@@ -142,8 +142,9 @@ impl Pace {
         }));
     }
 
-    pub(crate) fn is_probing(&self) -> bool {
-        self.probe.is_some()
+    /// Whether the link's rate is known, or does not matter.
+    pub(crate) fn is_known(&self) -> bool {
+        self.probe.as_ref().is_none_or(|probe| probe.rate.is_some())
     }
 
     /// How long a packet waits in the queue of the slowest link, as far as is known.
@@ -274,7 +275,7 @@ impl Probe {
         match self.rate {
             None => self.window_first,
             Some(rate) => {
-                let bytes = rate.max(stream_bps / 2).saturating_mul(WINDOW_TIME.as_millis() as u64) / 8_000;
+                let bytes = rate.max(stream_bps / 2).saturating_mul(WINDOW_TIME_MS) / 8_000;
                 usize::try_from(bytes).unwrap_or(usize::MAX).max(WINDOW_MIN)
             }
         }

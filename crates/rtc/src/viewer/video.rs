@@ -129,7 +129,9 @@ impl Video {
                 self.pace.on_caught_up(now);
                 return None;
             };
-            if let Some(at) = self.pace.wait(now, stream_bps) {
+            // While the link is unknown the wait is long: a frame that was begun is ended, unless it is a large one.
+            let may_wait = packet == 0 || frame.count() > PASS_PACKETS || self.pace.is_known();
+            if let Some(at) = self.pace.wait(now, stream_bps).filter(|_| may_wait) {
                 self.next_pass = at.max(now + PASS_INTERVAL);
                 return Some(self.next_pass);
             }

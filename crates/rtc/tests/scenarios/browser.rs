@@ -20,12 +20,12 @@ const FRAME_WAIT: Duration = Duration::from_secs(3);
 
 /// What the browser offers.
 #[derive(Clone, Copy, Debug)]
-pub struct Offers {
-    pub transport_cc: bool,
-    pub rtx: bool,
+pub(crate) struct Offers {
+    pub(crate) transport_cc: bool,
+    pub(crate) rtx: bool,
 }
 
-pub struct Browser {
+pub(crate) struct Browser {
     rtc: Rtc,
     address: SocketAddr,
     pending: Option<SdpPendingOffer>,
@@ -34,13 +34,13 @@ pub struct Browser {
     waiting: Vec<(SocketAddr, Vec<u8>)>,
     video_ssrc: Option<str0m::rtp::Ssrc>,
     asked: Option<Instant>,
-    pub connected: Option<Instant>,
-    pub is_closed: bool,
+    pub(crate) connected: Option<Instant>,
+    pub(crate) is_closed: bool,
 }
 
 impl Browser {
     /// A browser and its offer.
-    pub fn new(now: Instant, address: SocketAddr, offers: Offers) -> (Self, String) {
+    pub(crate) fn new(now: Instant, address: SocketAddr, offers: Offers) -> (Self, String) {
         static CRYPTO: Once = Once::new();
         CRYPTO.call_once(|| str0m::crypto::from_feature_flags().install_process_default());
         let mut config = Rtc::builder()
@@ -78,7 +78,7 @@ impl Browser {
     }
 
     /// Begins an ICE restart. Returns the new credentials of the browser.
-    pub fn begin_restart(&mut self) -> Credentials {
+    pub(crate) fn begin_restart(&mut self) -> Credentials {
         let mut changes = self.rtc.sdp_api();
         changes.ice_restart(true);
         let (offer, pending) = changes.apply().expect("there is something to change");
@@ -89,7 +89,7 @@ impl Browser {
     }
 
     /// Ends an ICE restart; the node's new credentials come with an answer that is otherwise the one before.
-    pub fn restart_ice(&mut self, local: &Credentials) {
+    pub(crate) fn restart_ice(&mut self, local: &Credentials) {
         let changed = self.answer.lines().map(|line| match line.split_once(':') {
             Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}\r\n", local.ufrag),
             Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{}\r\n", local.pwd),
@@ -99,18 +99,18 @@ impl Browser {
         self.accept(&answer);
     }
 
-    pub fn accept(&mut self, answer: &str) {
+    pub(crate) fn accept(&mut self, answer: &str) {
         self.answer = answer.to_owned();
         let answer = SdpAnswer::from_sdp_string(answer).unwrap();
         self.rtc.sdp_api().accept_answer(self.pending.take().unwrap(), answer).unwrap();
     }
 
     /// The str0m session.
-    pub fn rtc(&mut self) -> &mut Rtc {
+    pub(crate) fn rtc(&mut self) -> &mut Rtc {
         &mut self.rtc
     }
 
-    pub fn request_keyframe(&mut self, kind: KeyframeRequestKind) {
+    pub(crate) fn request_keyframe(&mut self, kind: KeyframeRequestKind) {
         if let Some(stream) =
             self.video_ssrc.and_then(|ssrc| self.rtc.direct_api().stream_rx(&ssrc).map(|_| ssrc))
         {

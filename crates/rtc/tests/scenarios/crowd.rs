@@ -14,7 +14,7 @@ fn ms(ms: u64) -> Duration {
 /// A lesson of small pictures and viewers that say nothing.
 fn crowd(viewers: usize) -> World {
     let mut world = World::new(1);
-    let lesson = Lesson { keyframe: 12_000, bps: 300_000, group: 15, ..Lesson::default() };
+    let lesson = Lesson { keyframe: 12_000, bps: 300_000, group: 8, ..Lesson::default() };
     let stream = world.publish(lesson);
     for _ in 0..viewers {
         world.join_keyed(stream, (Link::default(), Link::default()), Abilities::NONE);
@@ -27,9 +27,9 @@ fn three_thousand_viewers_get_every_keyframe_in_an_order_that_changes() {
     let mut world = crowd(3_000);
     world.run(ms(60));
     world.tap = Some(Vec::new());
-    world.run(ms(560));
+    world.run(ms(260));
     for viewer in 0..3_000 {
-        assert!(world.screen(viewer).has_all_to(15), "{viewer}: {:?}", world.screen(viewer).shown.len());
+        assert!(world.screen(viewer).has_all_to(8), "{viewer}: {:?}", world.screen(viewer).shown.len());
     }
     // Who comes first: of audio, which is one packet to a viewer.
     let mut firsts = HashMap::new();
@@ -40,7 +40,7 @@ fn three_thousand_viewers_get_every_keyframe_in_an_order_that_changes() {
     }
     let different: HashSet<_> = firsts.values().collect();
     assert!(
-        firsts.len() >= 25 && different.len() >= firsts.len() - 2,
+        firsts.len() >= 12 && different.len() >= firsts.len() - 2,
         "{} of {}",
         different.len(),
         firsts.len()

@@ -4,23 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::hmac;
-use is::stun::{StunMessage, TransId};
-use rtc::StreamId;
-use rtc::sdp::{AudioTerms, Credentials, Fingerprint, Rtx, Ssrcs, Terms, VideoTerms};
+use rtc::sdp::{Credentials, Ssrcs};
 use rtc::testing::KEYING_LEN;
 use rtc_srtp::context::Context;
 use rtc_srtp::protection_profile::ProtectionProfile;
 
-use crate::network::Link;
 use crate::screen::{Rtp, Screen};
-use crate::world::{Client, NODE, World};
+use crate::wire::{Block, Header, answer_check, arrivals, check, extend, feedback, receiver_report};
+use crate::world::{Client, NODE};
 
-const VIDEO_PT: u8 = 102;
-const RTX_PT: u8 = 103;
-const AUDIO_PT: u8 = 111;
-const TRANSPORT_CC_ID: u8 = 3;
-const OUR_SSRC: u32 = 1;
+pub(crate) const VIDEO_PT: u8 = 102;
+pub(crate) const RTX_PT: u8 = 103;
+pub(crate) const AUDIO_PT: u8 = 111;
 /// As libwebrtc does it: a missing packet is asked for at once, then after each round trip as long as it is not known, ten
 /// times, and packets further back than the window are given up.
 const NACK_RETRY: Duration = Duration::from_millis(100);
@@ -31,20 +26,20 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What such a viewer can do.
 #[derive(Clone, Copy, Debug)]
-pub struct Abilities {
-    pub nack: bool,
-    pub rtx: bool,
+pub(crate) struct Abilities {
+    pub(crate) nack: bool,
+    pub(crate) rtx: bool,
     /// How often it reports arrivals, if it does.
-    pub arrivals: Option<Duration>,
+    pub(crate) arrivals: Option<Duration>,
     /// It sends receiver reports and asks for keyframes when it is stuck.
-    pub reports: bool,
+    pub(crate) reports: bool,
     /// It goes on proving that it is there.
-    pub checks: bool,
+    pub(crate) checks: bool,
 }
 
 impl Abilities {
     /// Like Chromium's.
-    pub const ALL: Self = Self {
+    pub(crate) const ALL: Self = Self {
         nack: true,
         rtx: true,
         arrivals: Some(Duration::from_millis(100)),
@@ -52,7 +47,8 @@ impl Abilities {
         checks: true,
     };
     /// It says nothing but that it is there.
-    pub const NONE: Self = Self { nack: false, rtx: false, arrivals: None, reports: false, checks: true };
+    pub(crate) const NONE: Self =
+        Self { nack: false, rtx: false, arrivals: None, reports: false, checks: true };
 }
 
 /// What a source has sent.
@@ -65,7 +61,7 @@ struct Source {
     sender_report: Option<(u32, Instant)>,
 }
 
-pub struct Keyed {
+pub(crate) struct Keyed {
     abilities: Abilities,
     local: Credentials,
     ssrcs: Ssrcs,
@@ -78,7 +74,7 @@ pub struct Keyed {
     reported: Option<u64>,
     highest_arrival: Option<u64>,
     /// Reports of arrivals.
-    pub feedbacks: usize,
+    pub(crate) feedbacks: usize,
     epoch: Instant,
     next_check: Instant,
     next_report: Instant,
@@ -88,61 +84,21 @@ pub struct Keyed {
     asked: Option<Instant>,
     began: Instant,
     /// Requests for lost packets, by how many packets they named.
-    pub nacks: usize,
-    pub keyframe_requests: usize,
+    pub(crate) nacks: usize,
+    pub(crate) keyframe_requests: usize,
     /// Packets that came on the source of retransmissions, and packets that came twice.
-    pub by_rtx: usize,
-    pub again: usize,
+    pub(crate) by_rtx: usize,
+    pub(crate) again: usize,
     /// Sender reports: when, source, NTP time, RTP time.
-    pub sender_reports: Vec<(Instant, u32, u64, u32)>,
-    pub responses: usize,
+    pub(crate) sender_reports: Vec<(Instant, u32, u64, u32)>,
+    pub(crate) responses: usize,
     /// Packets that did not open.
-    pub closed: usize,
-    pub latest: Option<u64>,
-}
-
-impl World {
-    /// A viewer joins that has keys already.
-    pub fn join_keyed(&mut self, stream: StreamId, (up, down): (Link, Link), abilities: Abilities) -> usize {
-        let address = self.next_address();
-        let seat = self.node.handle.reserve().expect("there is room");
-        let (viewer, ssrcs, local) = (seat.viewer, seat.ssrcs, seat.credentials.clone());
-        let terms = Terms {
-            remote: Credentials { ufrag: "remote".to_owned(), pwd: "password of the viewer".to_owned() },
-            remote_fingerprint: Fingerprint::new([0; 32]),
-            video: Some(VideoTerms {
-                mid: "0".to_owned(),
-                pt: VIDEO_PT,
-                ssrc: ssrcs.video,
-                rtx: abilities.rtx.then_some(Rtx { pt: RTX_PT, ssrc: ssrcs.video_rtx }),
-                nack: abilities.nack,
-                playout_delay_id: None,
-                transport_cc_id: abilities.arrivals.map(|_| TRANSPORT_CC_ID),
-            }),
-            audio: Some(AudioTerms { mid: "1".to_owned(), pt: AUDIO_PT, ssrc: ssrcs.audio }),
-        };
-        self.node.handle.add(seat, stream, terms).expect("its shard lives");
-        self.node.pass(self.now);
-        let mut keying = [0; KEYING_LEN];
-        let number = u8::try_from(self.viewers.len() % 251).unwrap();
-        keying.iter_mut().zip(number..=255).for_each(|(byte, value)| *byte = value);
-        let mut client = Keyed::new(self.now, abilities, local, ssrcs, &keying);
-        let check = client.check(true);
-        let shard = rtc::testing::Node::shard_of(viewer);
-        self.node.datagram(self.now, shard, address, &check);
-        self.node.admit(self.now, viewer, &keying);
-        let viewer = self.seat(viewer, address, (up, down), Box::new(client));
-        self.deliver();
-        viewer
-    }
-
-    pub fn keyed(&mut self, viewer: usize) -> &mut Keyed {
-        self.viewers[viewer].client.keyed().expect("it was seated as one")
-    }
+    pub(crate) closed: usize,
+    pub(crate) latest: Option<u64>,
 }
 
 impl Keyed {
-    fn new(
+    pub(crate) fn new(
         now: Instant,
         abilities: Abilities,
         local: Credentials,
@@ -187,49 +143,35 @@ impl Keyed {
     }
 
     /// A connectivity check.
-    pub fn check(&mut self, nominates: bool) -> Vec<u8> {
-        let username = format!("{}:remote", self.local.ufrag);
-        let message = StunMessage::binding_request(&username, TransId::new(), true, 1, 100, nominates);
-        let mut bytes = vec![0; 300];
-        let len = message.to_bytes(Some(self.local.pwd.as_bytes()), &mut bytes, sha1_hmac).unwrap();
-        bytes.truncate(len);
-        bytes
-    }
-
-    /// Answers a check of the node, which asks whether what it sends here arrives.
-    fn answer_check(&mut self, request: &StunMessage<'_>) {
-        let reply = StunMessage::binding_reply(request.trans_id(), SocketAddr::from(([10, 0, 0, 1], 8189)));
-        let mut bytes = vec![0; 300];
-        let len = reply.to_bytes(Some(b"password of the viewer"), &mut bytes, sha1_hmac).unwrap();
-        bytes.truncate(len);
-        self.outbox.push(bytes);
+    pub(crate) fn check(&mut self, nominates: bool) -> Vec<u8> {
+        check(&self.local, nominates)
     }
 
     /// The node has new credentials.
-    pub fn restart(&mut self, local: Credentials) {
+    pub(crate) fn restart(&mut self, local: Credentials) {
         self.local = local;
         let check = self.check(true);
         self.outbox.push(check);
     }
 
     /// RTCP, sealed.
-    pub fn seal(&mut self, rtcp: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal(&mut self, rtcp: &[u8]) -> Vec<u8> {
         self.outgoing.encrypt_rtcp(rtcp).unwrap().to_vec()
     }
 
     /// Sends RTCP with the next drive.
-    pub fn say(&mut self, rtcp: &[u8]) {
+    pub(crate) fn say(&mut self, rtcp: &[u8]) {
         let sealed = self.seal(rtcp);
         self.outbox.push(sealed);
     }
 
     /// Sends bytes as they are with the next drive.
-    pub fn blurt(&mut self, bytes: Vec<u8>) {
+    pub(crate) fn blurt(&mut self, bytes: Vec<u8>) {
         self.outbox.push(bytes);
     }
 
     /// Asks for these packets of video.
-    pub fn nack(&mut self, sequences: &[u16]) {
+    pub(crate) fn nack(&mut self, sequences: &[u16]) {
         self.nacks += sequences.len();
         let mut content = Vec::new();
         for sequence in sequences {
@@ -241,7 +183,7 @@ impl Keyed {
     }
 
     /// Picture loss indication, or full intra request.
-    pub fn ask_for_keyframe(&mut self, is_fir: bool) {
+    pub(crate) fn ask_for_keyframe(&mut self, is_fir: bool) {
         self.keyframe_requests += 1;
         let feedback = if is_fir {
             let mut content = self.ssrcs.video.to_be_bytes().to_vec();
@@ -253,19 +195,19 @@ impl Keyed {
         self.say(&feedback);
     }
 
-    pub fn video_ssrc(&self) -> u32 {
+    pub(crate) fn video_ssrc(&self) -> u32 {
         self.ssrcs.video
     }
 
-    pub fn audio_ssrc(&self) -> u32 {
+    pub(crate) fn audio_ssrc(&self) -> u32 {
         self.ssrcs.audio
     }
 
     fn open(&mut self, now: Instant, bytes: &[u8], screen: &mut Screen) {
         if bytes.first().is_some_and(|first| *first < 4) {
-            match StunMessage::parse(bytes) {
-                Ok(request) if request.is_binding_request() => self.answer_check(&request),
-                _ => self.responses += 1,
+            match answer_check(bytes, "password of the viewer") {
+                Some(answer) => self.outbox.push(answer),
+                None => self.responses += 1,
             }
             return;
         }
@@ -341,27 +283,18 @@ impl Keyed {
     }
 
     fn report(&mut self, now: Instant) {
-        let mut report = vec![0x80 | u8::try_from(self.sources.len().min(3)).unwrap(), 201, 0, 0];
-        report.extend_from_slice(&OUR_SSRC.to_be_bytes());
-        for (ssrc, source) in self.sources.iter().take(3) {
-            let Some(highest) = source.highest else { continue };
-            let expected = highest + 1 - source.first;
-            let lost = u32::try_from(expected.saturating_sub(source.received)).unwrap().min(0x7f_ffff);
-            let (last, held) = source.sender_report.map_or((0, 0), |(ntp, at)| {
-                (ntp, u32::try_from((now - at).as_micros() * 65_536 / 1_000_000).unwrap())
-            });
-            for word in [*ssrc, lost, u32::try_from(highest & 0xffff_ffff).unwrap(), 0, last, held] {
-                report.extend_from_slice(&word.to_be_bytes());
-            }
-        }
-        let blocks = (report.len() - 8) / 24;
-        report[0] = 0x80 | u8::try_from(blocks).unwrap();
-        report[3] = u8::try_from(report.len() / 4 - 1).unwrap();
+        let blocks = self.sources.iter().filter_map(|(ssrc, source)| {
+            let highest = source.highest?;
+            let lost = (highest + 1 - source.first).saturating_sub(source.received);
+            let (last, held) = source.sender_report.map_or((0, Duration::ZERO), |(ntp, at)| (ntp, now - at));
+            Some(Block { ssrc: *ssrc, lost, highest, last, held })
+        });
+        let report = receiver_report(blocks);
         self.say(&report);
     }
 
     /// Arrivals since the last feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
-    fn report_arrivals(&mut self, now: Instant) {
+    fn report_arrivals(&mut self) {
         let Some((last, _)) = self.arrivals.last_key_value() else { return };
         let last = *last;
         let first =
@@ -370,38 +303,7 @@ impl Keyed {
             self.arrivals.clear();
             return;
         }
-        let micros = |at: Instant| i64::try_from((at - self.epoch).as_micros()).unwrap();
-        let reference =
-            self.arrivals.range(first..).next().map_or(micros(now), |(_, at)| micros(*at)) / 64_000;
-        let mut at_units = reference * 256;
-        let (mut symbols, mut deltas) = (Vec::new(), Vec::new());
-        for number in first..=last {
-            let Some(at) = self.arrivals.get(&number) else {
-                symbols.push(0_u16);
-                continue;
-            };
-            let units = micros(*at) / 250;
-            let delta = units - at_units;
-            at_units = units;
-            if let Ok(small) = u8::try_from(delta) {
-                symbols.push(1);
-                deltas.push(small);
-            } else {
-                symbols.push(2);
-                deltas.extend_from_slice(&i16::try_from(delta).unwrap_or(i16::MAX).to_be_bytes());
-            }
-        }
-        let mut content = u16::try_from(first & 0xffff).unwrap().to_be_bytes().to_vec();
-        content.extend_from_slice(&u16::try_from(symbols.len()).unwrap().to_be_bytes());
-        content.extend_from_slice(&reference.to_be_bytes()[5..]);
-        content.push(u8::try_from(self.feedbacks % 256).unwrap());
-        for seven in symbols.chunks(7) {
-            let bits =
-                seven.iter().zip(0..).fold(0, |bits, (symbol, place)| bits | symbol << (12 - 2 * place));
-            content.extend_from_slice(&(0xc000 | bits).to_be_bytes());
-        }
-        content.extend_from_slice(&deltas);
-        content.resize(content.len().next_multiple_of(4), 0);
+        let content = arrivals(first..=last, &self.arrivals, self.epoch, self.feedbacks);
         self.feedbacks += 1;
         self.reported = Some(last);
         self.arrivals.clear();
@@ -446,7 +348,7 @@ impl Client for Keyed {
             self.abilities.arrivals.filter(|_| now >= self.next_feedback && !self.arrivals.is_empty())
         {
             self.next_feedback = now + interval;
-            self.report_arrivals(now);
+            self.report_arrivals();
         }
         self.ask_when_stuck(now, screen);
         std::mem::take(&mut self.outbox)
@@ -467,74 +369,4 @@ impl Client for Keyed {
     fn keyed(&mut self) -> Option<&mut Self> {
         Some(self)
     }
-}
-
-/// A header as RFC 3550, section 5.1 and RFC 8285, section 4.2 have it.
-struct Header {
-    pt: u8,
-    marker: bool,
-    sequence: u16,
-    timestamp: u32,
-    ssrc: u32,
-    transport: Option<u16>,
-}
-
-impl Header {
-    fn parse(packet: &[u8]) -> (Self, &[u8]) {
-        let word = |at: usize| u32::from_be_bytes(packet[at..at + 4].try_into().unwrap());
-        let (mut at, mut transport) = (12, None);
-        if packet[0] & 0x10 != 0 {
-            assert_eq!(packet[12..14], [0xbe, 0xde]);
-            at += 4 + 4 * usize::from(packet[15]);
-            let mut rest = &packet[16..at];
-            while let [head, after @ ..] = rest {
-                let len = if *head == 0 { 0 } else { usize::from(head & 0xf) + 1 };
-                if head >> 4 == TRANSPORT_CC_ID {
-                    transport = Some(u16::from_be_bytes([after[0], after[1]]));
-                }
-                rest = &after[len..];
-            }
-        }
-        let [_, second, s0, s1, ..] = packet else { panic!("a header has 12 bytes") };
-        let header = Self {
-            pt: second & 0x7f,
-            marker: second & 0x80 != 0,
-            sequence: u16::from_be_bytes([*s0, *s1]),
-            timestamp: word(4),
-            ssrc: word(8),
-            transport,
-        };
-        (header, &packet[at..])
-    }
-}
-
-/// A feedback packet (RFC 4585, section 6.1).
-fn feedback(pt: u8, format: u8, ssrc: u32, content: &[u8]) -> Vec<u8> {
-    let words = u16::try_from(2 + content.len() / 4).unwrap();
-    let mut feedback = vec![0x80 | format, pt];
-    feedback.extend_from_slice(&words.to_be_bytes());
-    feedback.extend_from_slice(&OUR_SSRC.to_be_bytes());
-    feedback.extend_from_slice(&ssrc.to_be_bytes());
-    feedback.extend_from_slice(content);
-    feedback
-}
-
-/// A 16-bit number with its rollovers, by the highest so far.
-fn extend(number: u16, highest: &mut Option<u64>) -> u64 {
-    let Some(known) = *highest else {
-        let first = u64::from(number) + (1 << 16);
-        *highest = Some(first);
-        return first;
-    };
-    let ahead = number.wrapping_sub(u16::try_from(known & 0xffff).unwrap());
-    let index =
-        if ahead < 0x8000 { known + u64::from(ahead) } else { known - u64::from(0_u16.wrapping_sub(ahead)) };
-    *highest = Some(known.max(index));
-    index
-}
-
-fn sha1_hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
-    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key));
-    parts.iter().for_each(|part| context.update(part));
-    context.sign().as_ref().try_into().unwrap()
 }

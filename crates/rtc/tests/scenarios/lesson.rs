@@ -13,21 +13,21 @@ use rtp::Packets;
 const AUDIO_STEP: Duration = Duration::from_millis(20);
 const AUDIO_LEN: usize = 160;
 const TEMPLATE_LEN: usize = 1 << 20;
-pub const SPS: &[u8] = &[0x67, 0x42, 0xe0, 0x1f, 1, 2, 3, 4];
-pub const PPS: &[u8] = &[0x68, 0xce, 0x3c, 0x80];
+pub(crate) const SPS: &[u8] = &[0x67, 0x42, 0xe0, 0x1f, 1, 2, 3, 4];
+pub(crate) const PPS: &[u8] = &[0x68, 0xce, 0x3c, 0x80];
 
 /// What is published.
 #[derive(Clone, Debug)]
-pub struct Lesson {
-    pub fps: u32,
+pub(crate) struct Lesson {
+    pub(crate) fps: u32,
     /// Frames of a group of pictures.
-    pub group: u64,
-    pub bps: u64,
+    pub(crate) group: u64,
+    pub(crate) bps: u64,
     /// Bytes of a keyframe.
-    pub keyframe: usize,
-    pub has_audio: bool,
+    pub(crate) keyframe: usize,
+    pub(crate) has_audio: bool,
     /// The last byte of the sequence parameter set, which tells one publisher from another.
-    pub sps: u8,
+    pub(crate) sps: u8,
 }
 
 impl Default for Lesson {
@@ -39,15 +39,15 @@ impl Default for Lesson {
 
 impl Lesson {
     /// The same with a keyframe every so many seconds.
-    pub fn with_group(seconds: u64) -> Self {
+    pub(crate) fn with_group(seconds: u64) -> Self {
         let usual = Self::default();
         Self { group: seconds * u64::from(usual.fps), ..usual }
     }
 }
 
 /// A lesson that runs.
-pub struct Publisher {
-    pub stream: StreamId,
+pub(crate) struct Publisher {
+    pub(crate) stream: StreamId,
     lesson: Lesson,
     config: Arc<VideoConfig>,
     began: Instant,
@@ -65,7 +65,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    pub fn new(stream: StreamId, lesson: Lesson, began: Instant, seed: u64) -> Self {
+    pub(crate) fn new(stream: StreamId, lesson: Lesson, began: Instant, seed: u64) -> Self {
         let (mut sps, rng) = (SPS.to_vec(), StdRng::seed_from_u64(seed));
         sps.pop();
         sps.push(lesson.sps);
@@ -93,19 +93,19 @@ impl Publisher {
     }
 
     /// When the next frame is made.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         let audio = self.lesson.has_audio.then(|| self.audio_at());
         let next = audio.map_or(self.video_at(), |audio| audio.min(self.video_at()));
         (self.end.is_none_or(|end| next < end)).then_some(next)
     }
 
     /// Nothing is published from this moment on.
-    pub fn stop(&mut self, at: Instant) {
+    pub(crate) fn stop(&mut self, at: Instant) {
         self.end = Some(at);
     }
 
     /// Another publisher goes on with the stream from this moment on, with a keyframe.
-    pub fn take_over(&mut self, at: Instant, origin: Instant, lesson: Lesson) {
+    pub(crate) fn take_over(&mut self, at: Instant, origin: Instant, lesson: Lesson) {
         let kept = self.config.sps.slice(..SPS.len() - 1);
         let sps: Vec<u8> = kept.iter().copied().chain([lesson.sps]).collect();
         let config = VideoConfig { sps: sps.into(), ..(*self.config).clone() };
@@ -115,7 +115,7 @@ impl Publisher {
     }
 
     /// The frames that are made until `now`.
-    pub fn take(&mut self, now: Instant) -> Vec<Arc<Packets>> {
+    pub(crate) fn take(&mut self, now: Instant) -> Vec<Arc<Packets>> {
         let mut frames = Vec::new();
         while let Some(at) = self.next().filter(|at| *at <= now) {
             let is_audio = self.lesson.has_audio && self.audio_at() <= at;
@@ -174,7 +174,7 @@ impl Publisher {
 }
 
 /// The number in a NAL unit of a slice or in a packet of audio, if what follows it is undamaged.
-pub fn number_of(numbered: &[u8]) -> Option<u64> {
+pub(crate) fn number_of(numbered: &[u8]) -> Option<u64> {
     let (number, rest) = numbered.split_first_chunk::<8>()?;
     let number = u64::from_be_bytes(*number);
     (rest == content(number, rest.len())).then_some(number)

@@ -10,38 +10,41 @@ const HEADERS: usize = 28;
 
 /// What a direction does to packets. The default delivers all of them after 10 ms.
 #[derive(Clone, Debug)]
-pub struct Link {
-    pub delay: Duration,
+pub(crate) struct Link {
+    pub(crate) delay: Duration,
     /// Further delay of up to this much; packets do not overtake each other by it.
-    pub jitter: Duration,
+    pub(crate) jitter: Duration,
     /// Share of packets that are lost, each by its own fate.
-    pub loss: f64,
+    pub(crate) loss: f64,
     /// Share of packets that take 30 ms longer than those behind them.
-    pub reordering: f64,
+    pub(crate) reordering: f64,
     /// Share of packets that arrive twice.
-    pub duplication: f64,
+    pub(crate) duplication: f64,
     /// The bottleneck, in bits a second from each of these times on.
-    pub rates: Vec<(Duration, u64)>,
+    pub(crate) rates: Vec<(Duration, u64)>,
     /// What waits before the bottleneck at most; more is dropped.
-    pub queue: Duration,
+    pub(crate) queue: Duration,
     /// Times at which nothing passes.
-    pub blackouts: Vec<Range<Duration>>,
+    pub(crate) blackouts: Vec<Range<Duration>>,
     /// These are lost, counted from 0 in the order in which they are sent.
-    pub lost: Vec<Range<usize>>,
+    pub(crate) lost: Vec<usize>,
     /// The first so many packets of this kind are lost.
-    pub lost_kind: Option<(fn(&[u8]) -> bool, usize)>,
-    pub seen: Seen,
-    pub free: Option<Instant>,
-    pub last: Option<Instant>,
+    pub(crate) lost_kind: Option<(Kind, usize)>,
+    pub(crate) seen: Seen,
+    pub(crate) free: Option<Instant>,
+    pub(crate) last: Option<Instant>,
 }
+
+/// Tells packets of one kind.
+pub(crate) type Kind = fn(&[u8]) -> bool;
 
 /// What became of packets.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
-    pub packets: usize,
-    pub bytes: usize,
-    pub dropped: usize,
-    pub queue_most: Duration,
+pub(crate) struct Seen {
+    pub(crate) packets: usize,
+    pub(crate) bytes: usize,
+    pub(crate) dropped: usize,
+    pub(crate) queue_most: Duration,
 }
 
 impl Default for Link {
@@ -66,12 +69,12 @@ impl Default for Link {
 
 impl Link {
     /// A bottleneck of this rate before which 300 ms may wait.
-    pub fn bottleneck(bps: u64) -> Self {
+    pub(crate) fn bottleneck(bps: u64) -> Self {
         Self { rates: vec![(Duration::ZERO, bps)], ..Self::default() }
     }
 
     /// A packet of this size enters. Returns when it arrives: never, once or twice.
-    pub fn pass(
+    pub(crate) fn pass(
         &mut self,
         now: Instant,
         since: Duration,
@@ -83,7 +86,7 @@ impl Link {
         self.seen.bytes += len;
         let is_lost = self.loss > 0.0 && rng.random_bool(self.loss)
             || self.blackouts.iter().any(|blackout| blackout.contains(&since))
-            || self.lost.iter().any(|lost| lost.contains(&number));
+            || self.lost.contains(&number);
         let is_of_kind = self.lost_kind.as_mut().is_some_and(|(is_of_kind, left)| {
             let is_lost = *left > 0 && is_of_kind(packet);
             *left -= usize::from(is_lost);

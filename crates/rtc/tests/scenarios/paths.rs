@@ -50,6 +50,16 @@ fn an_ice_restart_keeps_the_picture_while_the_new_way_is_found() {
     let id = world.viewers[0].id;
     let local = world.node.handle.restart(id, keyed_credentials()).unwrap();
     world.run(ms(500));
+    let responses = world.keyed(0).responses;
+    let check = world.keyed(0).check(false);
+    world.keyed(0).blurt(check);
+    world.drive(0);
+    world.run(ms(50));
+    assert_eq!(
+        world.keyed(0).responses,
+        responses + 1,
+        "the old credentials work until the new ones are used"
+    );
     assert!(world.screen(0).has_all_to(40), "the old way goes on until the new one is used");
     world.move_to(0, SocketAddr::from(([10, 9, 9, 9], 999)));
     world.keyed(0).restart(local);

@@ -12,29 +12,29 @@ const JITTER_MAX: Duration = Duration::from_millis(400);
 
 /// One RTP packet, opened.
 #[derive(Clone, Debug)]
-pub struct Rtp {
+pub(crate) struct Rtp {
     /// Sequence number with its rollovers.
-    pub index: u64,
-    pub timestamp: u32,
-    pub marker: bool,
-    pub payload: Vec<u8>,
+    pub(crate) index: u64,
+    pub(crate) timestamp: u32,
+    pub(crate) marker: bool,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// A frame that was shown.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown {
-    pub number: u64,
-    pub is_keyframe: bool,
-    pub timestamp: u32,
+pub(crate) struct Shown {
+    pub(crate) number: u64,
+    pub(crate) is_keyframe: bool,
+    pub(crate) timestamp: u32,
     /// When its last packet was there, and when a player shows it.
-    pub whole: Instant,
-    pub at: Instant,
+    pub(crate) whole: Instant,
+    pub(crate) at: Instant,
     /// The last byte of the parameter set of its group.
-    pub sps: u8,
+    pub(crate) sps: u8,
 }
 
 #[derive(Debug, Default)]
-pub struct Screen {
+pub(crate) struct Screen {
     packets: BTreeMap<u64, (Instant, Rtp)>,
     next: Option<u64>,
     gap_since: Option<Instant>,
@@ -44,36 +44,37 @@ pub struct Screen {
     lateness: VecDeque<(Instant, Duration)>,
     /// Arrival and stamp of the first frame.
     zero: Option<(Instant, u32)>,
-    pub shown: Vec<Shown>,
+    pub(crate) shown: Vec<Shown>,
     /// Frames that could not be decoded: a packet was missing, or a frame that they build on.
-    pub damaged: Vec<Instant>,
+    pub(crate) damaged: Vec<Instant>,
     /// Frames that the node began to send and did not end.
-    pub cut: usize,
-    pub audio: Vec<(u64, Instant, u32)>,
+    pub(crate) cut: usize,
+    pub(crate) audio: Vec<(u64, Instant, u32)>,
 }
 
 impl Screen {
-    pub fn on_audio(&mut self, now: Instant, packet: &Rtp) {
+    pub(crate) fn on_audio(&mut self, now: Instant, packet: &Rtp) {
         let number = number_of(&packet.payload).expect("audio arrives undamaged");
         self.audio.push((number, now, packet.timestamp));
     }
 
-    pub fn on_video(&mut self, now: Instant, packet: Rtp) {
+    pub(crate) fn on_video(&mut self, now: Instant, packet: Rtp) {
         if self.next.is_some_and(|next| packet.index < next) {
             return;
         }
+        let newest = self.packets.last_key_value().map(|(at, _)| *at);
+        let follows = newest.is_some_and(|newest| newest + 1 == packet.index);
+        let is_amid_a_frame = follows && !packet.marker && self.gap_since.is_none() && self.next.is_some();
         self.packets.insert(packet.index, (now, packet));
+        if is_amid_a_frame {
+            return;
+        }
         if self.next.is_none() {
             self.next = self.packets.iter().find(|(_, (_, packet))| begins_group(packet)).map(|(at, _)| *at);
             // Whatever was before it cannot be shown.
             self.packets = self.next.map_or_else(BTreeMap::new, |next| self.packets.split_off(&next));
         }
         self.advance(now);
-    }
-
-    /// Whether a player would ask for a keyframe.
-    pub fn is_stuck(&self) -> bool {
-        self.broken || self.gap_since.is_some()
     }
 
     fn advance(&mut self, now: Instant) {
@@ -178,7 +179,7 @@ impl Screen {
     }
 
     /// Gaps between frames that a person sees as a freeze: as WebRTC's statistics count them.
-    pub fn freezes(&self, fps: u32) -> Vec<Duration> {
+    pub(crate) fn freezes(&self, fps: u32) -> Vec<Duration> {
         let step = Duration::from_secs(1) / fps;
         let limit = (step * 3).max(step + Duration::from_millis(150));
         let gaps = self.shown.windows(2).map(|pair| pair[1].at - pair[0].at);
@@ -186,7 +187,7 @@ impl Screen {
     }
 
     /// Packets of audio missing between the first and the last that came, as far as the next one came in this time.
-    pub fn audio_lost(&self, from: Instant, to: Instant) -> usize {
+    pub(crate) fn audio_lost(&self, from: Instant, to: Instant) -> usize {
         let mut came: Vec<(u64, Instant)> = self.audio.iter().map(|(number, at, _)| (*number, *at)).collect();
         came.sort_unstable();
         came.dedup_by_key(|(number, _)| *number);
@@ -195,7 +196,7 @@ impl Screen {
     }
 
     /// Whether every frame from the first one on was shown, up to this one at least.
-    pub fn has_all_to(&self, number: u64) -> bool {
+    pub(crate) fn has_all_to(&self, number: u64) -> bool {
         let follows = self.shown.windows(2).all(|pair| pair[1].number == pair[0].number + 1);
         follows && self.damaged.is_empty() && self.shown.last().is_some_and(|last| last.number >= number)
     }

@@ -59,13 +59,16 @@ fn a_viewer_that_falls_behind_is_stamped_with_the_live_timeline() {
     let stream = world.publish(Lesson::with_group(10));
     world.run(ms(100));
     let viewer = world.join_keyed(stream, (Link::default(), Link::bottleneck(1_500_000)), Abilities::ALL);
-    world.run(Duration::from_secs(9));
-    let screen = world.screen(viewer);
-    let last = screen.shown.last().unwrap();
-    let behind = world.since() - Duration::from_secs(1) * u32::try_from(last.number).unwrap() / 30;
-    assert!(behind > Duration::from_secs(2), "{behind:?} behind the lesson");
-    let (_, most) = lateness(screen);
-    assert!(most < 700, "but stamped {most} ms late at most");
+    // In the second group it has been at the live edge, if only for the keyframe.
+    for seconds in [9, 9] {
+        world.run(Duration::from_secs(seconds));
+        let screen = world.screen(viewer);
+        let last = screen.shown.last().unwrap();
+        let behind = world.since() - Duration::from_secs(1) * u32::try_from(last.number).unwrap() / 30;
+        assert!(behind > Duration::from_secs(2), "{behind:?} behind the lesson");
+        let (_, most) = lateness(screen);
+        assert!(most < 700, "but stamped {most} ms late at most");
+    }
 }
 
 #[test]
@@ -123,20 +126,20 @@ fn audio_steps_by_960_and_is_whole_whatever_the_video_does() {
 #[test]
 fn audio_goes_before_the_video_that_waits() {
     let mut world = World::new(1);
-    let stream = world.publish(Lesson::default());
-    for _ in 0..400 {
+    let stream = world.publish(Lesson { group: 6, bps: 3_000_000, ..Lesson::default() });
+    for _ in 0..200 {
         world.join_keyed(stream, (Link::default(), Link::default()), Abilities::NONE);
     }
-    world.run(ms(1_950));
+    world.run(ms(150));
     world.tap = Some(Vec::new());
-    // The keyframe at 2 s is made in the same moment as a packet of audio.
+    // The keyframe at 200 ms is made in the same moment as a packet of audio.
     world.run(ms(52));
     let tap = world.tap.take().unwrap();
-    let keyframe = world.began + Duration::from_secs(2);
+    let keyframe = world.began + ms(200);
     let kinds = tap.iter().filter(|(at, ..)| *at >= keyframe && *at < keyframe + ms(1));
     let kinds: Vec<u8> =
         kinds.map(|(.., packet)| packet[1] & 0x7f).filter(|pt| [102, 111].contains(pt)).collect();
     let last_audio = kinds.iter().rposition(|pt| *pt == 111).unwrap();
-    assert_eq!(kinds[..=last_audio].iter().filter(|pt| **pt == 111).count(), 400);
-    assert!(last_audio <= 400 + 64 * 16, "{last_audio} packets before the last of audio");
+    assert_eq!(kinds[..=last_audio].iter().filter(|pt| **pt == 111).count(), 200);
+    assert!(last_audio <= 200 + 64 * 16, "{last_audio} packets before the last of audio");
 }

@@ -17,13 +17,13 @@ use crate::network::Link;
 use crate::screen::Screen;
 
 /// The media port of the node.
-pub const NODE: SocketAddr =
+pub(crate) const NODE: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 8189);
 /// The seed of all that is random; another is taken from `SCENARIO_SEED`.
 const SEED: u64 = 1;
 
 /// The far end of a viewer.
-pub trait Client {
+pub(crate) trait Client {
     /// A datagram arrives.
     fn receive(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]);
     /// Does what is due. Returns what is to be sent.
@@ -40,19 +40,19 @@ pub trait Client {
     }
 }
 
-pub struct Viewer {
-    pub id: ViewerId,
+pub(crate) struct Viewer {
+    pub(crate) id: ViewerId,
     /// Where its datagrams come from.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// The shard to whose socket the kernel gives them.
-    pub socket: usize,
-    pub up: Link,
-    pub down: Link,
-    pub client: Box<dyn Client>,
-    pub screen: Screen,
+    pub(crate) socket: usize,
+    pub(crate) up: Link,
+    pub(crate) down: Link,
+    pub(crate) client: Box<dyn Client>,
+    pub(crate) screen: Screen,
     /// When it asked to join.
-    pub joined: Instant,
-    pub stats: ViewerStats,
+    pub(crate) joined: Instant,
+    pub(crate) stats: ViewerStats,
     wake: Option<Instant>,
 }
 
@@ -62,18 +62,18 @@ enum Parcel {
     Wake { viewer: usize },
 }
 
-pub struct World {
-    pub now: Instant,
-    pub began: Instant,
-    pub node: Node,
-    pub publishers: Vec<Publisher>,
-    pub viewers: Vec<Viewer>,
-    pub events: Vec<(Instant, Event)>,
-    pub rng: StdRng,
+pub(crate) struct World {
+    pub(crate) now: Instant,
+    pub(crate) began: Instant,
+    pub(crate) node: Node,
+    pub(crate) publishers: Vec<Publisher>,
+    pub(crate) viewers: Vec<Viewer>,
+    pub(crate) events: Vec<(Instant, Event)>,
+    pub(crate) rng: StdRng,
     /// The shard whose socket gets the datagrams of viewers that join, if not the one they live on.
-    pub socket: Option<usize>,
+    pub(crate) socket: Option<usize>,
     /// Sees every packet that the node sends.
-    pub tap: Option<Vec<(Instant, SocketAddr, Vec<u8>)>>,
+    pub(crate) tap: Option<Vec<(Instant, SocketAddr, Vec<u8>)>>,
     by_address: HashMap<SocketAddr, usize>,
     due: BinaryHeap<Reverse<(Instant, u64)>>,
     parcels: HashMap<u64, Parcel>,
@@ -82,12 +82,12 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(shards: usize) -> Self {
+    pub(crate) fn new(shards: usize) -> Self {
         let seed = std::env::var("SCENARIO_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
         Self::with_seed(shards, seed)
     }
 
-    pub fn with_seed(shards: usize, seed: u64) -> Self {
+    pub(crate) fn with_seed(shards: usize, seed: u64) -> Self {
         let now = Instant::now() + Duration::from_secs(10);
         Self {
             now,
@@ -108,23 +108,23 @@ impl World {
     }
 
     /// Since the beginning.
-    pub fn since(&self) -> Duration {
+    pub(crate) fn since(&self) -> Duration {
         self.now - self.began
     }
 
     /// Publishes a lesson from now on.
-    pub fn publish(&mut self, lesson: Lesson) -> StreamId {
+    pub(crate) fn publish(&mut self, lesson: Lesson) -> StreamId {
         let stream = self.node.handle.open_stream(self.now);
         self.publishers.push(Publisher::new(stream, lesson, self.now, self.seed));
         stream
     }
 
     /// A viewer joins with a browser that can do everything, over these links.
-    pub fn join(&mut self, stream: StreamId, up: Link, down: Link) -> usize {
+    pub(crate) fn join(&mut self, stream: StreamId, up: Link, down: Link) -> usize {
         self.join_with(stream, up, down, Offers { transport_cc: true, rtx: true })
     }
 
-    pub fn join_with(&mut self, stream: StreamId, up: Link, down: Link, offers: Offers) -> usize {
+    pub(crate) fn join_with(&mut self, stream: StreamId, up: Link, down: Link, offers: Offers) -> usize {
         let address = self.next_address();
         let (mut browser, offer) = Browser::new(self.now, address, offers);
         let seat = self.node.handle.reserve().expect("there is room");
@@ -148,7 +148,7 @@ impl World {
     }
 
     /// A browser restarts ICE, as WHEP does it: with new credentials on both sides.
-    pub fn restart(&mut self, viewer: usize) {
+    pub(crate) fn restart(&mut self, viewer: usize) {
         let remote = self.browser(viewer).begin_restart();
         let local = self.node.handle.restart(self.viewers[viewer].id, remote).expect("its shard lives");
         self.node.pass(self.now);
@@ -157,14 +157,14 @@ impl World {
     }
 
     /// An address that no viewer has.
-    pub fn next_address(&self) -> SocketAddr {
+    pub(crate) fn next_address(&self) -> SocketAddr {
         let number = u16::try_from(self.viewers.len()).unwrap();
         let [high, low] = number.to_be_bytes();
         SocketAddr::from(([10, 1, high, low], 50_000 + number % 10_000))
     }
 
     /// Puts a client at the end of its links.
-    pub fn seat(
+    pub(crate) fn seat(
         &mut self,
         id: ViewerId,
         address: SocketAddr,
@@ -191,18 +191,18 @@ impl World {
     }
 
     /// A viewer's datagrams come from another address from now on.
-    pub fn move_to(&mut self, viewer: usize, address: SocketAddr) {
+    pub(crate) fn move_to(&mut self, viewer: usize, address: SocketAddr) {
         self.by_address.remove(&self.viewers[viewer].address);
         self.viewers[viewer].address = address;
         self.by_address.insert(address, viewer);
     }
 
     /// Lets this much time pass.
-    pub fn run(&mut self, time: Duration) {
+    pub(crate) fn run(&mut self, time: Duration) {
         self.run_until(self.now + time);
     }
 
-    pub fn run_until(&mut self, end: Instant) {
+    pub(crate) fn run_until(&mut self, end: Instant) {
         loop {
             let frame = self.publishers.iter().filter_map(Publisher::next).min();
             // What is due at once is due a little later: a pass takes some time.
@@ -255,7 +255,7 @@ impl World {
     }
 
     /// What the node has sent goes on its way.
-    pub fn deliver(&mut self) {
+    pub(crate) fn deliver(&mut self) {
         let (now, since) = (self.now, self.since());
         for event in std::mem::take(&mut self.node.events) {
             if let Event::Closed { viewer, stats, .. } = &event
@@ -278,7 +278,7 @@ impl World {
     }
 
     /// Lets a client do what it is due to do, and sends what it says.
-    pub fn drive(&mut self, viewer: usize) {
+    pub(crate) fn drive(&mut self, viewer: usize) {
         let (now, since) = (self.now, self.since());
         let place = &mut self.viewers[viewer];
         let sent = place.client.drive(now, &mut place.screen);
@@ -304,7 +304,7 @@ impl World {
     }
 
     /// Why a viewer was closed and when, if it was.
-    pub fn closed(&self, viewer: usize) -> Option<(Instant, CloseReason)> {
+    pub(crate) fn closed(&self, viewer: usize) -> Option<(Instant, CloseReason)> {
         let id = self.viewers[viewer].id;
         self.events.iter().find_map(|(at, event)| match event {
             Event::Closed { viewer, reason, .. } if *viewer == id => Some((*at, *reason)),
@@ -312,16 +312,16 @@ impl World {
         })
     }
 
-    pub fn screen(&self, viewer: usize) -> &Screen {
+    pub(crate) fn screen(&self, viewer: usize) -> &Screen {
         &self.viewers[viewer].screen
     }
 
-    pub fn browser(&mut self, viewer: usize) -> &mut Browser {
+    pub(crate) fn browser(&mut self, viewer: usize) -> &mut Browser {
         self.viewers[viewer].client.browser().expect("it joined as one")
     }
 
     /// What the node says of a viewer.
-    pub fn stats(&self, viewer: usize) -> ViewerStats {
+    pub(crate) fn stats(&self, viewer: usize) -> ViewerStats {
         self.node.stats(self.viewers[viewer].id).unwrap_or(self.viewers[viewer].stats)
     }
 }
