@@ -1,11 +1,12 @@
 //! The WHEP port and the media port of a node.
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use control::{Client, TokenVerifier};
 use hub::Hub;
 use ipnet::IpNet;
+use process::accept;
 use process::limiter::Limiter;
 use process::serve::{Front, PlainHttp, Server};
 use prometheus::Registry;
@@ -40,6 +41,8 @@ pub struct Config {
     pub shards: usize,
     /// Viewers at once.
     pub viewers_max: usize,
+    /// Connections for media over TCP at once, strangers' included.
+    pub media_connections_max: usize,
     /// How many times faster than its stream a viewer may be sent the group of pictures that it starts from, and a
     /// large keyframe: enough to be live at once, and not so much that the queue of a home's router overflows.
     pub burst_multiple: u32,
@@ -58,11 +61,12 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: ([0, 0, 0, 0], 8889).into(),
-            media_listen: ([0, 0, 0, 0], 8189).into(),
+            listen: (Ipv6Addr::UNSPECIFIED, 8889).into(),
+            media_listen: (Ipv6Addr::UNSPECIFIED, 8189).into(),
             announce: Vec::new(),
             shards: 0,
             viewers_max: 20_000,
+            media_connections_max: 8192,
             burst_multiple: 32,
             requests_at_once: 600,
             requests_per_second: 60,
@@ -112,14 +116,14 @@ pub struct Context {
 }
 
 /// Takes the ports.
-pub async fn bind(config: Config, registry: &Registry) -> io::Result<Bound> {
-    let listener = TcpListener::bind(config.listen).await?;
-    let address = listener.local_addr()?;
+pub fn bind(config: Config, registry: &Registry) -> io::Result<Bound> {
+    let (listener, address) = accept::listen(config.listen)?;
     let (engine, events) = Engine::bind(&rtc::Config {
         listen: config.media_listen,
         announce: config.announce.clone(),
         shards: config.shards,
         viewers_max: config.viewers_max,
+        connections_max: config.media_connections_max,
         burst_multiple: config.burst_multiple,
     })?;
     let metrics = Metrics::new(registry, engine.handle()).map_err(io::Error::other)?;
@@ -135,6 +139,14 @@ impl Bound {
     /// The media port.
     pub fn media_addr(&self) -> SocketAddr {
         self.engine.local_addr()
+    }
+
+    /// What lets the first shard panic, as a bug would.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub fn shard_panic(&self) -> impl FnOnce() + Send + use<> {
+        let engine = self.engine.handle();
+        move || engine.panic_shard(0)
     }
 
     /// Who watches, for reports.
