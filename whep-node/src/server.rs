@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use control::{Client, TokenVerifier};
 use hub::Hub;
-use ipnet::IpNet;
 use process::accept;
+use process::address::TrustedProxies;
 use process::limiter::Limiter;
 use process::serve::{Front, PlainHttp, Server};
 use prometheus::Registry;
@@ -50,8 +50,8 @@ pub struct Config {
     pub requests_at_once: u32,
     /// Requests of one address a second after that.
     pub requests_per_second: u32,
-    /// Networks of proxies whose X-Forwarded-For names the client. None by default: anybody could write one.
-    pub trusted_proxies: Vec<IpNet>,
+    /// The proxies whose `X-Forwarded-For` or `Forwarded` names the client. None by default: anybody could write one.
+    pub trusted_proxies: TrustedProxies,
     /// Servers that players may use to reach us. None by default: the node has its own addresses.
     pub ice_servers: Vec<IceServer>,
     /// The class that `/live/stream/whep` means.
@@ -70,7 +70,7 @@ impl Default for Config {
             burst_multiple: 32,
             requests_at_once: 600,
             requests_per_second: 60,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
             ice_servers: Vec::new(),
             default_class: "lesson".to_owned(),
         }
@@ -205,21 +205,4 @@ fn early(part: &str, ended: io::Result<()>) -> io::Error {
     let reason =
         ended.err().map_or_else(|| "unexpectedly".to_owned(), |error| format!("by an error: {error}"));
     io::Error::other(format!("{part} ended {reason}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trusted_proxies_are_written_as_networks_and_nobody_is_trusted_by_default() {
-        let read = |text: &str| serde_json::from_str::<Config>(text);
-        let config = read(r#"{ "trusted_proxies": ["10.0.0.0/8", "fd00::/8"] }"#).unwrap();
-        assert_eq!(
-            config.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["10.0.0.0/8", "fd00::/8"]
-        );
-        assert!(read(r#"{ "trusted_proxies": ["10.0.0.0/33"] }"#).is_err());
-        assert!(Config::default().trusted_proxies.is_empty());
-    }
 }

@@ -57,7 +57,7 @@ const LAN = { server: '10.77.0.1/24', student: '10.77.0.2/24', gateway: '10.77.0
 
 withAllAddresses('a server without a default route is watched from its own network', async () => {
   const { server: host, student } = pair(LAN);
-  const server = await lesson({ host, bind: '0.0.0.0' });
+  const server = await lesson({ host, bind: '::' });
   await plays(student, server, '10.77.0.1');
 });
 
@@ -71,14 +71,14 @@ withAllAddresses('a server with two networks is watched from the one without the
   host.address('eth1', '10.77.2.1/24');
   student.address('eth0', '10.77.2.2/24');
   student.defaultRoute('eth0', '10.77.2.254');
-  const server = await lesson({ host, bind: '0.0.0.0' });
+  const server = await lesson({ host, bind: '::' });
   await plays(student, server, '10.77.2.1');
 });
 
 withAllAddresses('a server whose address changed is watched at the new one', async () => {
   const { server: host, student } = pair(LAN);
   host.defaultRoute('eth0', LAN.gateway);
-  const server = await lesson({ host, bind: '0.0.0.0' });
+  const server = await lesson({ host, bind: '::' });
   await plays(student, server, '10.77.0.1');
   host.readdress('eth0', '10.77.0.9/24');
   host.defaultRoute('eth0', LAN.gateway);
