@@ -87,7 +87,7 @@ run)
 test)
     install_packages build-essential cmake ffmpeg chromium fonts-dejavu-core iproute2 nftables python3-venv valgrind \
         gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
-        gstreamer1.0-libav
+        gstreamer1.0-libav libnss3-tools
     install_node_modules
     build_page
     install_python

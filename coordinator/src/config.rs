@@ -1,6 +1,6 @@
 //! How the coordinator is set up.
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ impl fmt::Debug for Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: ([0, 0, 0, 0], 8000).into(),
+            listen: (Ipv6Addr::UNSPECIFIED, 8000).into(),
             data_dir: PathBuf::from("data"),
             database_url: None,
             mode: Mode::default(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use process::accept;
 use process::connections::{Connections, Limits};
 use process::limiter::Limiter;
 use process::serve::{Front, PlainHttp, Server, run_local};
@@ -118,10 +119,8 @@ pub async fn bind(config: Config, prometheus: &Prometheus) -> Result<Bound, Bind
     for node in app.store.nodes_with_sessions().await? {
         app.registry().expect(Instant::now(), &node);
     }
-    let listener = TcpListener::bind(config.listen).await;
-    let listener = listener.map_err(|error| BindError::Listen { address: config.listen, error })?;
-    let address =
-        listener.local_addr().map_err(|error| BindError::Listen { address: config.listen, error })?;
+    let (listener, address) =
+        accept::listen(config.listen).map_err(|error| BindError::Listen { address: config.listen, error })?;
     let operators = operator::listen(&folder).map_err(cannot_use)?;
     Ok(Bound { listener, operators, address, app: Arc::new(app), default_class, _lock: lock })
 }

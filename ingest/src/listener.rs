@@ -1,6 +1,6 @@
 //! The RTMP ports: plain, and over TLS.
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use control::Client;
@@ -40,8 +40,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: ([0, 0, 0, 0], 1935).into(),
-            tls_listen: ([0, 0, 0, 0], 1936).into(),
+            listen: (Ipv6Addr::UNSPECIFIED, 1935).into(),
+            tls_listen: (Ipv6Addr::UNSPECIFIED, 1936).into(),
             plain: true,
             connections_max: 1024,
             connections_per_address_max: 256,
@@ -76,23 +76,17 @@ pub struct Context {
 }
 
 /// Takes the ports; with a certificate, that of RTMPS too.
-pub async fn bind(config: Config, tls: Option<Tls>, registry: &Registry) -> io::Result<Bound> {
-    let plain = if config.plain || tls.is_none() { Some(listen(config.listen).await?) } else { None };
+pub fn bind(config: Config, tls: Option<Tls>, registry: &Registry) -> io::Result<Bound> {
+    let plain = if config.plain || tls.is_none() { Some(accept::listen(config.listen)?) } else { None };
     let secure = match tls {
         Some(tls) => {
-            let (listener, address) = listen(config.tls_listen).await?;
+            let (listener, address) = accept::listen(config.tls_listen)?;
             Some((listener, address, tls))
         }
         None => None,
     };
     let metrics = Metrics::new(registry).map_err(io::Error::other)?;
     Ok(Bound { plain, secure, config, metrics, registry: registry.clone() })
-}
-
-async fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address).await?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
 }
 
 impl Bound {

@@ -1,10 +1,11 @@
 //! What a node tells the coordinator: once a second, and whenever a stream changes.
 use std::convert::Infallible;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use control::Client;
 use control::api::{Heartbeat, SessionEvent, StreamProblem, StreamReport, StreamState};
 use hub::{Hub, State, Status};
+use process::clock::now_ms;
 use tokio_util::sync::CancellationToken;
 use whep_node::Audience;
 
@@ -96,10 +97,4 @@ impl Reporter {
                 .collect(),
         }
     }
-}
-
-/// The wall clock in milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

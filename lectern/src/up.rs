@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::Context;
 use control::{Client, TokenVerifier};
 use hub::Hub;
+use process::address::shown;
+use process::clock::now_ms;
 use process::connections::{Connections, Limits};
 use process::descriptors::{self, Shares};
 use process::serve::Front;
@@ -22,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use crate::certificate;
 use crate::config::{Config, Node};
 use crate::fault::inject;
-use crate::heartbeat::{Reporter, now_ms};
-use crate::welcome::{self, Addresses, Secrets};
+use crate::heartbeat::Reporter;
+use crate::welcome::{self, Addresses, Asked, Secrets};
 
 /// From Ctrl-C to the end, whatever still hangs: Docker and systemd wait ten times as long, a person does not.
 const DRAIN_MAX: DrainLimits =
@@ -177,28 +179,28 @@ impl Process {
             tls: Tls::load(&config.tls, &registry)?,
         };
         let coordinator = coordinator::bind(config.coordinator.clone(), &registry).await?;
-        let internal = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let (internal, _) = accept::listen((Ipv4Addr::LOCALHOST, 0).into())?;
         let rtmp = config.ingest.listen;
         let ingest = ingest::bind(config.ingest.clone(), front.tls.clone(), &registry)
-            .await
             .with_context(|| format!("cannot listen for RTMP on {rtmp} or for RTMPS"))?;
         let (whep, media) = (config.whep.listen, config.whep.media_listen);
-        let whep = whep_node::bind(config.whep.clone(), &registry)
-            .await
+        let share = config.whep.media_connections_max.min(shares.media);
+        let sized = whep_node::Config { media_connections_max: share, ..config.whep.clone() };
+        let whep = whep_node::bind(sized, &registry)
             .with_context(|| format!("cannot listen for WHEP on {whep} or for media on {media}"))?;
         let admin = config.node.admin_listen;
-        let admin =
-            admin::bind(admin).await.with_context(|| format!("cannot listen for operators on {admin}"))?;
+        let admin = admin::bind(admin).with_context(|| format!("cannot listen for operators on {admin}"))?;
         Ok(Self { coordinator, ingest, whep, admin, internal, registry, front, shares, config })
     }
 
     fn addresses(&self) -> Addresses {
         let class = self.coordinator.default_class();
         let (http, rtmps) = (self.coordinator.local_addr(), self.ingest.tls_addr());
-        let is_guarded = self.config.coordinator.mode == coordinator::Mode::Guarded;
+        let coordinator::Config { mode, allow_public_open, .. } = self.config.coordinator;
+        let is_open = mode == coordinator::Mode::Open;
         let (scheme, publish) = match (self.ingest.local_addr(), rtmps) {
-            (_, Some(rtmps)) => ("https", format!("rtmps://{}/live", welcome::host(rtmps))),
-            (rtmp, None) => ("http", format!("rtmp://{}/live", welcome::host(rtmp.unwrap_or(http)))),
+            (_, Some(rtmps)) => ("https", format!("rtmps://{}/live", shown(rtmps))),
+            (rtmp, None) => ("http", format!("rtmp://{}/live", shown(rtmp.unwrap_or(http)))),
         };
         Addresses {
             http,
@@ -209,9 +211,10 @@ impl Process {
             admin: self.admin.local_addr(),
             class: class.slug.clone(),
             key: class.stream_key.clone(),
-            pin: is_guarded.then(|| class.pin.clone()),
+            pin: (!is_open || !allow_public_open).then(|| class.pin.clone()),
+            asked: if is_open { Asked::FromOutside } else { Asked::All },
             rtmp_url: publish,
-            watch_url: format!("{scheme}://{}/watch/{}", welcome::host(http), class.slug),
+            watch_url: format!("{scheme}://{}/watch/{}", shown(http), class.slug),
         }
     }
 
@@ -247,6 +250,11 @@ impl Process {
             leaving: roles.drain(Stage::Serving),
             failed: roles.failed(),
         };
+        #[cfg(debug_assertions)]
+        if crate::fault::asked_for("shard").is_some() {
+            let harm = whep.shard_panic();
+            roles.spawn(Stage::Serving, "fault", |drain| crate::fault::harm_at_signal(harm, drain));
+        }
         if let Some(tls) = front.tls.clone() {
             roles.spawn(Stage::Serving, "tls", |drain| inject("tls", tls.follow(drain)));
         }

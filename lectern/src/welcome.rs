@@ -1,6 +1,6 @@
 //! What a teacher sees in the terminal.
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use qrcode::QrCode;
@@ -20,25 +20,32 @@ pub(crate) struct Addresses {
     pub(crate) admin: SocketAddr,
     pub(crate) class: String,
     pub(crate) key: String,
+    /// None where nobody is asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pin: Option<String>,
+    /// Who has to know the PIN.
+    #[serde(skip)]
+    pub(crate) asked: Asked,
     pub(crate) rtmp_url: String,
     pub(crate) watch_url: String,
 }
 
-/// The address that people are told for a port: the one bound, or the one that the network knows this machine by.
-pub(crate) fn host(bound: SocketAddr) -> SocketAddr {
-    if bound.ip().is_unspecified() { SocketAddr::new(own_address(), bound.port()) } else { bound }
+/// Who is asked for the PIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Every student.
+    All,
+    /// Students whose request does not come from the local network.
+    FromOutside,
 }
 
-/// The address the kernel would use towards the network. No packet is sent: the target is an address of documentation.
-fn own_address() -> IpAddr {
-    let ask = || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    };
-    ask().filter(|ip| !ip.is_unspecified()).unwrap_or(Ipv4Addr::LOCALHOST.into())
+impl Asked {
+    fn words(self) -> &'static str {
+        match self {
+            Self::All => "",
+            Self::FromOutside => "  (asked for from outside the local network)",
+        }
+    }
 }
 
 /// How much of it a reader may know.
@@ -52,7 +59,8 @@ pub(crate) enum Secrets<'a> {
 
 /// The text.
 pub(crate) fn text(addresses: &Addresses, secrets: Secrets<'_>) -> String {
-    let Addresses { rtmp_url, key, watch_url, pin, .. } = addresses;
+    let Addresses { rtmp_url, key, watch_url, pin, asked, .. } = addresses;
+    let asked = asked.words();
     let mut text = String::from("\n  Lectern is up.\n\n");
     if let Secrets::KeptIn(folder) = secrets {
         let folder = folder.display();
@@ -60,7 +68,7 @@ pub(crate) fn text(addresses: &Addresses, secrets: Secrets<'_>) -> String {
         let _ = writeln!(text, "                             key  in {folder}/stream-key");
         let _ = writeln!(text, "  Students, in a browser          {watch_url}");
         if pin.is_some() {
-            let _ = writeln!(text, "                             PIN  in {folder}/class-pin");
+            let _ = writeln!(text, "                             PIN  in {folder}/class-pin{asked}");
         }
         return text;
     }
@@ -71,7 +79,7 @@ pub(crate) fn text(addresses: &Addresses, secrets: Secrets<'_>) -> String {
     let _ = writeln!(text, "                      or one  {rtmp_url}/{key}\n");
     let _ = writeln!(text, "  Students, in a browser          {watch_url}");
     if let Some(pin) = pin {
-        let _ = writeln!(text, "                             PIN  {pin}");
+        let _ = writeln!(text, "                             PIN  {pin}{asked}");
     }
     text.push('\n');
     if let Ok(code) = QrCode::new(watch_url) {
@@ -101,11 +109,13 @@ mod tests {
             class: "lesson".to_owned(),
             key: "the-stream-key".to_owned(),
             pin: Some("123456".to_owned()),
+            asked: Asked::FromOutside,
             rtmp_url: "rtmp://127.0.0.1:1/live".to_owned(),
             watch_url: "http://127.0.0.1:1/watch/lesson".to_owned(),
         };
         let shown = text(&addresses, Secrets::Show);
         assert!(shown.contains("the-stream-key") && shown.contains("123456"), "{shown}");
+        assert!(shown.contains("123456  (asked for from outside"), "{shown}");
         let kept = text(&addresses, Secrets::KeptIn(Path::new("/var/lib/lectern")));
         assert!(!kept.contains("the-stream-key") && !kept.contains("123456"), "{kept}");
         assert!(kept.contains("/var/lib/lectern/stream-key") && kept.contains("rtmp://127.0.0.1:1/live"));

@@ -92,6 +92,8 @@ async fn idle_and_slow_sockets_on_every_port_keep_neither_phones_nor_students_ou
         (addresses.whep, b""),
         (addresses.whep, slow),
         (addresses.whep, b"GET / HTTP/1.1\r\nHost: le"),
+        (addresses.media, b""),
+        (addresses.media, b"\x01\x00half of a frame (RFC 4571)"),
         (addresses.rtmp, b""),
         (addresses.rtmp, b"\x03half of a handshake"),
     ] {
@@ -107,10 +109,15 @@ async fn idle_and_slow_sockets_on_every_port_keep_neither_phones_nor_students_ou
     for said in [&b""[..], slow] {
         crowds.push(crowd(addresses.http, said).await);
         crowds.push(crowd(addresses.whep, said).await);
+        crowds.push(crowd(addresses.media, said).await);
         assert_eq!(join(&server).await, Some(StatusCode::CREATED));
     }
     assert!(publisher.is_running());
     assert!(metric(&server, "lectern_connections_closed_total").await > 0.0, "the limit was reached");
+    assert!(
+        metric(&server, "lectern_rtc_connections_refused_total").await > 0.0,
+        "so was the limit of media over TCP"
+    );
     assert!(metric(&server, "lectern_connections{").await < f64::from(DESCRIPTORS) * 0.6);
     assert!(metric(&server, "lectern_ingest_publishers_total").await > 0.0);
 }

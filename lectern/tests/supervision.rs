@@ -1,8 +1,8 @@
 //! A role that fails takes the process with it, in order, and says so.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -13,8 +13,17 @@ const READY: Duration = Duration::from_secs(20);
 /// From the signal to the first answer of the probe.
 const SEEN: Duration = Duration::from_secs(5);
 
-#[tokio::test]
-async fn a_role_that_panics_is_seen_by_the_probe_and_ends_the_process() {
+/// How a process ended in which something panicked.
+struct Failed {
+    status: ExitStatus,
+    /// From the signal to the first answer of the probe that says so, and to the end.
+    seen: Duration,
+    ended: Duration,
+    log: String,
+}
+
+/// Runs the program with a fault, and triggers it.
+async fn fail(fault: &str) -> Failed {
     let folder = TempDir::new().unwrap();
     let (ready, log) = (folder.path().join("ready.json"), folder.path().join("log"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_lectern"));
@@ -24,7 +33,7 @@ async fn a_role_that_panics_is_seen_by_the_probe_and_ends_the_process() {
     }
     command.arg("--ready-file").arg(&ready).current_dir(folder.path());
     // A reporter that hangs keeps the process in its drain, so that the probe can be asked.
-    command.env("LECTERN_FAULT", "panic:ingest,hang:reporter");
+    command.env("LECTERN_FAULT", format!("{fault},hang:reporter"));
     let stderr = std::fs::File::create(&log).unwrap();
     let mut child = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
 
@@ -37,18 +46,35 @@ async fn a_role_that_panics_is_seen_by_the_probe_and_ends_the_process() {
 
     // The roles run, but the one that panics may not watch its signal yet; the default action would end the process.
     until(READY, async || watches_signal(child.id()).then_some(())).await;
-    let pid = child.id().to_string();
+    let (pid, begun) = (child.id().to_string(), Instant::now());
     assert!(Command::new("kill").args(["-USR2", &pid]).status().unwrap().success());
     until(SEEN, async || probe().await.filter(|status| *status == StatusCode::SERVICE_UNAVAILABLE)).await;
+    let seen = begun.elapsed();
 
     let status = tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap();
+    let (ended, log) = (begun.elapsed(), std::fs::read_to_string(&log).unwrap());
+    Failed { status, seen, ended, log }
+}
+
+#[tokio::test]
+async fn a_role_that_panics_is_seen_by_the_probe_and_ends_the_process() {
+    let Failed { status, log, .. } = fail("panic:ingest").await;
     assert_eq!((status.code(), status.signal()), (Some(1), None));
-    let log = std::fs::read_to_string(&log).unwrap();
     for line in ["thread panicked", "role panicked", "shutdown timed out", "the ingest role panicked"] {
         assert!(log.contains(line), "{line}: {log}");
     }
     let left_behind = log.lines().find(|line| line.contains("shutdown timed out")).unwrap();
     assert!(left_behind.contains("reporter") && !left_behind.contains("whep"), "{left_behind}");
+}
+
+#[tokio::test]
+async fn a_shard_that_panics_is_named_and_ends_the_process() {
+    let Failed { status, seen, ended, log } = fail("panic:shard").await;
+    println!("/livez said so after {seen:?}, and the process had ended after {ended:?}");
+    assert_eq!((status.code(), status.signal()), (Some(1), None));
+    for line in ["thread panicked", "shard-0", "the whep role failed", "shard 0 panicked"] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
 }
 
 /// Whether a process has a handler for SIGUSR2, as the kernel tells it: a mask of signals, of which it is the twelfth.

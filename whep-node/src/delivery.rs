@@ -171,7 +171,14 @@ mod tests {
 
     fn metrics() -> Metrics {
         let listen = ([127, 0, 0, 1], 0).into();
-        let config = rtc::Config { listen, announce: vec![], shards: 1, viewers_max: 1, burst_multiple: 1 };
+        let config = rtc::Config {
+            listen,
+            announce: vec![],
+            shards: 1,
+            viewers_max: 1,
+            connections_max: 8,
+            burst_multiple: 1,
+        };
         let (engine, _) = rtc::Engine::bind(&config).unwrap();
         Metrics::new(&prometheus::Registry::new(), engine.handle()).unwrap()
     }

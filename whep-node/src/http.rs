@@ -1,5 +1,4 @@
 //! The WHEP server: draft-ietf-wish-whep, with what RFC 9725 says of sessions.
-mod address;
 mod endpoint;
 mod ice_server;
 mod reply;
@@ -94,7 +93,7 @@ async fn admit(
     next: Next,
 ) -> Response {
     let method = request.method().clone();
-    let client = address::client_address(peer.ip(), request.headers(), &app.config.trusted_proxies);
+    let client = app.config.trusted_proxies.client(peer.ip(), request.headers()).ip;
     let mut response = if is_costly(&request) && !app.limiter.take(client, Instant::now()) {
         app.metrics.rate_limited.inc();
         Failure::too_many_requests().into_response()

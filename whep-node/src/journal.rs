@@ -1,7 +1,8 @@
 //! What happens to viewers, for the session table, the metrics and the coordinator.
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use control::api::SessionEvent;
+use process::clock::now_ms;
 use rtc::{CloseReason, Event, ViewerId, ViewerStats};
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel};
 use tokio_util::sync::CancellationToken;
@@ -114,10 +115,4 @@ fn on_closed(
         packets: stats.packets,
         lost: stats.lost,
     });
-}
-
-/// The wall clock in milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

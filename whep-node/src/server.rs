@@ -1,11 +1,12 @@
 //! The WHEP port and the media port of a node.
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use control::{Client, TokenVerifier};
 use hub::Hub;
-use ipnet::IpNet;
+use process::accept;
+use process::address::TrustedProxies;
 use process::limiter::Limiter;
 use process::serve::{Front, PlainHttp, Server};
 use prometheus::Registry;
@@ -40,6 +41,8 @@ pub struct Config {
     pub shards: usize,
     /// Viewers at once.
     pub viewers_max: usize,
+    /// Connections for media over TCP at once, strangers' included.
+    pub media_connections_max: usize,
     /// How many times faster than its stream a viewer may be sent the group of pictures that it starts from, and a
     /// large keyframe: enough to be live at once, and not so much that the queue of a home's router overflows.
     pub burst_multiple: u32,
@@ -47,8 +50,8 @@ pub struct Config {
     pub requests_at_once: u32,
     /// Requests of one address a second after that.
     pub requests_per_second: u32,
-    /// Networks of proxies whose X-Forwarded-For names the client. None by default: anybody could write one.
-    pub trusted_proxies: Vec<IpNet>,
+    /// The proxies whose `X-Forwarded-For` or `Forwarded` names the client. None by default: anybody could write one.
+    pub trusted_proxies: TrustedProxies,
     /// Servers that players may use to reach us. None by default: the node has its own addresses.
     pub ice_servers: Vec<IceServer>,
     /// The class that `/live/stream/whep` means.
@@ -58,15 +61,16 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: ([0, 0, 0, 0], 8889).into(),
-            media_listen: ([0, 0, 0, 0], 8189).into(),
+            listen: (Ipv6Addr::UNSPECIFIED, 8889).into(),
+            media_listen: (Ipv6Addr::UNSPECIFIED, 8189).into(),
             announce: Vec::new(),
             shards: 0,
             viewers_max: 20_000,
+            media_connections_max: 8192,
             burst_multiple: 32,
             requests_at_once: 600,
             requests_per_second: 60,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
             ice_servers: Vec::new(),
             default_class: "lesson".to_owned(),
         }
@@ -112,14 +116,14 @@ pub struct Context {
 }
 
 /// Takes the ports.
-pub async fn bind(config: Config, registry: &Registry) -> io::Result<Bound> {
-    let listener = TcpListener::bind(config.listen).await?;
-    let address = listener.local_addr()?;
+pub fn bind(config: Config, registry: &Registry) -> io::Result<Bound> {
+    let (listener, address) = accept::listen(config.listen)?;
     let (engine, events) = Engine::bind(&rtc::Config {
         listen: config.media_listen,
         announce: config.announce.clone(),
         shards: config.shards,
         viewers_max: config.viewers_max,
+        connections_max: config.media_connections_max,
         burst_multiple: config.burst_multiple,
     })?;
     let metrics = Metrics::new(registry, engine.handle()).map_err(io::Error::other)?;
@@ -135,6 +139,14 @@ impl Bound {
     /// The media port.
     pub fn media_addr(&self) -> SocketAddr {
         self.engine.local_addr()
+    }
+
+    /// What lets the first shard panic, as a bug would.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub fn shard_panic(&self) -> impl FnOnce() + Send + use<> {
+        let engine = self.engine.handle();
+        move || engine.panic_shard(0)
     }
 
     /// Who watches, for reports.
@@ -193,21 +205,4 @@ fn early(part: &str, ended: io::Result<()>) -> io::Error {
     let reason =
         ended.err().map_or_else(|| "unexpectedly".to_owned(), |error| format!("by an error: {error}"));
     io::Error::other(format!("{part} ended {reason}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trusted_proxies_are_written_as_networks_and_nobody_is_trusted_by_default() {
-        let read = |text: &str| serde_json::from_str::<Config>(text);
-        let config = read(r#"{ "trusted_proxies": ["10.0.0.0/8", "fd00::/8"] }"#).unwrap();
-        assert_eq!(
-            config.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["10.0.0.0/8", "fd00::/8"]
-        );
-        assert!(read(r#"{ "trusted_proxies": ["10.0.0.0/33"] }"#).is_err());
-        assert!(Config::default().trusted_proxies.is_empty());
-    }
 }

@@ -84,7 +84,7 @@ async fn credentials_of_a_relay_are_shown_only_to_a_good_token() {
 #[tokio::test]
 async fn clients_behind_a_trusted_proxy_have_a_rate_each_and_their_own_address() {
     let mut room = Room::new(|config| {
-        config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        config.trusted_proxies = vec!["127.0.0.0/8".to_owned()].try_into().unwrap();
         (config.requests_at_once, config.requests_per_second) = (2, 0);
     })
     .await;

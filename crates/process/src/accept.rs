@@ -1,13 +1,15 @@
 //! Accepting TCP connections: whatever goes wrong, it goes on.
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
-use socket2::SockRef;
+use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
+use crate::address::canonical;
 use crate::connections::{Connections, Refused, Seat};
 
 /// Connections that the kernel completes before they are accepted. The standard library asks for 128, and a school that
@@ -76,12 +78,46 @@ impl Metrics {
     }
 }
 
+/// Takes a port. `[::]` takes IPv4 as well, and becomes `0.0.0.0` on a machine without IPv6.
+pub fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = or_v4(address, hold)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+fn or_v4<T>(address: SocketAddr, hold: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let has_no_v6 = |error: &io::Error| {
+        let errno = error.raw_os_error().map(Errno::from_raw);
+        matches!(errno, Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL))
+    };
+    match hold(address) {
+        Err(error) if address.is_ipv6() && address.ip().is_unspecified() && has_no_v6(&error) => {
+            tracing::info!(port = address.port(), "this machine has no IPv6; the port is IPv4 only");
+            hold((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        outcome => outcome,
+    }
+}
+
+fn hold(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // A restarted server takes its port while connections of the one before are in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
 /// A connection that was accepted.
 #[derive(Debug)]
 pub struct Accepted {
     /// The connection.
     pub stream: TcpStream,
-    /// Where it comes from.
+    /// Where it comes from, an IPv4 client by its IPv4 address.
     pub peer: SocketAddr,
     /// Its place.
     pub seat: Seat,
@@ -99,17 +135,13 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// For a port that metrics call `port`.
+    /// For a port that [`listen`] took and metrics call `port`.
     pub fn new(
         listener: TcpListener,
         port: &'static str,
         connections: Connections,
         metrics: Metrics,
     ) -> Self {
-        // listen(2) again only changes the backlog.
-        if let Err(error) = SockRef::from(&listener).listen(BACKLOG) {
-            tracing::warn!(%error, port, "the backlog cannot be made longer");
-        }
         metrics.show(port);
         Self { listener, port, connections, metrics, resume_at: None, complained_at: None }
     }
@@ -123,6 +155,7 @@ impl Acceptor {
             }
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
+                    let peer = canonical(peer);
                     if let Some(seat) = self.admit(peer) {
                         // An answer is one write, which must not wait for the acknowledgement of the one before.
                         let _ = stream.set_nodelay(true);
@@ -166,5 +199,41 @@ impl Acceptor {
         }
         self.connections.close_one();
         self.resume_at = Some(now + PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acceptor(listener: TcpListener) -> Acceptor {
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        Acceptor::new(listener, "http", Connections::new(crate::connections::Limits::default()), metrics)
+    }
+
+    #[tokio::test]
+    async fn one_port_takes_both_families_and_names_ipv4_clients_by_their_ipv4_address() {
+        let (listener, bound) = listen("[::]:0".parse().unwrap()).unwrap();
+        let mut acceptor = acceptor(listener);
+        for loopback in ["127.0.0.1", "::1"] {
+            let to = SocketAddr::new(loopback.parse().unwrap(), bound.port());
+            let stream = TcpStream::connect(to).await.unwrap();
+            let accepted = acceptor.accept().await;
+            assert_eq!(accepted.peer, stream.local_addr().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_machine_without_ipv6_is_served_over_ipv4_and_other_errors_stay_errors() {
+        for errno in [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL, Errno::EADDRINUSE] {
+            let hold = |address: SocketAddr| if address.is_ipv4() { Ok(address) } else { Err(errno.into()) };
+            let bound = or_v4("[::]:8000".parse().unwrap(), hold).ok();
+            let expected = (errno != Errno::EADDRINUSE).then(|| "0.0.0.0:8000".parse().unwrap());
+            assert_eq!(bound, expected, "{errno}");
+            assert!(
+                or_v4("[2001:db8::1]:8000".parse().unwrap(), hold).is_err(),
+                "another address is meant as it is"
+            );
+        }
     }
 }

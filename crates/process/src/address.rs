@@ -3,11 +3,21 @@ mod proxy;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use nix::ifaddrs::getifaddrs;
+
 pub use self::proxy::{Client, TrustedProxies};
 
 /// Request extension: the scheme by which the client reached this port. Absent means `http`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scheme(pub &'static str);
+
+/// The same address, an IPv4-mapped one as IPv4: a port that takes both families sees IPv4 clients by mapped addresses.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        v4 @ IpAddr::V4(_) => SocketAddr::new(v4, address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
 
 /// What one household or host has: an IPv4 address, or the whole /64 that an IPv6 host chooses its addresses from.
 pub fn network(ip: IpAddr) -> IpAddr {
@@ -45,9 +55,10 @@ pub fn public(ip: IpAddr) -> Option<IpAddr> {
     if !ip.is_unspecified() {
         return Some(ip).filter(is_public);
     }
-    // A socket on 0.0.0.0 is not reached over IPv6; one on :: is reached over both.
-    let v6 = if ip.is_ipv6() { outgoing(Ipv6Addr::UNSPECIFIED.into()) } else { None };
-    outgoing(Ipv4Addr::UNSPECIFIED.into()).filter(is_public).or(v6.filter(is_public))
+    // Every host with IPv6 has a public address, also one in a living room. So it is IPv4 that tells a server of a local
+    // network from one of the internet, and IPv6 only where there is nothing else.
+    let v6 = || if ip.is_ipv6() { outgoing(Ipv6Addr::UNSPECIFIED.into()) } else { None };
+    outgoing(Ipv4Addr::UNSPECIFIED.into()).or_else(v6).filter(is_public)
 }
 
 /// The address of this machine that the kernel would use towards the network, of the family of `any`.
@@ -64,10 +75,30 @@ pub fn outgoing(any: IpAddr) -> Option<IpAddr> {
     socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
 }
 
-/// The address that people are told for a port: the one bound, or the one that the network knows this machine by.
+/// The address that people are told for a port: the one bound, or the one that the network knows this machine by. Of a
+/// port that takes both families it is the IPv4 address, which is easier to type.
 pub fn shown(bound: SocketAddr) -> SocketAddr {
-    let own = || outgoing(Ipv4Addr::UNSPECIFIED.into()).unwrap_or(Ipv4Addr::LOCALHOST.into());
-    if bound.ip().is_unspecified() { SocketAddr::new(own(), bound.port()) } else { bound }
+    if !bound.ip().is_unspecified() {
+        return canonical(bound);
+    }
+    let v4 = || outgoing(Ipv4Addr::UNSPECIFIED.into()).or_else(|| interface(IpAddr::is_ipv4));
+    let v6 = || {
+        let v6 = || outgoing(Ipv6Addr::UNSPECIFIED.into()).or_else(|| interface(IpAddr::is_ipv6));
+        bound.is_ipv6().then(v6).flatten()
+    };
+    SocketAddr::new(v4().or_else(v6).unwrap_or(Ipv4Addr::LOCALHOST.into()), bound.port())
+}
+
+/// The first address of an interface that others may reach: on a network without a router the kernel names none.
+fn interface(is_wanted: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
+    let addresses = getifaddrs().ok()?.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
+    });
+    // An IPv6 link-local address means nothing without the interface's name.
+    let is_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    addresses.into_iter().find(|ip| is_wanted(ip) && !ip.is_loopback() && !is_local(ip))
 }
 
 /// A listening address as one that can be connected to from this machine.
@@ -134,6 +165,21 @@ mod tests {
         ] {
             assert_eq!(network(ip.parse().unwrap()), expected.parse::<IpAddr>().unwrap(), "{ip}");
         }
+    }
+
+    #[test]
+    fn an_address_that_is_shown_can_be_typed_and_connected_to() {
+        for (bound, expected) in [("10.0.0.1:1", "10.0.0.1:1"), ("[fd00::1]:1", "[fd00::1]:1")] {
+            assert_eq!(shown(bound.parse().unwrap()), expected.parse().unwrap());
+        }
+        for bound in ["0.0.0.0:0", "[::]:0"] {
+            let listener = std::net::TcpListener::bind(bound).unwrap();
+            let shown = shown(listener.local_addr().unwrap());
+            assert!(!shown.ip().is_unspecified(), "{shown}");
+            std::net::TcpStream::connect(shown).unwrap();
+        }
+        let mapped = "[::ffff:192.0.2.1]:5".parse().unwrap();
+        assert_eq!(canonical(mapped), "192.0.2.1:5".parse().unwrap());
     }
 
     #[test]

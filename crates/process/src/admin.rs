@@ -39,9 +39,8 @@ pub struct Context {
 }
 
 /// Takes the port.
-pub async fn bind(address: SocketAddr) -> io::Result<Bound> {
-    let listener = TcpListener::bind(address).await?;
-    let address = listener.local_addr()?;
+pub fn bind(address: SocketAddr) -> io::Result<Bound> {
+    let (listener, address) = accept::listen(address)?;
     Ok(Bound { listener, address })
 }
 
@@ -108,7 +107,7 @@ mod tests {
         let counter = IntCounter::new("lessons_total", "Lessons").unwrap();
         registry.register(Box::new(counter.clone())).unwrap();
         let [leaving, failed, drain] = std::array::from_fn(|_| CancellationToken::new());
-        let bound = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let bound = bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = bound.local_addr();
         let metrics = accept::Metrics::new(&registry).unwrap();
         let context = Context { registry, metrics, leaving: leaving.clone(), failed: failed.clone() };
@@ -133,8 +132,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_is_taken_is_an_error_before_anything_runs() {
-        let first = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let error = bind(first.local_addr()).await.unwrap_err();
+        let first = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let error = bind(first.local_addr()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -11,7 +11,7 @@ use process::address::Scheme;
 use process::connections::Limits;
 use process::serve::{Front, Local, PlainHttp, Server, run_local};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -30,8 +30,8 @@ struct Running {
 }
 
 async fn start(limits: Limits, router: Router) -> Running {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, drain) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let (listener, address) = process::accept::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let drain = CancellationToken::new();
     let server =
         Server { port: "http", router, front: Front::unregistered(limits), plain: PlainHttp::Redirect };
     Running { address, drain: drain.clone(), task: tokio::spawn(server.run(listener, drain)) }

@@ -30,6 +30,8 @@ pub struct Config {
     pub shards: usize,
     /// Viewers at most.
     pub viewers_max: usize,
+    /// ICE-TCP connections at most, viewers' and strangers' together; each shard has its part.
+    pub connections_max: usize,
     /// How many times faster than its stream a viewer may be sent what it starts from.
     pub burst_multiple: u32,
 }
@@ -66,12 +68,15 @@ impl Engine {
         if let Some((sockets, _)) = ends.first() {
             sockets.warn_of_small_buffer();
         }
+        // A machine with few descriptors still lets each shard have one.
+        let connections_max = (config.connections_max / count).max(1);
         let shards = ends.into_iter().enumerate().map(|(index, (sockets, inbox))| {
             let (handshaker, desk) = Handshaker::new(Arc::clone(&identity), sockets.waker());
             let egress =
                 Egress::new((index, count), Arc::clone(&counters), config.burst_multiple, rand::random());
             let neighbours = mailboxes.clone();
-            let shard = Shard::new(index, sockets, inbox, neighbours, desk, egress, events.clone());
+            let ends = (sockets, inbox, neighbours, desk);
+            let shard = Shard::new(index, ends, egress, connections_max, events.clone());
             (shard, handshaker)
         });
         let shards = shards.collect();
@@ -143,7 +148,7 @@ mod tests {
 
     fn config(shards: usize, viewers_max: usize) -> Config {
         let listen = ([127, 0, 0, 1], 0).into();
-        Config { listen, announce: vec![], shards, viewers_max, burst_multiple: 1 }
+        Config { listen, announce: vec![], shards, viewers_max, connections_max: 8, burst_multiple: 1 }
     }
 
     #[test]

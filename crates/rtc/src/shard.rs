@@ -23,8 +23,6 @@ use crate::udp::Received;
 const TAKEN_AT_ONCE: usize = 256;
 /// Calls of `recvmmsg` in one pass.
 const RECEIVES_PER_PASS: usize = 16;
-/// Connections of one shard at most, viewers' and strangers' together.
-const CONNECTIONS_MAX: usize = 4096;
 /// How often connections are looked through for those that belong to nobody.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest sleep; timers usually end it sooner.
@@ -41,6 +39,7 @@ pub(crate) struct Shard {
     egress: Egress,
     events: UnboundedSender<Event>,
     connections: HashMap<usize, Connection>,
+    connections_max: usize,
     next_connection: usize,
     next_sweep: Instant,
     received: Received,
@@ -51,11 +50,9 @@ pub(crate) struct Shard {
 impl Shard {
     pub(crate) fn new(
         index: usize,
-        sockets: Sockets,
-        inbox: Inbox,
-        neighbours: Vec<Mailbox>,
-        desk: Desk,
+        (sockets, inbox, neighbours, desk): (Sockets, Inbox, Vec<Mailbox>, Desk),
         egress: Egress,
+        connections_max: usize,
         events: UnboundedSender<Event>,
     ) -> Self {
         Self {
@@ -67,6 +64,7 @@ impl Shard {
             egress,
             events,
             connections: HashMap::new(),
+            connections_max,
             next_connection: 0,
             next_sweep: Instant::now(),
             received: Received::default(),
@@ -258,7 +256,7 @@ impl Shard {
         bytes: Vec<u8>,
     ) -> Option<usize> {
         self.sweep_connections(now);
-        if self.connections.len() >= CONNECTIONS_MAX {
+        if self.connections.len() >= self.connections_max {
             self.egress.counters().connections_refused.add(1);
             return None;
         }

@@ -39,10 +39,13 @@ const CHROMIUM_FLAGS = [
  */
 const HOST_FLAGS = [...CHROMIUM_FLAGS, '--disable-features=WebRtcHideLocalIpsWithMdns'];
 
-/** Debian's Chromium, or the one that `CHROMIUM` names; on `host` when there is one. */
-export async function launch(host?: Host): Promise<Browser> {
+/** Debian's Chromium, or the one that `CHROMIUM` names; on `host` when there is one, with `env` in its environment. */
+export async function launch(host?: Host, env: Record<string, string> = {}): Promise<Browser> {
   const chosen = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
-  if (host === undefined) return chromium.launch({ executablePath: chosen, args: CHROMIUM_FLAGS });
+  if (host === undefined) {
+    const surroundings = { ...process.env, ...env } as Record<string, string>;
+    return chromium.launch({ executablePath: chosen, args: CHROMIUM_FLAGS, env: surroundings });
+  }
   // Playwright starts one executable with arguments of its own, so what comes before them needs a script.
   const home = mkdtempSync(join(tmpdir(), 'lectern-chromium-'));
   const script = join(home, 'chromium');

@@ -166,7 +166,8 @@ export class Server {
       place.push('--config', join(this.#home, 'lectern.toml'));
     }
     const written = appearance(file, READY_MS);
-    this.#process = new Child(binary(), ['up', '--open', ...place, ...ports], host);
+    const all = [...place, ...ports, '--rtmps-port', '0'];
+    this.#process = new Child(binary(), ['up', '--open', ...all], host);
     const failed = this.#process.exited.then((how) => {
       throw new Error(`no ready file: ${how}`);
     });
@@ -182,7 +183,7 @@ export class Server {
 }
 
 /** The binary under test: `LECTERN_BIN`, or the workspace's debug build. */
-function binary(): string {
+export function binary(): string {
   const path =
     process.env['LECTERN_BIN'] ?? join(import.meta.dirname, '..', '..', '..', 'target', 'debug', 'lectern');
   if (!existsSync(path)) throw new Error(`no binary at ${path}: build it with cargo, or set LECTERN_BIN`);

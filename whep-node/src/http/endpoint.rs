@@ -11,11 +11,11 @@ use axum::response::Response;
 use control::api::SessionEvent;
 use control::{Claims, Right, Role, TokenError};
 use media::Tracks;
+use process::clock::now_ms;
 use rtc::sdp::{Local, Offer, SDP_BYTES_MAX};
 
 use super::reply::{self, Failure, SDP};
 use super::{App, ClientAddress, Parameters, is_preflight};
-use crate::journal::now_ms;
 use crate::sessions::{NewSession, random_text};
 
 const METHODS: &str = "POST, GET, HEAD, OPTIONS";

@@ -28,14 +28,13 @@ const RETRY_RATE_LIMITED: u32 = 1;
 #[derive(Debug)]
 pub(super) struct Failure {
     problem: Box<Problem>,
-    /// What programs tell it by; never changes.
-    code: &'static str,
     header: Option<(HeaderName, &'static str)>,
 }
 
 impl Failure {
     fn new(status: StatusCode, code: &'static str, title: &str, detail: &str) -> Self {
-        Self { problem: Box::new(Problem::new(status.as_u16(), title, detail)), code, header: None }
+        let problem = Problem::new(status.as_u16(), title, detail).code(code);
+        Self { problem: Box::new(problem), header: None }
     }
 
     fn retry_after(self, seconds: u32) -> Self {
@@ -138,7 +137,7 @@ impl Failure {
 
     pub(super) fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        tracing::debug!(code = self.code, detail = self.problem.detail, "request refused");
+        tracing::debug!(code = self.problem.code, detail = self.problem.detail, "request refused");
         let mut response = Response::new(Body::from(self.problem.to_json()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -298,7 +297,6 @@ mod tests {
     async fn every_failure_says_its_status_code_reason_and_when_to_try_again() {
         let mut codes = std::collections::HashSet::new();
         for (failure, status, code, detail, seconds, expected) in failures() {
-            assert_eq!(failure.code, code);
             assert!(codes.insert(code), "{code} means two things");
             let response = failure.into_response();
             assert_eq!(response.status().as_u16(), status, "{code}");
@@ -316,6 +314,7 @@ mod tests {
             let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
             let problem: Problem = serde_json::from_slice(&body).unwrap();
             assert_eq!((problem.status, problem.retry_after), (status, seconds), "{code}");
+            assert_eq!(problem.code, code);
             assert!(problem.detail.contains(detail) && !problem.title.is_empty(), "{problem:?}");
         }
     }

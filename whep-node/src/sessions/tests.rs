@@ -10,7 +10,14 @@ use super::*;
 /// Hands out viewers; it never runs.
 fn engine() -> EngineHandle {
     let listen = ([127, 0, 0, 1], 0).into();
-    let config = rtc::Config { listen, announce: vec![], shards: 1, viewers_max: 10, burst_multiple: 1 };
+    let config = rtc::Config {
+        listen,
+        announce: vec![],
+        shards: 1,
+        viewers_max: 10,
+        connections_max: 8,
+        burst_multiple: 1,
+    };
     Engine::bind(&config).unwrap().0.handle()
 }
 

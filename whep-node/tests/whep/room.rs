@@ -76,7 +76,7 @@ impl Room {
         };
         change(&mut config);
         let registry = Registry::new();
-        let bound = whep_node::bind(config, &registry).await.unwrap();
+        let bound = whep_node::bind(config, &registry).unwrap();
         let base = format!("http://{}", bound.local_addr());
         let hub = Hub::new(Limits::default());
         let drain = CancellationToken::new();
