@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Files that may be longer than the rest, and why.
 const LONG: &[(&str, &str)] = &[
     ("crates/rtc/src/srtp.rs", "two ciphers, two directions, and their test vectors"),
+    ("load-tests/src/watch/pictures.rs", "what a viewer sees, from packets to pictures"),
     ("crates/rtc/src/udp.rs", "the unsafe code of the product, in one place"),
 ];
 /// Every file with unsafe code and no other: system calls without a safe wrapper that reuses its buffers.

@@ -65,10 +65,10 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// Leaves a job; gives it back when too many wait.
-    pub(crate) fn leave(&self, job: Job) -> Result<(), Job> {
+    pub(crate) fn leave(&self, job: Job) -> Option<Job> {
         match self.jobs.try_send(job) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(job)) => Err(job),
+            Ok(()) => None,
+            Err(TrySendError::Full(job)) => Some(job),
             Err(TrySendError::Disconnected(_)) => panic!("the handshake thread lives as long as its shard"),
         }
     }

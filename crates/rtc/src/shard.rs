@@ -186,7 +186,7 @@ impl Shard {
     /// Sends what the machine has written, and passes on what else came out.
     fn flush(&mut self) {
         for job in self.egress.take_jobs() {
-            if let Err(job) = self.desk.leave(job) {
+            if let Some(job) = self.desk.leave(job) {
                 self.egress.on_refused(Instant::now(), job);
             }
         }
