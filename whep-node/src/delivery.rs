@@ -10,8 +10,11 @@ use tokio_util::sync::CancellationToken;
 use crate::journal::pause;
 use crate::metrics::Metrics;
 
-/// Events that are reported at once: about 100 kB.
-const BATCH_MAX: usize = 256;
+/// Events that are reported at once: about 300 kB, 900 kB at most; the coordinator takes 1 MiB.
+const BATCH_MAX: usize = 1024;
+/// Between two reports, if the last was not full. A report is a request and a transaction, and a viewer that has joined and
+/// connected in between is one row written instead of two: who comes with the whole class has done both by then.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two tries while the coordinator does not answer. Nodes that lost it together must not come back together.
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_millis(1500);
@@ -71,7 +74,7 @@ pub(crate) async fn deliver(
         }
         send(&batch, &control, &metrics, &ended).await;
         if batch.len() < BATCH_MAX {
-            pause(&ended).await;
+            pause(REPORT_INTERVAL, &ended).await;
         }
         batch.clear();
     }
