@@ -6,7 +6,6 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use control::Claims;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 use crate::secret;
@@ -14,10 +13,12 @@ use crate::secret;
 /// Characters of a key's id.
 const KID_LEN: usize = 16;
 
-/// An Ed25519 key.
+/// An Ed25519 key, as the pair that it is: making a pair of its bytes costs as much as a signature.
 pub(crate) struct SigningKey {
     kid: String,
-    key: EncodingKey,
+    /// The first part of every token (RFC 7515, section 3.1), which is always the same.
+    header: String,
+    pair: Ed25519KeyPair,
     public: String,
 }
 
@@ -32,15 +33,20 @@ impl SigningKey {
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8)
             .map_err(|_| io::Error::other(format!("{} does not hold an Ed25519 key", path.display())))?;
         let public = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-        let kid = secret::hash(&public).chars().take(KID_LEN).collect();
-        Ok(Self { kid, key: EncodingKey::from_ed_der(&pkcs8), public })
+        let kid: String = secret::hash(&public).chars().take(KID_LEN).collect();
+        let header = json!({ "typ": "JWT", "alg": "EdDSA", "kid": kid });
+        let header = URL_SAFE_NO_PAD.encode(header.to_string());
+        Ok(Self { kid, header, pair, public })
     }
 
-    /// Signs a token.
-    pub(crate) fn sign(&self, claims: &Claims) -> jsonwebtoken::errors::Result<String> {
-        let mut header = Header::new(Algorithm::EdDSA);
-        header.kid = Some(self.kid.clone());
-        encode(&header, claims, &self.key)
+    /// Signs a token (RFC 7515, section 7.1; RFC 8037, section 3.1).
+    pub(crate) fn sign(&self, claims: &Claims) -> serde_json::Result<String> {
+        let claims = URL_SAFE_NO_PAD.encode(serde_json::to_vec(claims)?);
+        let mut token = format!("{}.{claims}", self.header);
+        let signature = self.pair.sign(token.as_bytes());
+        token.push('.');
+        token.push_str(&URL_SAFE_NO_PAD.encode(signature));
+        Ok(token)
     }
 
     /// The public half, as RFC 7517 and RFC 8037 write it.

@@ -1,6 +1,7 @@
 //! The database: classes, keys, and the record of who published and who watched.
 mod classes;
 mod sessions;
+mod viewers;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

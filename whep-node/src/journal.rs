@@ -14,8 +14,8 @@ use crate::sessions::Sessions;
 const WAITING_MAX: usize = 16_384;
 /// Events of the engine that are taken at once.
 const TAKEN_MAX: usize = 256;
-/// Between two looks at what is to be reported, if the last was not full. Whoever reports to a task that sleeps has nobody
-/// to wake, a report to the coordinator is a request and a transaction, and no viewer waits for either.
+/// Between two looks at what the engine says, if the last was not full. Whoever speaks to a task that sleeps has nobody to
+/// wake, and no viewer waits for it.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Takes what is to be reported; clones share it.
@@ -65,14 +65,14 @@ pub(crate) async fn follow(
             }
         }
         if !is_behind {
-            pause(&ended).await;
+            pause(PAUSE, &ended).await;
         }
     }
 }
 
 /// Lets events gather, until there will be no more of them.
-pub(crate) async fn pause(ended: &CancellationToken) {
-    let _ = tokio::time::timeout(PAUSE, ended.cancelled()).await;
+pub(crate) async fn pause(time: Duration, ended: &CancellationToken) {
+    let _ = tokio::time::timeout(time, ended.cancelled()).await;
 }
 
 fn on_connected(

@@ -2,6 +2,7 @@
 use control::api::{PublishRequest, SessionEvent, StreamReport, StreamState};
 use sqlx::Row;
 
+use super::viewers::Changes;
 use super::{Class, Store, StoreError};
 use crate::secret;
 
@@ -152,45 +153,17 @@ impl Store {
 
     /// Writes down what happened to viewers and streams.
     pub async fn record(&self, events: &[SessionEvent]) -> Result<(), StoreError> {
+        let mut changes = Changes::default();
+        events.iter().for_each(|event| changes.add(event));
         let mut transaction = self.pool.begin().await?;
+        changes.write(&mut transaction).await?;
         for event in events {
-            let query = match event {
-                SessionEvent::ViewerJoined {
-                    id,
-                    node,
-                    stream_session,
-                    user_id,
-                    user_type,
-                    user_agent,
-                    ip_address,
-                    at_ms,
-                } => {
-                    // The stream's session must exist; a node may be older than the database.
-                    let query = "INSERT INTO viewer_sessions (viewer_id, stream_session_id, node_id, user_id, role,
-                        user_agent, ip_address, joined_at)
-                        SELECT $1, session_id, $2, $3, $4, $5, $6, $7 FROM stream_sessions WHERE session_id = $8
-                        ON CONFLICT (viewer_id) DO NOTHING";
-                    let query = sqlx::query(query).bind(id).bind(node).bind(user_id).bind(user_type);
-                    query.bind(user_agent).bind(ip_address).bind(clamp(*at_ms)).bind(stream_session)
-                }
-                SessionEvent::ViewerConnected { id, at_ms } => {
-                    let query = "UPDATE viewer_sessions SET connected_at = $1 WHERE viewer_id = $2";
-                    sqlx::query(query).bind(clamp(*at_ms)).bind(id)
-                }
-                SessionEvent::ViewerLeft { id, at_ms, reason, bytes, packets, lost } => {
-                    let query = "UPDATE viewer_sessions SET disconnected_at = $1, reason = $2, bytes = $3,
-                        packets = $4, packets_lost = $5 WHERE viewer_id = $6";
-                    let query = sqlx::query(query).bind(clamp(*at_ms)).bind(reason).bind(clamp(*bytes));
-                    query.bind(clamp(*packets)).bind(clamp(*lost)).bind(id)
-                }
-                SessionEvent::StreamEnded { session, at_ms } => {
-                    let query =
-                        "UPDATE stream_sessions SET status = 'stopped', ended_at = $1, updated_at = $1,
-                        end_reason = $2 WHERE session_id = $3 AND ended_at IS NULL";
-                    sqlx::query(query).bind(clamp(*at_ms)).bind(EndReason::Ended.as_str()).bind(session)
-                }
-            };
-            query.execute(&mut *transaction).await?;
+            if let SessionEvent::StreamEnded { session, at_ms } = event {
+                let query = "UPDATE stream_sessions SET status = 'stopped', ended_at = $1, updated_at = $1,
+                    end_reason = $2 WHERE session_id = $3 AND ended_at IS NULL";
+                let query = sqlx::query(query).bind(clamp(*at_ms)).bind(EndReason::Ended.as_str());
+                query.bind(session).execute(&mut *transaction).await?;
+            }
         }
         transaction.commit().await?;
         Ok(())

@@ -61,7 +61,7 @@ impl Engine {
         for _ in 0..count {
             let sockets = Sockets::new(listen)?;
             listen = sockets.address();
-            let (mailbox, inbox) = mailbox(sockets.waker());
+            let (mailbox, inbox) = mailbox(sockets.bell());
             mailboxes.push(mailbox);
             ends.push((sockets, inbox));
         }
@@ -71,7 +71,7 @@ impl Engine {
         // A machine with few descriptors still lets each shard have one.
         let connections_max = (config.connections_max / count).max(1);
         let shards = ends.into_iter().enumerate().map(|(index, (sockets, inbox))| {
-            let (handshaker, desk) = Handshaker::new(Arc::clone(&identity), sockets.waker());
+            let (handshaker, desk) = Handshaker::new(Arc::clone(&identity), sockets.bell());
             let egress =
                 Egress::new((index, count), Arc::clone(&counters), config.burst_multiple, rand::random());
             let neighbours = mailboxes.clone();

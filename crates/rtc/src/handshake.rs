@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Instant;
 
-use mio::Waker;
-
 use crate::batch::Path;
+use crate::bell::Bell;
 use crate::dtls::{Dtls, DtlsError, Flight, Identity};
 use crate::id::ViewerId;
 use crate::sdp::Fingerprint;
@@ -52,7 +51,7 @@ pub(crate) struct Done {
 pub(crate) struct Handshaker {
     jobs: Receiver<Job>,
     done: SyncSender<Done>,
-    waker: Arc<Waker>,
+    bell: Bell,
     identity: Arc<Identity>,
 }
 
@@ -85,10 +84,10 @@ impl Desk {
 
 impl Handshaker {
     /// A thread's work and its shard's desk.
-    pub(crate) fn new(identity: Arc<Identity>, waker: Arc<Waker>) -> (Self, Desk) {
+    pub(crate) fn new(identity: Arc<Identity>, bell: Bell) -> (Self, Desk) {
         let (jobs, jobs_in) = sync_channel(JOBS_MAX);
         let (done, done_in) = sync_channel(JOBS_MAX);
-        (Self { jobs: jobs_in, done, waker, identity }, Desk { jobs, done: done_in })
+        (Self { jobs: jobs_in, done, bell, identity }, Desk { jobs, done: done_in })
     }
 
     pub(crate) fn run(self) {
@@ -98,7 +97,7 @@ impl Handshaker {
             if self.done.send(work(&self.identity, Instant::now(), job)).is_err() {
                 return;
             }
-            let _ = self.waker.wake();
+            self.bell.ring();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! WebRTC egress: offer and answer, ICE-lite, DTLS, SRTP, and the shards that send.
 
 mod batch;
+mod bell;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;

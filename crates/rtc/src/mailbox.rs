@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use mio::Waker;
 use rtp::Packets;
 
+use crate::bell::Bell;
 use crate::command::Command;
 use crate::handle::Full;
 use crate::id::StreamId;
@@ -15,6 +15,9 @@ use crate::id::StreamId;
 /// Joins and ICE restarts that may wait for one shard; further ones are refused. What ends sessions and streams is always
 /// taken, and there is no more of it than there are sessions and streams.
 const REQUESTS_MAX: usize = 4_096;
+/// Joins and ICE restarts after which a sleeping shard is woken: far below what may wait, and the shard looks by itself at
+/// least once a second.
+const QUIET_MAX: usize = 64;
 /// Frames that may wait for one shard: a second of 20 streams. A shard this far behind must skip, not queue.
 const FRAMES_MAX: usize = 2_048;
 /// Datagrams and connections of other shards that may wait for one. They are lost beyond it, as on any network.
@@ -40,7 +43,7 @@ pub(crate) struct Mailbox {
     commands: Sender<Command>,
     forwarded: SyncSender<Forwarded>,
     waiting: Arc<Waiting>,
-    waker: Arc<Waker>,
+    bell: Bell,
 }
 
 /// The receiving end.
@@ -52,28 +55,34 @@ pub(crate) struct Inbox {
 }
 
 /// Both ends.
-pub(crate) fn mailbox(waker: Arc<Waker>) -> (Mailbox, Inbox) {
+pub(crate) fn mailbox(bell: Bell) -> (Mailbox, Inbox) {
     let (commands, commands_in) = channel();
     let (forwarded, forwarded_in) = sync_channel(FORWARDED_MAX);
     let waiting = Arc::<Waiting>::default();
     let inbox = Inbox { commands: commands_in, forwarded: forwarded_in, waiting: Arc::clone(&waiting) };
-    (Mailbox { commands, forwarded, waiting, waker }, inbox)
+    (Mailbox { commands, forwarded, waiting, bell }, inbox)
 }
 
 impl Mailbox {
-    /// For a join or an ICE restart, which may be refused: when too many wait, or when the shard has ended.
+    /// For a join or an ICE restart, which may be refused: when too many wait, or when the shard has ended. It wakes the
+    /// shard only now and then: the viewer's first check does, and the shard takes commands before what it has received.
     pub(crate) fn request(&self, command: Command) -> Result<(), Full> {
-        if self.waiting.requests.fetch_add(1, Ordering::Relaxed) >= REQUESTS_MAX {
+        let waiting = self.waiting.requests.fetch_add(1, Ordering::Relaxed);
+        if waiting >= REQUESTS_MAX {
             self.waiting.requests.fetch_sub(1, Ordering::Relaxed);
             return Err(Full);
         }
-        self.tell(command)
+        self.commands.send(command).map_err(|_| Full)?;
+        if waiting % QUIET_MAX == QUIET_MAX - 1 {
+            self.bell.ring();
+        }
+        Ok(())
     }
 
     /// For what must arrive. An error means that the shard has ended.
     pub(crate) fn tell(&self, command: Command) -> Result<(), Full> {
         self.commands.send(command).map_err(|_| Full)?;
-        let _ = self.waker.wake();
+        self.bell.ring();
         Ok(())
     }
 
@@ -89,7 +98,7 @@ impl Mailbox {
     /// Returns whether there was room for it.
     pub(crate) fn forward(&self, forwarded: Forwarded) -> bool {
         let is_taken = self.forwarded.try_send(forwarded).is_ok();
-        let _ = self.waker.wake();
+        self.bell.ring();
         is_taken
     }
 }
@@ -123,8 +132,8 @@ mod tests {
 
     fn both() -> (mio::Poll, Mailbox, Inbox) {
         let poll = mio::Poll::new().unwrap();
-        let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
-        let (mailbox, inbox) = mailbox(waker);
+        let bell = Bell::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let (mailbox, inbox) = mailbox(bell);
         (poll, mailbox, inbox)
     }
 

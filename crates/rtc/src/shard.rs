@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::batch::Path;
+use crate::bell::{Bell, Heard};
 use crate::command::Event;
 use crate::egress::{Clock, Egress};
 use crate::handshake::Desk;
@@ -33,6 +34,9 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Shard {
     index: usize,
     sockets: Sockets,
+    bell: Bell,
+    /// Whatever was put into a queue up to here is taken by this pass.
+    heard: Heard,
     inbox: Inbox,
     neighbours: Vec<Mailbox>,
     desk: Desk,
@@ -55,8 +59,11 @@ impl Shard {
         connections_max: usize,
         events: UnboundedSender<Event>,
     ) -> Self {
+        let bell = sockets.bell();
         Self {
             index,
+            heard: bell.listen(),
+            bell,
             sockets,
             inbox,
             neighbours,
@@ -110,13 +117,16 @@ impl Shard {
     }
 
     fn wait(&mut self) -> Ready {
-        let timeout = if self.is_busy {
+        let timeout = if self.is_busy || !self.bell.fall_asleep(self.heard) {
             Duration::ZERO
         } else {
             let wake = self.egress.next_timeout();
             wake.map_or(SLEEP_MAX, |wake| wake.saturating_duration_since(Instant::now())).min(SLEEP_MAX)
         };
-        self.sockets.wait(timeout)
+        let ready = self.sockets.wait(timeout);
+        self.bell.wake_up();
+        self.heard = self.bell.listen();
+        ready
     }
 
     /// Amid long work: writes what there is, lets those run who bring audio, if they share this core, and takes it.
@@ -137,6 +147,7 @@ impl Shard {
     fn take_forwarded(&mut self, now: Instant) {
         for _ in 0..TAKEN_AT_ONCE {
             let Some(forwarded) = self.inbox.forwarded() else { return };
+            self.take_commands(now);
             match forwarded {
                 Forwarded::Datagram { path, from, mut bytes } => {
                     self.on_datagram(now, path, from, &mut bytes);
@@ -152,6 +163,8 @@ impl Shard {
         for taken in 0..=RECEIVES_PER_PASS {
             self.is_busy |= taken == RECEIVES_PER_PASS;
             let has_more = self.sockets.receive(&mut received);
+            // A viewer was added before it was answered, and checks after that: whoever is in here is known by now.
+            self.take_commands(now);
             received.for_each(|path, from, bytes| self.on_datagram(now, path, from, bytes));
             if !has_more {
                 break;
@@ -277,6 +290,7 @@ impl Shard {
             Err(_) => is_alive = false,
         }
         let peer = connection.peer;
+        self.take_commands(now);
         while is_alive {
             let Some(connection) = self.connections.get_mut(&number) else { return };
             let mut frame = match connection.next_frame() {

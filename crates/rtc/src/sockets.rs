@@ -1,7 +1,6 @@
 //! The sockets of one shard and what wakes it.
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
@@ -10,6 +9,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use socket2::{Domain, Protocol, Type};
 
 use crate::batch::Batch;
+use crate::bell::Bell;
 use crate::udp::{RECEIVE_BATCH, Received, SOCKET_BUFFER_BYTES, Sent, Socket};
 
 const WAKER: Token = Token(usize::MAX);
@@ -31,7 +31,7 @@ pub(crate) struct Sockets {
     listener: TcpListener,
     poll: Poll,
     events: Events,
-    waker: Arc<Waker>,
+    bell: Bell,
     address: SocketAddr,
     /// Datagrams may be left in the socket.
     is_readable: bool,
@@ -57,7 +57,7 @@ impl Sockets {
     pub(crate) fn new(address: SocketAddr) -> io::Result<Self> {
         let (udp, mut listener, address) = bind_or_v4(address, bind_pair)?;
         let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let bell = Bell::new(Waker::new(poll.registry(), WAKER)?);
         poll.registry().register(&mut SourceFd(&udp.fd()), UDP, Interest::READABLE)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         Ok(Self {
@@ -65,7 +65,7 @@ impl Sockets {
             listener,
             poll,
             events: Events::with_capacity(EVENTS),
-            waker,
+            bell,
             address,
             is_readable: false,
             is_acceptable: false,
@@ -78,8 +78,9 @@ impl Sockets {
         self.address
     }
 
-    pub(crate) fn waker(&self) -> Arc<Waker> {
-        Arc::clone(&self.waker)
+    /// Ends a wait.
+    pub(crate) fn bell(&self) -> Bell {
+        self.bell.clone()
     }
 
     /// Warns when the kernel queues less than a keyframe to many viewers takes. Once for all shards.
