@@ -224,7 +224,7 @@ fn the_table_of_limits_names_constants_and_counters_that_exist() {
         match counter.strip_prefix('-') {
             Some(reason) => assert!(!reason.trim().is_empty(), "{what}: say why nothing is counted"),
             None => {
-                assert!(metrics(counter).next().is_some(), "{what}: name a metric, or `-` and the reason")
+                assert!(metrics(counter).next().is_some(), "{what}: name a metric, or `-` and the reason");
             }
         }
         for name in metrics(counter) {
