@@ -10,6 +10,7 @@ use dimpl::SrtpProfile;
 use mio::Waker;
 
 use crate::batch::Path;
+use crate::bell::Bell;
 use crate::command::Event;
 use crate::counters::Counters;
 use crate::dtls::{Flight, Identity};
@@ -62,8 +63,8 @@ impl Node {
         let mut mailboxes: Vec<Mailbox> = Vec::new();
         let shards = (0..shards).map(|index| {
             let poll = mio::Poll::new().expect("a poll");
-            let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).expect("a waker"));
-            let (mailbox, inbox) = mailbox(waker);
+            let bell = Bell::new(Waker::new(poll.registry(), mio::Token(0)).expect("a waker"));
+            let (mailbox, inbox) = mailbox(bell);
             mailboxes.push(mailbox);
             let mut seeds = [0; 32];
             let of_shard = seed.wrapping_add(index as u64).to_be_bytes();
