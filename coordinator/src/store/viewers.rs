@@ -45,9 +45,9 @@ impl<'a> Changes<'a> {
                     return;
                 }
                 self.places.insert(id, self.joined.len());
-                let [id, node, stream_session] = [id, node, stream_session].map(text);
-                let [user_id, user_type] = [user_id, user_type].map(text);
-                let [user_agent, ip_address] = [user_agent, ip_address].map(text);
+                let [id, node, stream_session] = [id, node, stream_session].map(|value| text(value));
+                let [user_id, user_type] = [user_id, user_type].map(|value| text(value));
+                let [user_agent, ip_address] = [user_agent, ip_address].map(|value| text(value));
                 let not_yet = Value::Number(None);
                 self.joined.push([
                     id,
@@ -141,7 +141,7 @@ async fn execute<const COLUMNS: usize>(
     Ok(())
 }
 
-fn text(value: &String) -> Value<'_> {
+fn text(value: &str) -> Value<'_> {
     Value::Text(Some(value))
 }
 

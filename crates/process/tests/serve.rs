@@ -29,7 +29,7 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-async fn start(limits: Limits, router: Router) -> Running {
+fn start(limits: Limits, router: Router) -> Running {
     let (listener, address) = process::accept::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let drain = CancellationToken::new();
     let server =
@@ -63,7 +63,7 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 
 #[tokio::test]
 async fn a_newcomer_takes_the_place_of_an_idle_connection() {
-    let running = start(Limits { connections_max: 3, per_network_max: 3 }, hello()).await;
+    let running = start(Limits { connections_max: 3, per_network_max: 3 }, hello());
     let mut idle = Vec::new();
     for _ in 0..3 {
         idle.push(connect(&running).await);
@@ -87,7 +87,7 @@ async fn connections_at_work_are_kept_and_newcomers_refused() {
             end.notified().await;
         }),
     );
-    let running = start(Limits { connections_max: 1, per_network_max: 1 }, router).await;
+    let running = start(Limits { connections_max: 1, per_network_max: 1 }, router);
     let mut busy = connect(&running).await;
     busy.write_all(GET).await.unwrap();
     entered.notified().await;
@@ -101,7 +101,7 @@ async fn connections_at_work_are_kept_and_newcomers_refused() {
 /// The server does not run while the clients connect: a runtime of one thread, which is theirs.
 #[tokio::test]
 async fn a_school_that_connects_at_once_is_not_kept_waiting_by_the_kernel() {
-    let running = start(Limits::default(), hello()).await;
+    let running = start(Limits::default(), hello());
     let mut ready = connect(&running).await;
     assert!(ask(&mut ready).await.starts_with("HTTP/1.1 200"), "it listens");
     let begun = std::time::Instant::now();
@@ -113,7 +113,7 @@ async fn a_school_that_connects_at_once_is_not_kept_waiting_by_the_kernel() {
 /// The clock of these tests jumps whenever everybody waits, so a minute takes no time.
 #[tokio::test(start_paused = true)]
 async fn whoever_says_nothing_or_half_a_head_is_closed_on() {
-    let running = start(Limits::default(), hello()).await;
+    let running = start(Limits::default(), hello());
     for said in [&b""[..], b"GET / HTTP/1.1\r\nHost: le"] {
         let mut stream = connect(&running).await;
         stream.write_all(said).await.unwrap();
@@ -125,7 +125,7 @@ async fn whoever_says_nothing_or_half_a_head_is_closed_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_dawdles_is_not_waited_for() {
-    let running = start(Limits::default(), hello()).await;
+    let running = start(Limits::default(), hello());
     let mut stream = connect(&running).await;
     stream.write_all(b"POST /upload HTTP/1.1\r\nHost: lesson\r\nContent-Length: 9\r\n\r\nabc").await.unwrap();
     let mut answer = String::new();
@@ -135,7 +135,7 @@ async fn a_body_that_dawdles_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_connection_whose_body_is_on_its_way_can_make_room() {
-    let running = start(Limits { connections_max: 1, per_network_max: 1 }, hello()).await;
+    let running = start(Limits { connections_max: 1, per_network_max: 1 }, hello());
     let mut slow = connect(&running).await;
     slow.write_all(b"POST /upload HTTP/1.1\r\nHost: lesson\r\nContent-Length: 9\r\n\r\nabc").await.unwrap();
     let mut newcomer = connect(&running).await;
@@ -155,7 +155,7 @@ async fn a_request_that_is_being_served_is_finished_in_the_drain() {
             "finished"
         }),
     );
-    let running = start(Limits::default(), router).await;
+    let running = start(Limits::default(), router);
     let (mut stream, mut idle) = (connect(&running).await, connect(&running).await);
     stream.write_all(GET).await.unwrap();
     entered.notified().await;
@@ -179,7 +179,7 @@ async fn requests_over_a_socket_in_the_file_system_are_marked() {
     let local = UnixListener::bind(&path).unwrap();
     let task = tokio::spawn(run_local(local, router.clone(), drain.clone()));
     assert!(ask(&mut UnixStream::connect(&path).await.unwrap()).await.ends_with("true"));
-    let running = start(Limits::default(), router).await;
+    let running = start(Limits::default(), router);
     assert!(ask(&mut connect(&running).await).await.ends_with("false"), "not over TCP");
     drain.cancel();
     task.await.unwrap();

@@ -98,6 +98,11 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "there is no other way to an instant")]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
     fn frame(keyframe: bool, nals: &[&[u8]]) -> VideoFrame {
         VideoFrame {
             time: MediaTime::ZERO,
@@ -111,7 +116,7 @@ mod tests {
                 height: 16,
             }),
             nals: nals.iter().map(|nal| Bytes::copy_from_slice(nal)).collect(),
-            arrival: Instant::now(),
+            arrival: now(),
         }
     }
 
