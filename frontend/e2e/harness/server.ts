@@ -135,7 +135,9 @@ export class Server {
   }
 
   async classes(): Promise<unknown> {
-    const answer = await fetch(`http://${this.ready.http}/api/v1/classes`);
+    const secret = readFileSync(join(this.dataDirectory, 'operator-secret'), 'utf8').trim();
+    const headers = { Authorization: `Bearer ${secret}` };
+    const answer = await fetch(`http://${this.ready.http}/api/v1/classes`, { headers });
     if (!answer.ok) throw new Error(`GET /api/v1/classes: ${answer.status} ${await answer.text()}`);
     return answer.json();
   }
