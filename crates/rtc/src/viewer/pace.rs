@@ -211,6 +211,9 @@ impl Pace {
     pub(crate) fn on_arrivals(&mut self, now: Instant, feedback: &TransportFeedback<'_>, burst_bps: u64) {
         let Some(probe) = self.probe.as_mut() else { return };
         let mut train = Train::default();
+        if let Some((first, _)) = feedback.packets().next() {
+            probe.forget_before(first);
+        }
         for (number, arrival) in feedback.packets() {
             probe.on_packet(number, arrival, &mut train);
         }
@@ -298,6 +301,19 @@ impl Probe {
         self.in_flight = 0;
         self.reported = now;
         self.rate = Some((self.rate.unwrap_or(stream_bps) / 2).max(RATE_MIN_BPS));
+    }
+
+    /// Reports go forward: what comes before this one will not be reported any more. So it is with packets that arrived
+    /// before the viewer had its keys, and with reports that were lost. They say nothing of the link, and are not on their way.
+    fn forget_before(&mut self, number: u16) {
+        let Some(front) = self.sent.front() else { return };
+        let ahead = usize::from(number.wrapping_sub(crate::sequence::low16(front.number)));
+        if ahead >= self.sent.len() {
+            return;
+        }
+        for sent in self.sent.drain(..ahead).filter(|sent| !sent.is_done) {
+            self.in_flight = self.in_flight.saturating_sub(sent.bytes);
+        }
     }
 
     fn on_packet(&mut self, number: u16, arrival: Option<i64>, train: &mut Train) {
