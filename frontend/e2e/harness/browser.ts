@@ -185,6 +185,11 @@ export class Probe {
     return end ?? this.playback();
   }
 
+  /** Ends the session. A page that is merely closed is sent media until its consent expires. */
+  leave(): Promise<void> {
+    return this.page.evaluate(() => window.probe.viewer.leave());
+  }
+
   /** Restarts ICE as a viewer does whose network has changed, and answers with the status of the PATCH. */
   restartIce(): Promise<number> {
     return this.page.evaluate(() => window.probe.viewer.restartIce());
