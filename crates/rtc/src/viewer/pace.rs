@@ -36,8 +36,6 @@ const TRAIN_SPAN_MIN_US: i64 = 1_000;
 /// trickled behind them make the report long.
 const TOGETHER: Duration = Duration::from_millis(4);
 const TOGETHER_MIN: usize = 20;
-/// Without losses nothing goes slower than this share of the stream's rate.
-const LOSSLESS_PERCENT: u64 = 50;
 /// Nothing goes slower than this.
 const RATE_MIN_BPS: u64 = 200_000;
 /// Without a report for this long, what is on its way is taken for lost.
@@ -213,12 +211,7 @@ impl Pace {
     }
 
     /// The viewer reports arrivals. `burst_bps` is the fastest that it is ever sent.
-    pub(crate) fn on_arrivals(
-        &mut self,
-        now: Instant,
-        feedback: &TransportFeedback<'_>,
-        (stream_bps, burst_bps): (u64, u64),
-    ) {
+    pub(crate) fn on_arrivals(&mut self, now: Instant, feedback: &TransportFeedback<'_>, burst_bps: u64) {
         let Some(probe) = self.probe.as_mut() else { return };
         let mut train = Train::default();
         if let Some((first, _)) = feedback.packets().next() {
@@ -232,7 +225,7 @@ impl Pace {
         }
         if train.whole.packets + train.lost > 0 {
             probe.reported = now;
-            probe.control(now, &train, (stream_bps, burst_bps));
+            probe.control(now, &train, burst_bps);
         }
     }
 
@@ -343,7 +336,7 @@ impl Probe {
         self.base_us = Some(self.base_us.map_or(delay_us, |base| base.min(delay_us)));
     }
 
-    fn control(&mut self, now: Instant, train: &Train, (stream_bps, burst_bps): (u64, u64)) {
+    fn control(&mut self, now: Instant, train: &Train, burst_bps: u64) {
         if let (Some(delay_us), Some(base_us)) = (train.delay_us, self.base_us) {
             self.queue = Duration::from_micros(u64::try_from(delay_us - base_us).unwrap_or(0));
             let (since, least_us) = self.late.unwrap_or((now, delay_us));
@@ -379,9 +372,7 @@ impl Probe {
         } else {
             rate
         };
-        // A link that loses nothing carries most of its stream: a longer delay alone may be a browser that is busy.
-        let least = if self.lost.is_some() { RATE_MIN_BPS } else { stream_bps * LOSSLESS_PERCENT / 100 };
-        self.rate = Some(new.clamp(least, burst_bps.max(least)));
+        self.rate = Some(new.clamp(RATE_MIN_BPS, burst_bps.max(RATE_MIN_BPS)));
         self.next_at = self.next_at.min(now);
     }
 }

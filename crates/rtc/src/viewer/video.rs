@@ -249,8 +249,7 @@ impl Video {
 
     /// The viewer reports when packets arrived.
     pub(super) fn on_arrivals(&mut self, now: Instant, feedback: &TransportFeedback<'_>, ring: &Ring) {
-        let stream_bps = ring.rate_bps();
-        self.pace.on_arrivals(now, feedback, (stream_bps, self.burst_bps(stream_bps)));
+        self.pace.on_arrivals(now, feedback, self.burst_bps(ring.rate_bps()));
         // What waited for this report may go.
         self.next_pass = self.next_pass.min(now);
     }
