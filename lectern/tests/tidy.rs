@@ -28,7 +28,6 @@ const ARROWS: &[(&str, &[&str])] = &[
 const LONG: &[(&str, &str)] = &[
     ("crates/rtc/src/srtp.rs", "two ciphers, two directions, and their test vectors"),
     ("load-tests/src/watch/pictures.rs", "what a viewer sees, from packets to pictures"),
-    ("crates/rtc/src/viewer/pace.rs", "what a probe learns and what follows from it"),
     ("crates/rtc/src/udp.rs", "the unsafe code of the product, in one place"),
 ];
 /// Every file with unsafe code and no other: system calls without a safe wrapper that reuses its buffers.

@@ -70,8 +70,6 @@ struct Probe {
     rate: Option<u64>,
     /// The least difference between arrival and departure, on two clocks.
     base_us: Option<i64>,
-    /// Since when packets have been very late without end, and the least that they were.
-    late: Option<(Instant, i64)>,
     queue: Duration,
     began: Instant,
     /// When the last report came, or the first packet left.
@@ -133,7 +131,6 @@ impl Pace {
             window_first,
             rate: None,
             base_us: None,
-            late: None,
             queue: Duration::ZERO,
             began: now,
             reported: now,
@@ -339,13 +336,6 @@ impl Probe {
     fn control(&mut self, now: Instant, train: &Train, burst_bps: u64) {
         if let (Some(delay_us), Some(base_us)) = (train.delay_us, self.base_us) {
             self.queue = Duration::from_micros(u64::try_from(delay_us - base_us).unwrap_or(0));
-            let (since, least_us) = self.late.unwrap_or((now, delay_us));
-            self.late = (self.queue > QUEUE_FULL).then_some((since, least_us.min(delay_us)));
-            // A second at falling rates empties any queue of ours: what stays is a busy viewer, or another way.
-            if self.late.is_some() && now >= since + CALM {
-                self.base_us = Some(least_us);
-                self.late = None;
-            }
         }
         let is_lossy = train.lost * 20 > train.whole.packets + train.lost;
         if is_lossy {
@@ -356,12 +346,9 @@ impl Probe {
         let received = train.whole.rate_bps(TRAIN_MIN);
         let passed = received.max(train.best_bps).max(train.together.rate_bps(TOGETHER_MIN));
         let Some(rate) = self.rate.or(passed) else { return };
-        // Where too little was sent to tell a rate, it is not we who fill the queue: a busy viewer reads late.
-        let is_ours = received.is_some();
+        // Where too little was sent to tell a rate, the queue alone decides.
         let received = received.unwrap_or(rate);
-        let new = if !is_ours && !is_lossy && self.queue > QUEUE_LOW {
-            rate
-        } else if is_lossy && self.queue > QUEUE_LOW || self.queue > QUEUE_FULL {
+        let new = if is_lossy && self.queue > QUEUE_LOW || self.queue > QUEUE_FULL {
             received.min(rate) * 70 / 100
         } else if self.queue > QUEUE_HIGH {
             received.min(rate) * 90 / 100
