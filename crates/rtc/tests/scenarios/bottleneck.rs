@@ -7,7 +7,7 @@ use rtc::StreamId;
 use crate::browser::Offers;
 use crate::keyed::Abilities;
 use crate::lesson::Lesson;
-use crate::network::Link;
+use crate::network::{Kind, Link};
 use crate::world::World;
 
 const FPS: u32 = 30;
@@ -231,4 +231,21 @@ fn at_the_live_edge_nothing_is_reported() {
     assert!(before > 5, "{before} while the burst was sent");
     world.run(Duration::from_secs(6));
     assert_eq!(world.keyed(viewer).feedbacks, before);
+}
+
+#[test]
+fn reports_that_are_lost_hold_nobody_back() {
+    // Transport-wide feedback: its header is not encrypted.
+    let feedback: Kind = |packet| packet.len() > 2 && packet[0] & 0x1f == 15 && packet[1] == 205;
+    for lost in [1, 3, 6] {
+        let mut world = World::new(1);
+        let stream = world.publish(Lesson::with_group(10));
+        world.run(Duration::from_secs(8));
+        let up = Link { lost_kind: Some((feedback, lost)), ..Link::default() };
+        let viewer = world.join_keyed(stream, (up, Link::bottleneck(6_000_000)), Abilities::ALL);
+        world.run(Duration::from_secs(9));
+        let outcome = outcome(&world, viewer, (REPORTING, 10, 6_000, 8));
+        assert_smooth(&outcome, Duration::ZERO);
+        assert!(outcome.caught < Duration::from_secs(7), "{lost} lost: {outcome:#?}");
+    }
 }
