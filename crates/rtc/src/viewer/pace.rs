@@ -19,7 +19,9 @@ const WINDOW_TIME_MS: u64 = 250;
 /// Until the first report the rest follows at this share of the stream's rate, in percent: the window fills the queue of a
 /// slow link, and whatever came on top would push audio out of it.
 const UNKNOWN_PERCENT: u64 = 60;
-/// Without reports the rest follows at this share.
+/// Without reports the rest follows at the first share while the first window may be queued, for so long, then at the second.
+const BLIND_FIRST: Duration = Duration::from_millis(500);
+const BLIND_FIRST_PERCENT: u64 = 90;
 const BLIND_PERCENT: u64 = 115;
 /// The same when losses or round trips show that this is too much, and when more was lost than may be sent again.
 const BLIND_NACK_PERCENT: u64 = 100;
@@ -290,6 +292,7 @@ impl Probe {
             (Some(_), _) => BLIND_LOSS_PERCENT,
             (None, _) if reports => UNKNOWN_PERCENT,
             (None, true) => BLIND_NACK_PERCENT,
+            (None, false) if now < self.began + BLIND_FIRST => BLIND_FIRST_PERCENT,
             (None, false) => BLIND_PERCENT,
         };
         stream_bps * percent / 100
@@ -306,11 +309,9 @@ impl Probe {
     /// Reports go forward: what comes before this one will not be reported any more. So it is with packets that arrived
     /// before the viewer had its keys, and with reports that were lost. They say nothing of the link, and are not on their way.
     fn forget_before(&mut self, number: u16) {
-        let Some(front) = self.sent.front() else { return };
-        let ahead = usize::from(number.wrapping_sub(crate::sequence::low16(front.number)));
-        if ahead >= self.sent.len() {
-            return;
-        }
+        let ahead =
+            self.sent.front().map_or(0, |front| number.wrapping_sub(crate::sequence::low16(front.number)));
+        let ahead = if usize::from(ahead) < self.sent.len() { ahead.into() } else { 0 };
         for sent in self.sent.drain(..ahead).filter(|sent| !sent.is_done) {
             self.in_flight = self.in_flight.saturating_sub(sent.bytes);
         }

@@ -119,8 +119,8 @@ fn packets_in_a_steady_state_allocate_nothing() {
     assert_eq!(allocations, 0, "for {packets} packets");
 }
 
-/// Bytes that a viewer which reports no arrivals is sent in a second of a stream of 2 Mbit/s, after the first window.
-fn blind_bytes_in_a_second(tell: impl Fn(&mut pace::Pace, Instant)) -> usize {
+/// Bytes that a viewer which reports no arrivals is sent in a second of a stream of 2 Mbit/s, so long after the first window.
+fn blind_bytes_in_a_second(after_ms: u64, tell: impl Fn(&mut pace::Pace, Instant)) -> usize {
     const STREAM_BPS: u64 = 2_000_000;
     let began = Instant::now();
     let mut pace = pace::Pace::new(None);
@@ -128,25 +128,27 @@ fn blind_bytes_in_a_second(tell: impl Fn(&mut pace::Pace, Instant)) -> usize {
     while pace.wait(began, STREAM_BPS).is_none() {
         pace.on_sent(began, 1_200, STREAM_BPS);
     }
-    tell(&mut pace, began);
-    let mut sent = 0;
-    for ms in 0..1_000 {
+    tell(&mut pace, began + Duration::from_millis(after_ms));
+    let mut sent = [0, 0];
+    for ms in 0..after_ms + 1_000 {
         let now = began + Duration::from_millis(ms);
         while pace.wait(now, STREAM_BPS).is_none() {
             pace.on_sent(now, 1_200, STREAM_BPS);
-            sent += 1_200;
+            sent[usize::from(ms >= after_ms)] += 1_200;
         }
     }
-    sent
+    sent[1]
 }
 
 #[test]
 fn a_viewer_that_asks_for_packets_or_whose_round_trip_grows_is_sent_no_more_than_the_stream() {
-    let free = blind_bytes_in_a_second(|_, _| {});
+    let first = blind_bytes_in_a_second(0, |_, _| {});
+    assert!((250_000..265_000).contains(&first), "{first} bytes at 90 % for half a second, then 115 %");
+    let free = blind_bytes_in_a_second(500, |_, _| {});
     assert!((280_000..300_000).contains(&free), "{free} bytes at 115 %");
-    let asking = blind_bytes_in_a_second(|pace, now| pace.on_nack(now));
+    let asking = blind_bytes_in_a_second(500, |pace, now| pace.on_nack(now));
     assert!((245_000..260_000).contains(&asking), "{asking} bytes at 100 %");
-    let queueing = blind_bytes_in_a_second(|pace, now| {
+    let queueing = blind_bytes_in_a_second(500, |pace, now| {
         pace.on_round_trip(now, Duration::from_millis(20));
         pace.on_round_trip(now, Duration::from_millis(90));
     });

@@ -123,6 +123,7 @@ fn joins_behind_6_and_4_megabits_have_no_freeze_and_no_loss() {
         (REPORTING, 2, 4_000),
         (REPORTING, 10, 4_000),
         (BLIND, 2, 6_000),
+        (BLIND, 10, 4_000),
     ] {
         for outcome in joins(who, group, kbps) {
             assert_smooth(&outcome, Duration::ZERO);
@@ -141,14 +142,11 @@ fn joins_behind_3_megabits_pause_no_longer_than_two_keyframes_in_a_row_take() {
 }
 
 #[test]
-fn who_cannot_report_arrivals_pauses_for_a_moment_behind_3_megabits() {
-    // It is found out that the queue is full when packets are lost or a second's report shows the round trip.
-    for outcome in joins(BLIND, 2, 3_000) {
-        assert!(outcome.first < Duration::from_millis(400), "{outcome:#?}");
-        assert_eq!(outcome.damaged, 0, "{outcome:#?}");
-        assert!(outcome.audio_lost.iter().sum::<usize>() <= 4 && outcome.dropped <= 25, "{outcome:#?}");
-        assert!(outcome.freezes.iter().all(|freeze| *freeze < Duration::from_millis(600)), "{outcome:#?}");
-        assert!(outcome.resent_percent <= 5.0, "{outcome:#?}");
+fn who_cannot_report_arrivals_loses_nothing_behind_3_megabits_either() {
+    for group in [2, 10] {
+        for outcome in joins(BLIND, group, 3_000) {
+            assert_smooth(&outcome, Duration::ZERO);
+        }
     }
 }
 
