@@ -24,6 +24,7 @@ const CASES: &[Case] = &[
     Case { name: "fanout", times: 1, without: None, prepare: egress::fanout },
     Case { name: "packetise", times: 200, without: None, prepare: egress::packetise },
     Case { name: "protect", times: 5, without: None, prepare: egress::protect },
+    Case { name: "join", times: 100, without: CIPHER, prepare: egress::join },
     Case { name: "watch", times: 100, without: CIPHER, prepare: egress::watch },
 ];
 /// AES-GCM is five sixths of what a packet costs, and would hide a copy too many; `protect` counts it.

@@ -1,10 +1,10 @@
 //! From the hub to sealed packets.
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use hub::{Hub, Limits, Subscription, Update};
-use media::Tracks;
+use media::{MediaTime, Tracks, VideoFrame};
 use rtc::bench::{Sealer, Watcher};
 use rtp::Packets;
 use rtp::h264::Packetizer;
@@ -17,6 +17,9 @@ const SUBSCRIBERS: usize = 100;
 /// Packets of one iteration of the cipher, and their bytes before the tag.
 const SEALED_PACKETS: usize = 1000;
 const PACKET_BYTES: usize = 1200;
+const FRAME_TIME: Duration = Duration::from_millis(33);
+/// After so many groups of pictures, of a second each, a viewer's link does not matter any more.
+const SETTLING_GROUPS: usize = 5;
 
 /// Frames to many subscribers, which take each before the next comes.
 pub(crate) fn fanout() -> Box<dyn FnMut() -> usize> {
@@ -64,11 +67,56 @@ pub(crate) fn protect() -> Box<dyn FnMut() -> usize> {
     Box::new(move || sealer.seal(&packet, SEALED_PACKETS))
 }
 
-/// A group of pictures to one viewer: numbering, headers, sealing, batching.
+/// Groups of pictures to one viewer: packets, numbering, headers, sealing, batching.
 pub(crate) fn watch() -> Box<dyn FnMut() -> usize> {
-    let mut packetizer = Packetizer::default();
-    let group: Vec<Arc<Packets>> =
-        lesson::group().iter().filter_map(|frame| packetizer.packetize(frame)).map(Arc::new).collect();
     let mut watcher = Watcher::default();
-    Box::new(move || watcher.watch(&group))
+    let mut groups = Groups::default();
+    watcher.join(groups.now());
+    // Until the viewer's link does not matter any more.
+    for _ in 0..SETTLING_GROUPS {
+        groups.next().for_each(|frame| _ = watcher.watch(frame));
+    }
+    Box::new(move || groups.next().map(|frame| watcher.watch(frame)).sum())
+}
+
+/// The same to a viewer that has just come.
+pub(crate) fn join() -> Box<dyn FnMut() -> usize> {
+    let mut watcher = Watcher::default();
+    let mut groups = Groups::default();
+    Box::new(move || {
+        watcher.join(groups.now());
+        groups.next().map(|frame| watcher.watch(frame)).sum()
+    })
+}
+
+/// A lesson without end, in packets.
+struct Groups {
+    group: Vec<VideoFrame>,
+    packetizer: Packetizer,
+    began: Instant,
+    frames: u32,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self { group: lesson::group(), packetizer: Packetizer::default(), began: Instant::now(), frames: 0 }
+    }
+}
+
+impl Groups {
+    /// When the next frame arrives.
+    fn now(&self) -> Instant {
+        self.began + FRAME_TIME * self.frames
+    }
+
+    fn next(&mut self) -> impl Iterator<Item = Packets> {
+        let (began, frames, packetizer) = (self.began, &mut self.frames, &mut self.packetizer);
+        self.group.iter().filter_map(move |frame| {
+            let since = FRAME_TIME * *frames;
+            *frames += 1;
+            let micros = i64::try_from(since.as_micros()).expect("a lesson of hours");
+            let time = MediaTime::from_micros(micros);
+            packetizer.packetize(&VideoFrame { time, arrival: began + since, ..frame.clone() })
+        })
+    }
 }

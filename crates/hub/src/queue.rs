@@ -129,10 +129,11 @@ impl Inner {
     }
 
     fn push(&mut self, update: Update) {
+        let len = cost(&update);
         match &update {
             Update::Frame(frame) => {
                 let is_full = self.updates.len().saturating_sub(self.snapshot_len) >= QUEUE_LEN_MAX
-                    || self.bytes.saturating_add(frame.len()) > QUEUE_BYTES_MAX;
+                    || self.bytes.saturating_add(len) > QUEUE_BYTES_MAX;
                 let (track, is_admitted) = match frame.track() {
                     Track::Video => (Track::Video, self.admit_video(frame, is_full)),
                     Track::Audio => (Track::Audio, self.admit_audio(is_full)),
@@ -143,7 +144,7 @@ impl Inner {
             }
             Update::Tracks(_) | Update::Paused => self.make_way_for_notice(),
         }
-        self.bytes = self.bytes.saturating_add(cost(&update));
+        self.bytes = self.bytes.saturating_add(len);
         self.updates.push_back(update);
     }
 
@@ -171,7 +172,10 @@ impl Inner {
 
     /// Video goes up to the next keyframe, which replaces all the video that waits, or up to a recovery point.
     fn admit_video(&mut self, frame: &Frame, is_full: bool) -> bool {
-        if frame.is_keyframe() && (is_full || self.gated) {
+        if !is_full && !self.gated {
+            return true;
+        }
+        if frame.is_keyframe() {
             self.gated = false;
             self.discard(Track::Video, usize::MAX);
         } else if is_full {

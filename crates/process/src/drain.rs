@@ -36,7 +36,7 @@ mod tests {
 
     /// Not a test but the process of one: it drains, and never comes to an end by itself.
     #[tokio::test]
-    #[ignore = "started by the tests below"]
+    #[ignore = "no test: those below start it, in `cargo test`"]
     async fn a_process_that_hangs() {
         let drain = on_signal().unwrap();
         println!("listening");

@@ -19,7 +19,7 @@ const ANSWERED: Duration = Duration::from_secs(8);
 
 /// Not a test but the process of one.
 #[tokio::test]
-#[ignore = "started by the test below"]
+#[ignore = "no test: the one below starts it, in `cargo test`"]
 async fn a_server_with_few_descriptors() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let maximum = getrlimit(Resource::Nofile).maximum;

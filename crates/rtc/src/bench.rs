@@ -60,7 +60,8 @@ pub struct Watcher {
     srtp: Srtp,
     batch: Batch,
     terms: Terms,
-    now: Instant,
+    ring: Ring,
+    viewer: Viewer,
 }
 
 impl Default for Watcher {
@@ -80,28 +81,33 @@ impl Default for Watcher {
             video: Some(video),
             audio: None,
         };
-        Self { srtp: srtp(), batch: Batch::default(), terms, now: Instant::now() }
+        let viewer = viewer(Instant::now(), &terms);
+        Self { srtp: srtp(), batch: Batch::default(), terms, ring: Ring::default(), viewer }
     }
 }
 
 impl Watcher {
-    /// Sends a group of pictures, frame by frame, to a viewer that has just come. Returns the packets that this makes.
-    pub fn watch(&mut self, group: &[Arc<Packets>]) -> usize {
-        let (mut ring, mut viewer) =
-            (Ring::default(), Viewer::new(self.now, &self.terms, 32, &mut StdRng::seed_from_u64(1)));
-        for frame in group {
-            ring.push(Arc::clone(frame));
-            let mut next = Some(self.now);
-            while let Some(now) = next {
-                let mut out = Out { srtp: &mut self.srtp, path: PATH, batch: &mut self.batch };
-                next = viewer.send_video(now, &ring, &mut out);
-                self.now = now;
-            }
-            self.now += std::time::Duration::from_millis(33);
-            self.batch.clear();
-        }
-        usize::try_from(viewer.stats.packets).unwrap_or(usize::MAX)
+    /// Lets another viewer come in the place of the one that is there, to a stream that has just begun.
+    pub fn join(&mut self, now: Instant) {
+        self.ring = Ring::default();
+        self.viewer = viewer(now, &self.terms);
     }
+
+    /// Sends a frame as it arrives. Returns the packets that this makes.
+    pub fn watch(&mut self, frame: Packets) -> usize {
+        let (mut next, before) = (Some(frame.arrival), self.viewer.stats.packets);
+        self.ring.push(Arc::new(frame));
+        while let Some(now) = next {
+            let mut out = Out { srtp: &mut self.srtp, path: PATH, batch: &mut self.batch };
+            next = self.viewer.send_video(now, &self.ring, &mut out);
+        }
+        self.batch.clear();
+        usize::try_from(self.viewer.stats.packets - before).unwrap_or(usize::MAX)
+    }
+}
+
+fn viewer(now: Instant, terms: &Terms) -> Viewer {
+    Viewer::new(now, terms, 32, &mut StdRng::seed_from_u64(1))
 }
 
 fn srtp() -> Srtp {
