@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rtp::Packets;
 
 use crate::id::{StreamId, ViewerId};
+use crate::mailbox::Room;
 use crate::sdp::{Credentials, Terms};
 use crate::seats::Claim;
 use crate::viewer::ViewerStats;
@@ -21,7 +22,7 @@ pub(crate) enum Command {
     /// A stream begins. `origin` is the instant at which its media time is zero.
     OpenStream { stream: StreamId, origin: Instant },
     /// One frame for everybody who watches.
-    Frame { stream: StreamId, frame: Arc<Packets> },
+    Frame { stream: StreamId, frame: Arc<Packets>, room: Room },
     /// A stream is over, and with it the sessions of its viewers.
     CloseStream { stream: StreamId },
     /// Every session ends, and then the shard.

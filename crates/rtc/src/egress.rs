@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use media::MediaTime;
+use media::{MediaTime, Track};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -61,6 +61,8 @@ pub(crate) struct Egress {
     audio: VecDeque<Turn>,
     /// One for each stream at most: viewers find what they have missed in the ring.
     video: VecDeque<Turn>,
+    /// Frames that every viewer has, up to the next flush: their tracks, and when they arrived.
+    finished: Vec<(Track, Instant)>,
     is_blocked: bool,
     is_draining: bool,
     pub(crate) out: Output,
@@ -85,6 +87,7 @@ impl Egress {
             foreign: HashMap::new(),
             audio: VecDeque::new(),
             video: VecDeque::new(),
+            finished: Vec::new(),
             is_blocked: false,
             is_draining: false,
             out: Output::default(),
@@ -105,7 +108,7 @@ impl Egress {
                 let (ring, crowd) = (Ring::default(), Crowd::new(now));
                 self.streams.insert(stream, Stream { origin, ring, viewers: Vec::new(), turns: 0, crowd });
             }
-            Command::Frame { stream, frame } => self.on_frame(stream, frame),
+            Command::Frame { stream, frame, room } => self.on_frame(stream, frame, room),
             Command::CloseStream { stream } => {
                 let viewers = self.streams.remove(&stream).map(|stream| stream.viewers);
                 for slot in viewers.unwrap_or_default() {

@@ -18,7 +18,8 @@ const REQUESTS_MAX: usize = 4_096;
 /// Joins and ICE restarts after which a sleeping shard is woken: far below what may wait, and the shard looks by itself at
 /// least once a second.
 const QUIET_MAX: usize = 64;
-/// Frames that may wait for one shard: a second of 20 streams. A shard this far behind must skip, not queue.
+/// Frames that may wait for one shard, those whose turn has begun included: a second of 20 streams. A shard this far behind
+/// must skip, not queue.
 const FRAMES_MAX: usize = 2_048;
 /// Datagrams and connections of other shards that may wait for one. They are lost beyond it, as on any network.
 const FORWARDED_MAX: usize = 1_024;
@@ -35,6 +36,16 @@ pub(crate) enum Forwarded {
 struct Waiting {
     requests: AtomicUsize,
     frames: AtomicUsize,
+}
+
+/// The room of one frame, until its last viewer has it.
+#[derive(Debug)]
+pub(crate) struct Room(Arc<Waiting>);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.frames.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The sending end; clones share it.
@@ -88,11 +99,9 @@ impl Mailbox {
 
     /// Returns whether there was room for the frame.
     pub(crate) fn frame(&self, stream: StreamId, frame: &Arc<Packets>) -> bool {
-        if self.waiting.frames.fetch_add(1, Ordering::Relaxed) >= FRAMES_MAX {
-            self.waiting.frames.fetch_sub(1, Ordering::Relaxed);
-            return false;
-        }
-        self.tell(Command::Frame { stream, frame: Arc::clone(frame) }).is_ok()
+        let waiting = self.waiting.frames.fetch_add(1, Ordering::Relaxed);
+        let room = Room(Arc::clone(&self.waiting));
+        waiting < FRAMES_MAX && self.tell(Command::Frame { stream, frame: Arc::clone(frame), room }).is_ok()
     }
 
     /// Returns whether there was room for it.
@@ -106,14 +115,8 @@ impl Mailbox {
 impl Inbox {
     pub(crate) fn command(&self) -> Option<Command> {
         let command = self.commands.try_recv().ok()?;
-        match command {
-            Command::Add(_) | Command::Restart { .. } => {
-                self.waiting.requests.fetch_sub(1, Ordering::Relaxed);
-            }
-            Command::Frame { .. } => {
-                self.waiting.frames.fetch_sub(1, Ordering::Relaxed);
-            }
-            _ => {}
+        if let Command::Add(_) | Command::Restart { .. } = command {
+            self.waiting.requests.fetch_sub(1, Ordering::Relaxed);
         }
         Some(command)
     }
@@ -180,10 +183,11 @@ mod tests {
         assert_eq!(frames.count(), FRAMES_MAX);
         mailbox.tell(Command::CloseStream { stream }).unwrap();
         assert!(matches!(inbox.command(), Some(Command::OpenStream { .. })));
-        for _ in 0..FRAMES_MAX {
-            assert!(matches!(inbox.command(), Some(Command::Frame { .. })));
-        }
+        let mut taken: Vec<_> = (0..FRAMES_MAX).filter_map(|_| inbox.command()).collect();
+        assert!(taken.iter().all(|command| matches!(command, Command::Frame { .. })));
         assert!(matches!(inbox.command(), Some(Command::CloseStream { .. })));
+        assert!(!mailbox.frame(stream, &frame), "a frame that was taken still waits for its viewers");
+        taken.pop();
         assert!(mailbox.frame(stream, &frame), "there is room again");
     }
 }

@@ -1,7 +1,8 @@
 //! One thread of the egress engine: it feeds the machine of [`crate::egress`] and writes what comes out.
 //!
 //! A pass takes what has come in, in the order of its urgency - commands and frames, feedback, handshakes, timers - and ends
-//! with one flush.
+//! with one flush. Frames and timers that take long are written in parts and left for the next pass, so that feedback is
+//! heard however many viewers there are.
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
@@ -24,6 +25,8 @@ use crate::udp::Received;
 const TAKEN_AT_ONCE: usize = 256;
 /// Calls of `recvmmsg` in one pass.
 const RECEIVES_PER_PASS: usize = 16;
+/// How long frames, and then timers, may take before the next step of a pass: a good part of what audio may be late.
+const STEP_MAX: Duration = Duration::from_millis(10);
 /// How often connections are looked through for those that belong to nobody.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest sleep; timers usually end it sooner.
@@ -87,13 +90,12 @@ impl Shard {
     pub(crate) fn run(mut self) {
         while !self.egress.is_draining() {
             let ready = self.wait();
-            let now = Instant::now();
+            let began = Instant::now();
             self.is_busy = false;
-            self.take_commands(now);
+            self.take_commands(began);
             self.egress.set_blocked(self.sockets.is_blocked());
-            while self.egress.work(now) {
-                self.make_way(now);
-            }
+            self.send_frames(began);
+            let now = Instant::now();
             self.take_forwarded(now);
             if ready.udp {
                 self.take_datagrams(now);
@@ -104,16 +106,38 @@ impl Shard {
             for connection in ready.connections {
                 self.serve(now, connection);
             }
-            let clock = Clock { now, ntp: ntp_now() };
+            self.sweep_connections(now);
+            let clock = clock();
             self.take_handshakes(clock);
-            while self.egress.on_timeout(clock) {
-                self.make_way(now);
-                self.egress.work(now);
-            }
+            self.run_timers(clock);
             self.flush();
-            self.egress.counters().pass_time.observe(now.elapsed());
+            self.egress.counters().pass_time.observe(began.elapsed());
         }
         self.flush();
+    }
+
+    fn send_frames(&mut self, began: Instant) {
+        let mut now = began;
+        while self.egress.work(now) {
+            now = self.make_way();
+            if now > began + STEP_MAX {
+                self.is_busy = true;
+                return;
+            }
+        }
+    }
+
+    fn run_timers(&mut self, began: Clock) {
+        let mut now = began;
+        while self.egress.on_timeout(now) {
+            let later = self.make_way();
+            self.egress.work(later);
+            if later > began.now + STEP_MAX {
+                self.is_busy = true;
+                return;
+            }
+            now = clock();
+        }
     }
 
     fn wait(&mut self) -> Ready {
@@ -129,11 +153,14 @@ impl Shard {
         ready
     }
 
-    /// Amid long work: writes what there is, lets those run who bring audio, if they share this core, and takes it.
-    fn make_way(&mut self, now: Instant) {
+    /// Amid long work: writes what there is, lets those run who bring audio, if they share this core, and takes it. Returns
+    /// the moment at which the work goes on: what is sent then must not look as if it had been on its way for long.
+    fn make_way(&mut self) -> Instant {
         self.flush();
         std::thread::yield_now();
+        let now = Instant::now();
         self.take_commands(now);
+        now
     }
 
     fn take_commands(&mut self, now: Instant) {
@@ -239,6 +266,7 @@ impl Shard {
             counters.tcp_dropped.add(tcp_dropped);
             counters.send_dropped.add(send_dropped);
         }
+        self.egress.on_flushed(Instant::now);
         for connection in congested {
             self.egress.on_congestion(Path::Tcp(connection));
         }
@@ -268,7 +296,6 @@ impl Shard {
         peer: SocketAddr,
         bytes: Vec<u8>,
     ) -> Option<usize> {
-        self.sweep_connections(now);
         if self.connections.len() >= self.connections_max {
             self.egress.counters().connections_refused.add(1);
             return None;
@@ -338,6 +365,10 @@ impl Shard {
         }
         self.egress.on_disconnect(Path::Tcp(number));
     }
+}
+
+fn clock() -> Clock {
+    Clock { now: Instant::now(), ntp: ntp_now() }
 }
 
 /// The wall clock as RTCP writes it: seconds since 1900 and their fraction (RFC 3550, section 4).

@@ -45,6 +45,10 @@ pub struct Node {
     pub events: Vec<Event>,
     /// Packets to be sent since they were taken last: where to, and what.
     pub sent: Vec<(SocketAddr, Vec<u8>)>,
+    /// Messages that the sockets take before they are full.
+    pub socket_room: usize,
+    /// Packets that were dropped because too much waited for a full socket.
+    pub send_dropped: u64,
 }
 
 struct ShardInTest {
@@ -85,6 +89,8 @@ impl Node {
             handshakes_max: 4_096,
             events: Vec::new(),
             sent: Vec::new(),
+            socket_room: usize::MAX,
+            send_dropped: 0,
         }
     }
 
@@ -123,6 +129,8 @@ impl Node {
         let clock = self.clock(now);
         for index in 0..self.shards.len() {
             self.take_commands(now, index);
+            let is_blocked = self.socket_room == 0;
+            self.shard(index).egress.set_blocked(is_blocked);
             while self.shard(index).egress.work(now) {
                 self.flush(now, index);
                 self.take_commands(now, index);
@@ -163,6 +171,11 @@ impl Node {
     /// What a viewer was sent so far.
     pub fn stats(&self, viewer: ViewerId) -> Option<ViewerStats> {
         self.shards.get(viewer.shard)?.egress.stats(viewer)
+    }
+
+    /// Bytes that are written and not sent.
+    pub fn backlog_bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.egress.out.batch.arena.len()).sum()
     }
 
     /// The shard that a viewer lives on.
@@ -206,7 +219,7 @@ impl Node {
 
     fn flush(&mut self, now: Instant, index: usize) {
         let (due, most) = (now + self.handshake_time, self.handshakes_max);
-        let Self { shards, events, sent, .. } = self;
+        let Self { shards, events, sent, socket_room, send_dropped, .. } = self;
         let Some(shard) = shards.get_mut(index) else { return };
         for job in shard.egress.take_jobs() {
             if shard.jobs.len() < most {
@@ -218,14 +231,19 @@ impl Node {
         let out = &mut shard.egress.out;
         events.append(&mut out.events);
         let (arena, messages) = out.batch.unsent();
-        for message in messages {
+        let taken = messages.len().min(*socket_room);
+        *socket_room -= if *socket_room == usize::MAX { 0 } else { taken };
+        for message in messages.iter().take(taken) {
             let bytes = arena.get(message.start..message.start + message.len).unwrap_or(&[]);
             for packet in bytes.chunks(usize::from(message.segment.max(1))) {
                 sent.push((message.to, packet.to_vec()));
             }
         }
-        out.batch.clear();
+        out.batch.drop_front(taken);
+        *send_dropped += out.batch.carry();
         out.hang_ups.clear();
+        shard.egress.set_blocked(*socket_room == 0);
+        shard.egress.on_flushed(|| now);
     }
 }
 

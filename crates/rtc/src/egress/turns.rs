@@ -8,6 +8,7 @@ use rtp::Packets;
 
 use super::Egress;
 use crate::id::StreamId;
+use crate::mailbox::Room;
 use crate::ring::Ring;
 use crate::viewer::Crowd;
 
@@ -40,10 +41,11 @@ pub(super) struct Turn {
     count: usize,
     first: usize,
     done: usize,
+    _room: Room,
 }
 
 impl Egress {
-    pub(super) fn on_frame(&mut self, id: StreamId, frame: Arc<Packets>) {
+    pub(super) fn on_frame(&mut self, id: StreamId, frame: Arc<Packets>, room: Room) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let is_audio = frame.track == Track::Audio;
         if !is_audio {
@@ -53,7 +55,7 @@ impl Egress {
                 return;
             }
         }
-        let turn = Turn { stream: id, frame, count: 0, first: 0, done: 0 };
+        let turn = Turn { stream: id, frame, count: 0, first: 0, done: 0, _room: room };
         if is_audio { self.audio.push_back(turn) } else { self.video.push_back(turn) }
     }
 
@@ -100,9 +102,23 @@ impl Egress {
             if is_audio { self.audio.push_front(turn) } else { self.video.push_front(turn) }
         } else {
             stream.turns -= 1;
-            let delay = if is_audio { &self.counters.audio_delay } else { &self.counters.video_delay };
-            delay.observe(now.saturating_duration_since(turn.frame.arrival));
+            self.finished.push((turn.frame.track, turn.frame.arrival));
         }
         true
+    }
+
+    /// The batch was written, and with it whatever [`Self::work`] has finished.
+    pub(crate) fn on_flushed(&mut self, now: impl FnOnce() -> Instant) {
+        if self.finished.is_empty() {
+            return;
+        }
+        let now = now();
+        for (track, arrival) in self.finished.drain(..) {
+            let delay = match track {
+                Track::Audio => &self.counters.audio_delay,
+                Track::Video => &self.counters.video_delay,
+            };
+            delay.observe(now.saturating_duration_since(arrival));
+        }
     }
 }

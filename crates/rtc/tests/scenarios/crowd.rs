@@ -115,3 +115,44 @@ fn many_streams_go_side_by_side() {
         assert!(viewer == 7 || world.screen(viewer).has_all_to(55), "{viewer}");
     }
 }
+
+#[test]
+fn a_socket_that_is_full_for_a_moment_costs_nobody_anything() {
+    let mut world = crowd(60);
+    world.run(ms(300));
+    // Amid the first frames of everybody and at a later keyframe.
+    for room in [7, 30, 200] {
+        world.run_until(world.began + world.since().max(ms(1_990)));
+        world.node.socket_room = room;
+        world.run(ms(60));
+        assert_eq!(world.node.socket_room, 0, "the socket was full");
+        world.node.socket_room = usize::MAX;
+        world.run(ms(1_940));
+    }
+    assert_eq!(world.node.send_dropped, 0);
+    for viewer in 0..60 {
+        let (screen, stats) = (world.screen(viewer), world.stats(viewer));
+        assert!(screen.has_all_to(230), "{viewer}: {:?}", screen.shown.last());
+        assert_eq!(screen.audio_lost(world.began, world.now), 0);
+        assert_eq!(stats.resent, 0, "it was never lost");
+    }
+}
+
+#[test]
+fn a_socket_that_stays_full_keeps_a_bounded_backlog_and_media_goes_on_afterwards() {
+    let mut world = crowd(200);
+    world.run(ms(500));
+    world.node.socket_room = 0;
+    world.run(Duration::from_secs(4));
+    assert!(world.node.send_dropped > 1_000, "{}", world.node.send_dropped);
+    assert!(world.node.backlog_bytes() < 4 << 20, "{}", world.node.backlog_bytes());
+    world.node.socket_room = usize::MAX;
+    world.run(Duration::from_secs(4));
+    for viewer in 0..200 {
+        let screen = world.screen(viewer);
+        let settled = world.now - Duration::from_secs(1);
+        assert_eq!(screen.audio_lost(settled, world.now), 0, "{viewer}");
+        assert_eq!(screen.damaged.len(), 0, "{viewer}: no video is written that cannot leave");
+        assert!(screen.shown.iter().filter(|shown| shown.whole > settled).count() >= 28, "{viewer}");
+    }
+}

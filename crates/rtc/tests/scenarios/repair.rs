@@ -244,7 +244,7 @@ fn a_link_that_was_dead_for_seconds_is_healed_by_the_next_keyframe() {
 }
 
 #[test]
-fn a_socket_that_took_nothing_for_a_moment_costs_no_frame() {
+fn a_network_that_took_nothing_for_a_moment_costs_no_frame() {
     let mut world = World::new(1);
     let stream = world.publish(Lesson::default());
     let full = || Link { blackouts: vec![Duration::from_secs(2)..ms(2_060)], ..Link::default() };
