@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use media::MediaTime;
-use rtp::Packets;
+use rtp::{HEADER_LEN, Packets};
 
 /// Video is kept for retransmission at least this long, whatever the distance of keyframes.
 const SPAN_MIN: MediaTime = MediaTime::from_millis(2_000);
@@ -12,6 +12,8 @@ const BYTES_MAX: usize = 16 << 20;
 /// Frames that one ring keeps at most: 30 s at 60 frames a second.
 const FRAMES_MAX: usize = 1800;
 
+/// Bytes that a packet has beside its payload: extensions, the retransmission's number, the tag, UDP and IP.
+pub(crate) const OVERHEAD: usize = HEADER_LEN + 8 + 2 + 16 + 8 + 20;
 /// A rate is told from this much video at least.
 const RATE_SPAN_MIN_US: u64 = 500_000;
 /// Bits a second of a phone's 720p.
@@ -22,6 +24,7 @@ const RATE_USUAL_BPS: u64 = 2_500_000;
 pub(crate) struct Ring {
     frames: VecDeque<Arc<Packets>>,
     bytes: usize,
+    packets: usize,
     /// The number of the newest keyframe, if it is still here.
     keyframe: Option<u64>,
     group_bytes: usize,
@@ -35,10 +38,12 @@ impl Ring {
         }
         self.group_bytes += frame.len_bytes();
         self.bytes += frame.len_bytes();
+        self.packets += frame.count();
         self.frames.push_back(frame);
         while self.must_shrink() {
             let Some(front) = self.frames.pop_front() else { return };
             self.bytes = self.bytes.saturating_sub(front.len_bytes());
+            self.packets = self.packets.saturating_sub(front.count());
             if self.keyframe == Some(front.number) {
                 self.keyframe = None;
             }
@@ -80,14 +85,14 @@ impl Ring {
         self.keyframe
     }
 
-    /// Bits of payload a second; what a lesson usually has while there is too little to tell.
+    /// Bits a second on the wire; what a lesson usually has while there is too little to tell.
     pub(crate) fn rate_bps(&self) -> u64 {
         let span = self.frames.front().zip(self.frames.back()).map(|(first, last)| last.time - first.time);
         let span_us = span.and_then(|span| u64::try_from(span.as_micros()).ok()).unwrap_or(0);
         if span_us < RATE_SPAN_MIN_US {
             return RATE_USUAL_BPS;
         }
-        (self.bytes as u64).saturating_mul(8_000_000) / span_us
+        ((self.bytes + self.packets * OVERHEAD) as u64).saturating_mul(8_000_000) / span_us
     }
 
     /// Bytes of payload from the newest keyframe to the live edge.

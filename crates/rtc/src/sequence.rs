@@ -121,6 +121,11 @@ impl Sequence {
         Some((run.source + (index - run.first), index))
     }
 
+    /// The viewer's index of the first packet since it last set out at a keyframe.
+    pub(crate) fn begun(&self) -> u64 {
+        self.runs.back().map_or(0, |run| run.first)
+    }
+
     /// The stamp that packet `index` of the viewer's count had, which is packet `place` of `frame`.
     pub(crate) fn renumber(&self, index: u64, frame: &Packets, place: usize) -> Numbered {
         let first = index.saturating_sub(place as u64);

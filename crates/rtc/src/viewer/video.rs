@@ -6,13 +6,13 @@ use media::MediaTime;
 use rand::Rng;
 use rtp::rtcp::Lost;
 use rtp::transport_cc::TransportFeedback;
-use rtp::{HEADER_LEN, Header, Packets, PlayoutDelay, TransportNumber};
+use rtp::{Header, Packets, PlayoutDelay, TransportNumber};
 
 use super::pace::Pace;
 use super::resend::{Crowd, Resend};
 use super::{Out, Source, ViewerStats, write};
 use crate::batch::Class;
-use crate::ring::Ring;
+use crate::ring::{OVERHEAD, Ring};
 use crate::sdp::VideoTerms;
 use crate::sequence::{Numbered, Sequence, low16};
 
@@ -42,8 +42,6 @@ const REPLAY_FORGET: Duration = Duration::from_secs(15);
 const LIVE_EDGE_MAX: Duration = Duration::from_millis(100);
 /// A frame that is sent this long after it came is stamped as late: a player that is told of the delay holds the audio back.
 const LATE_MIN: Duration = Duration::from_millis(250);
-/// Bytes that a packet has beside its payload: extensions, the retransmission's number, the tag, UDP and IP.
-const OVERHEAD: usize = HEADER_LEN + 8 + 2 + 16 + 8 + 20;
 
 #[derive(Debug)]
 pub(super) struct Video {
@@ -63,6 +61,8 @@ pub(super) struct Video {
     /// When it last set out at a keyframe.
     began: Instant,
     next_pass: Instant,
+    /// The next pass is as late as it is because of the link.
+    is_held: bool,
     /// How many times faster than its stream a burst may be.
     burst_multiple: u32,
     replay: Replay,
@@ -103,6 +103,7 @@ impl Video {
             has_begun: false,
             began: now,
             next_pass: now,
+            is_held: false,
             burst_multiple,
             replay: Replay { next: now, interval: REPLAY_INTERVAL },
             resend: Resend::new(now, super::start(rng)),
@@ -121,6 +122,7 @@ impl Video {
         if now < self.next_pass {
             return self.has_more(ring).then_some(self.next_pass);
         }
+        self.is_held = false;
         let stream_bps = ring.rate_bps();
         let mut bytes = 0;
         for _ in 0..PASS_PACKETS {
@@ -132,6 +134,7 @@ impl Video {
             // While the link is unknown the wait is long: a frame that was begun is ended, unless it is a large one.
             let may_wait = packet == 0 || frame.count() > PASS_PACKETS || self.pace.is_known();
             if let Some(at) = self.pace.wait(now, stream_bps).filter(|_| may_wait) {
+                self.is_held = true;
                 self.next_pass = at.max(now + PASS_INTERVAL);
                 return Some(self.next_pass);
             }
@@ -206,7 +209,11 @@ impl Video {
         let stream_bps = ring.rate_bps();
         self.pace.on_nack(now);
         for sequence in sequences {
-            let Some((source, index)) = self.sequence.find(sequence) else { continue };
+            let found = self.sequence.find(sequence);
+            // What came before the keyframe at which it set out is given up: no picture needs it any more.
+            let Some((source, index)) = found.filter(|(_, index)| *index >= self.sequence.begun()) else {
+                continue;
+            };
             let Some((frame, packet)) = ring.packet(source) else { continue };
             let Some(payload) = frame.payload(packet) else { continue };
             if self.resend.is_repeat(now, sequence, round_trip) {
@@ -249,9 +256,11 @@ impl Video {
 
     /// The viewer reports when packets arrived.
     pub(super) fn on_arrivals(&mut self, now: Instant, feedback: &TransportFeedback<'_>, ring: &Ring) {
-        self.pace.on_arrivals(now, feedback, self.burst_bps(ring.rate_bps()));
-        // What waited for this report may go.
-        self.next_pass = self.next_pass.min(now);
+        let is_news = self.pace.on_arrivals(now, feedback, self.burst_bps(ring.rate_bps()));
+        if is_news && std::mem::take(&mut self.is_held) {
+            // What waited for this report may go.
+            self.next_pass = self.next_pass.min(now);
+        }
     }
 
     /// Begins with the group of pictures once more: the phone cannot be asked for a keyframe. Returns whether there is now
@@ -266,13 +275,20 @@ impl Video {
         }
         self.replay.next = now + self.replay.interval;
         self.replay.interval = (self.replay.interval * 2).min(REPLAY_INTERVAL_MAX);
-        self.restart(now, ring)
+        self.pace.begin(now, 0);
+        self.begin_again(now, ring)
     }
 
-    /// Begins with the newest keyframe, whatever was sent before.
+    /// Begins as if nothing had been sent before: the viewer could not read it. Returns whether there is now something to
+    /// send.
     pub(super) fn restart(&mut self, now: Instant, ring: &Ring) -> bool {
+        self.has_begun = false;
+        self.pace.forget();
+        self.begin_again(now, ring)
+    }
+
+    fn begin_again(&mut self, now: Instant, ring: &Ring) -> bool {
         if let Some(keyframe) = ring.keyframe() {
-            self.pace.begin(now, 0);
             let _ = self.begin(now, ring, keyframe);
         }
         self.has_more(ring)
@@ -288,7 +304,7 @@ impl Video {
         loop {
             match self.cursor {
                 Cursor::At { frame, packet } => {
-                    if packet == 0 && self.is_overtaken(frame, ring) {
+                    if packet == 0 && self.is_overtaken(now, frame, ring) {
                         stats.skips += 1;
                         self.cursor = Cursor::Keyframe { from: frame };
                         continue;
@@ -312,12 +328,13 @@ impl Video {
     }
 
     /// A newer keyframe is there and the way to it is long.
-    fn is_overtaken(&self, frame: u64, ring: &Ring) -> bool {
+    fn is_overtaken(&self, now: Instant, frame: u64, ring: &Ring) -> bool {
         let Some(ahead) = ring.keyframe().and_then(|keyframe| keyframe.checked_sub(frame)) else {
             return false;
         };
         ahead > LAG_FRAMES_MAX
-            || ahead > LAG_FRAMES_SLOW_MAX && self.pace.is_slower_than(ring.rate_bps().saturating_mul(3) / 2)
+            || ahead > LAG_FRAMES_SLOW_MAX
+                && self.pace.is_slower_than(now, ring.rate_bps().saturating_mul(3) / 2)
     }
 
     /// Sets out at the keyframe `first`, with everything after it or with a jump to the next keyframe behind it.

@@ -73,6 +73,8 @@ pub(crate) struct Keyed {
     arrivals: BTreeMap<u64, Instant>,
     reported: Option<u64>,
     highest_arrival: Option<u64>,
+    /// How fast the clock of its reports is.
+    pub(crate) fast_ppm: u32,
     /// Reports of arrivals.
     pub(crate) feedbacks: usize,
     epoch: Instant,
@@ -122,11 +124,12 @@ impl Keyed {
             arrivals: BTreeMap::new(),
             reported: None,
             highest_arrival: None,
+            fast_ppm: 0,
             feedbacks: 0,
             epoch: now.checked_sub(Duration::from_secs(5)).unwrap(),
             next_check: now + CHECK_INTERVAL,
             next_report: now + REPORT_INTERVAL,
-            next_feedback: now,
+            next_feedback: now + abilities.arrivals.unwrap_or_default(),
             waiting: Vec::new(),
             outbox: Vec::new(),
             asked: None,
@@ -222,7 +225,8 @@ impl Keyed {
         let (header, mut payload) = Header::parse(&plain);
         if let Some(number) = header.transport {
             let number = extend(number, &mut self.highest_arrival);
-            self.arrivals.entry(number).or_insert(now);
+            let fast = (now - self.epoch) * self.fast_ppm / 1_000_000;
+            self.arrivals.entry(number).or_insert(now + fast);
         }
         let mut source = self.sources.get(&header.ssrc).copied().unwrap_or_default();
         let is_first = source.highest.is_none();

@@ -12,6 +12,8 @@ const HEADERS: usize = 28;
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) delay: Duration,
+    /// From this time on the way takes this much longer.
+    pub(crate) longer: Option<(Duration, Duration)>,
     /// Further delay of up to this much; packets do not overtake each other by it.
     pub(crate) jitter: Duration,
     /// Share of packets that are lost, each by its own fate.
@@ -51,6 +53,7 @@ impl Default for Link {
     fn default() -> Self {
         Self {
             delay: Duration::from_millis(10),
+            longer: None,
             jitter: Duration::ZERO,
             loss: 0.0,
             reordering: 0.0,
@@ -109,6 +112,7 @@ impl Link {
             self.seen.queue_most = self.seen.queue_most.max(at - now);
         }
         at += self.delay;
+        at += self.longer.filter(|(from, _)| *from <= since).map_or(Duration::ZERO, |(_, by)| by);
         if !self.jitter.is_zero() {
             at += self.jitter.mul_f64(rng.random());
         }
