@@ -129,9 +129,9 @@ impl EngineCollector {
                 counters.forwards_dropped.value(),
             ),
             (
-                "foreign_cleared_total",
-                "Times that the addresses of other shards were forgotten",
-                counters.foreign_cleared.value(),
+                "foreign_forgotten_total",
+                "Addresses of other shards that were forgotten because they were too many",
+                counters.foreign_forgotten.value(),
             ),
             (
                 "connections_refused_total",

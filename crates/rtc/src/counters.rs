@@ -93,8 +93,8 @@ pub struct Counters {
     pub forwarded: Counter,
     /// Datagrams and connections for another shard that had no room for them.
     pub forwards_dropped: Counter,
-    /// Times that the addresses known to belong to other shards were too many, and forgotten.
-    pub foreign_cleared: Counter,
+    /// Addresses known to belong to other shards that were forgotten because they were too many.
+    pub foreign_forgotten: Counter,
     /// ICE-TCP connections that found no room.
     pub connections_refused: Counter,
     /// Handshake datagrams that were dropped because too many waited.

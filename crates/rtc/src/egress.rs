@@ -3,6 +3,7 @@
 //!
 //! Whatever takes long is done in turns: [`Egress::work`] sends to some viewers and returns, so that the shard can flush and
 //! let audio that has come meanwhile go first.
+mod foreign;
 mod peer;
 mod table;
 mod turns;
@@ -16,6 +17,7 @@ use media::{MediaTime, Track};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use self::foreign::Foreign;
 pub(crate) use self::peer::Clock;
 use self::peer::{Peer, Verdict};
 use self::table::Table;
@@ -31,8 +33,6 @@ use crate::viewer::{Crowd, ViewerStats};
 
 /// Timers that are run before packets are flushed.
 const TIMER_TURN: usize = 64;
-/// Addresses remembered as belonging to other shards.
-const FOREIGN_MAX: usize = 65_536;
 
 /// What comes out beside packets.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ pub(crate) struct Egress {
     rng: StdRng,
     streams: HashMap<StreamId, Stream>,
     table: Table,
-    foreign: HashMap<Path, usize>,
+    foreign: Foreign,
     audio: VecDeque<Turn>,
     /// One for each stream at most: viewers find what they have missed in the ring.
     video: VecDeque<Turn>,
@@ -84,7 +84,7 @@ impl Egress {
             rng: StdRng::from_seed(seed),
             streams: HashMap::new(),
             table: Table::default(),
-            foreign: HashMap::new(),
+            foreign: Foreign::default(),
             audio: VecDeque::new(),
             video: VecDeque::new(),
             finished: Vec::new(),
@@ -148,9 +148,7 @@ impl Egress {
         from: SocketAddr,
         bytes: &mut [u8],
     ) -> Option<usize> {
-        if self.table.slot_at(path).is_none()
-            && let Some(shard) = self.owner_of(path, bytes)
-        {
+        if let Some(shard) = self.owner_of(now, path, bytes) {
             return Some(shard);
         }
         self.on_packet(now, path, from, bytes);
@@ -158,22 +156,18 @@ impl Egress {
     }
 
     /// The other shard that a datagram belongs to. A connectivity check says so by itself; whatever comes later from
-    /// the same address follows it.
-    fn owner_of(&mut self, path: Path, bytes: &[u8]) -> Option<usize> {
-        if bytes.first().is_some_and(|first| *first < 4) && !ice::is_answer(bytes) {
-            let shard = shard_of(&ice::local_ufrag(bytes)?)?;
-            if shard == self.index || shard >= self.shards {
-                self.foreign.remove(&path);
-                return None;
-            }
-            if self.foreign.len() >= FOREIGN_MAX {
-                self.foreign.clear();
-                self.counters.foreign_cleared.add(1);
-            }
-            self.foreign.insert(path, shard);
-            return Some(shard);
+    /// the same address follows it, unless a viewer of this shard has it in use: checks can be forged.
+    fn owner_of(&mut self, now: Instant, path: Path, bytes: &[u8]) -> Option<usize> {
+        if !bytes.first().is_some_and(|first| *first < 4) || ice::is_answer(bytes) {
+            return self.foreign.get(path).filter(|_| !self.table.is_in_use(now, path));
         }
-        self.foreign.get(&path).copied()
+        let shard = shard_of(&ice::local_ufrag(bytes)?)?;
+        if shard == self.index || shard >= self.shards {
+            self.foreign.remove(path);
+            return None;
+        }
+        self.counters.foreign_forgotten.add(self.foreign.insert(path, shard));
+        Some(shard)
     }
 
     /// One packet, told apart by its first byte (RFC 7983). Returns whether it belongs to a viewer of this shard.
@@ -231,12 +225,13 @@ impl Egress {
         self.table.forget_path(path);
     }
 
-    /// A connection takes less than it is sent: its viewer goes on at the next keyframe, instead of watching the past.
-    pub(crate) fn on_congestion(&mut self, path: Path) {
+    /// A connection takes less than it is sent: its viewer goes on at the next keyframe, instead of watching the past, and that
+    /// keyframe is sent no faster than the connection takes it.
+    pub(crate) fn on_congestion(&mut self, now: Instant, path: Path) {
         let Self { table, streams, .. } = self;
         let Some(peer) = table.slot_at(path).and_then(|slot| table.peer_mut(slot)) else { return };
         if let Some(stream) = streams.get(&peer.stream) {
-            peer.skip(&stream.ring);
+            peer.skip(now, &stream.ring);
         }
     }
 

@@ -25,9 +25,14 @@ pub(crate) struct Ring {
     frames: VecDeque<Arc<Packets>>,
     bytes: usize,
     packets: usize,
-    /// The number of the newest keyframe, if it is still here.
+    /// The number of the newest keyframe, if it is among the frames.
     keyframe: Option<u64>,
     group_bytes: usize,
+    /// The newest keyframe, once its group has outgrown the ring. No decoder begins without one.
+    still: Option<Arc<Packets>>,
+    /// The numbers of the last recovery point and the one before it, if they are among the frames: a whole refresh lies
+    /// between them.
+    recovery_points: VecDeque<u64>,
 }
 
 impl Ring {
@@ -35,6 +40,13 @@ impl Ring {
         if frame.keyframe {
             self.keyframe = Some(frame.number);
             self.group_bytes = 0;
+            self.still = None;
+            self.recovery_points.clear();
+        } else if frame.recovery_point {
+            if self.recovery_points.len() == 2 {
+                self.recovery_points.pop_front();
+            }
+            self.recovery_points.push_back(frame.number);
         }
         self.group_bytes += frame.len_bytes();
         self.bytes += frame.len_bytes();
@@ -44,8 +56,12 @@ impl Ring {
             let Some(front) = self.frames.pop_front() else { return };
             self.bytes = self.bytes.saturating_sub(front.len_bytes());
             self.packets = self.packets.saturating_sub(front.count());
+            if self.recovery_points.front() == Some(&front.number) {
+                self.recovery_points.pop_front();
+            }
             if self.keyframe == Some(front.number) {
                 self.keyframe = None;
+                self.still = Some(front);
             }
         }
     }
@@ -53,14 +69,16 @@ impl Ring {
     fn must_shrink(&self) -> bool {
         let (Some(oldest), Some(newest)) = (self.frames.front(), self.frames.back()) else { return false };
         let over = self.bytes > BYTES_MAX || self.frames.len() > FRAMES_MAX;
-        let is_needed = self.keyframe.is_some_and(|keyframe| oldest.number >= keyframe);
+        let first = self.keyframe.or(self.recovery_points.front().copied());
+        let is_needed = first.is_some_and(|first| oldest.number >= first);
         over || (!is_needed && newest.time - oldest.time > SPAN_MIN)
     }
 
     /// The frame with this number.
     pub(crate) fn frame(&self, number: u64) -> Option<&Arc<Packets>> {
         let at = self.frames.partition_point(|frame| frame.number < number);
-        self.frames.get(at).filter(|frame| frame.number == number)
+        let found = self.frames.get(at).filter(|frame| frame.number == number);
+        found.or(self.still.as_ref().filter(|still| still.number == number))
     }
 
     /// The frame that holds the packet with this index, and the packet's place in it.
@@ -80,7 +98,19 @@ impl Ring {
         self.frames.back()
     }
 
-    /// The number of the newest keyframe.
+    /// The newest keyframe without the frames behind it, when its group has outgrown the ring.
+    pub(crate) fn still(&self) -> Option<u64> {
+        self.still.as_ref().map(|still| still.number)
+    }
+
+    /// Where a viewer that has seen a keyframe goes on when none is to be expected: at a recovery point from this frame on
+    /// (`docs/decisions/0007-recovery-points.md`).
+    pub(crate) fn recovery_point(&self, from: u64) -> Option<u64> {
+        let mut known = self.recovery_points.iter().copied();
+        known.find(|number| *number >= from).filter(|_| self.keyframe.is_none())
+    }
+
+    /// The number of the newest keyframe, if its group is here.
     pub(crate) fn keyframe(&self) -> Option<u64> {
         self.keyframe
     }

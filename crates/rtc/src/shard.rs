@@ -268,7 +268,7 @@ impl Shard {
         }
         self.egress.on_flushed(Instant::now);
         for connection in congested {
-            self.egress.on_congestion(Path::Tcp(connection));
+            self.egress.on_congestion(Instant::now(), Path::Tcp(connection));
         }
         for connection in std::mem::take(&mut self.egress.out.hang_ups) {
             self.hang_up(connection);

@@ -202,9 +202,10 @@ impl Viewer {
         self.video.as_mut().is_some_and(|video| video.restart(now, ring))
     }
 
-    /// Leaves out video up to the next keyframe.
-    pub(crate) fn skip(&mut self, ring: &Ring) {
+    /// Leaves out video up to the next keyframe, and sends that no faster than the link takes it.
+    pub(crate) fn skip(&mut self, now: Instant, ring: &Ring) {
         if let Some(video) = &mut self.video {
+            video.pace.on_loss(now);
             video.skip(ring, &mut self.stats);
         }
     }

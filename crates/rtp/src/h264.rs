@@ -24,6 +24,7 @@ impl Packetizer {
     /// The packets of one access unit; `None` when it holds no NAL unit.
     pub fn packetize(&mut self, frame: &VideoFrame) -> Option<Packets> {
         let mut packets = Packets::new(Track::Video, frame.keyframe, frame.time, frame.arrival);
+        packets.recovery_point = frame.recovery_point;
         let bytes: usize = frame.nals.iter().map(bytes::Bytes::len).sum();
         packets.reserve(bytes + bytes / 500 + 256);
         if frame.keyframe {

@@ -10,6 +10,8 @@ pub struct Packets {
     pub track: Track,
     /// Whether a decoder can start here.
     pub keyframe: bool,
+    /// Whether a decoder that was given any keyframe is right again some frames later.
+    pub recovery_point: bool,
     /// When the frame is due.
     pub time: MediaTime,
     /// When it reached the node.
@@ -24,7 +26,8 @@ pub struct Packets {
 
 impl Packets {
     pub(crate) fn new(track: Track, keyframe: bool, time: MediaTime, arrival: Instant) -> Self {
-        Self { track, keyframe, time, arrival, number: 0, first: 0, data: Vec::new(), ends: Vec::new() }
+        let (data, ends) = (Vec::new(), Vec::new());
+        Self { track, keyframe, recovery_point: false, time, arrival, number: 0, first: 0, data, ends }
     }
 
     pub(crate) fn reserve(&mut self, bytes: usize) {

@@ -334,8 +334,8 @@ impl Peer {
     }
 
     /// Leaves out video up to the next keyframe.
-    pub(crate) fn skip(&mut self, ring: &Ring) {
-        self.viewer.skip(ring);
+    pub(crate) fn skip(&mut self, now: Instant, ring: &Ring) {
+        self.viewer.skip(now, ring);
     }
 
     /// Begins with the newest keyframe again.

@@ -74,6 +74,12 @@ impl Table {
         self.by_path.get(&path).copied()
     }
 
+    /// Whether a viewer of this shard uses the path.
+    pub(crate) fn is_in_use(&self, now: Instant, path: Path) -> bool {
+        let peer = self.slot_at(path).and_then(|slot| self.peer(slot));
+        peer.is_some_and(|peer| peer.agent.is_in_use(now, path))
+    }
+
     pub(crate) fn peer(&self, slot: usize) -> Option<&Peer> {
         self.peers.get(slot)?.as_ref().map(|entry| &entry.peer)
     }

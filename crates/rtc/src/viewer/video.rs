@@ -73,10 +73,18 @@ pub(super) struct Video {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cursor {
-    /// Nothing may be sent before a keyframe with at least this number.
+    /// Nothing may be sent before a keyframe with at least this number, or a recovery point if no keyframe is to be
+    /// expected.
     Keyframe { from: u64 },
     /// Next is this packet of this frame.
     At { frame: u64, packet: usize },
+}
+
+/// Where a viewer goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entry {
+    Keyframe(u64),
+    RecoveryPoint(u64),
 }
 
 /// When keyframe requests are answered.
@@ -244,7 +252,7 @@ impl Video {
         }
     }
 
-    /// What is lost cannot be repaired, or what is sent comes too late: leaves out whatever follows, up to the next keyframe.
+    /// What is lost cannot be repaired, or what is sent comes too late: leaves out whatever follows, up to the next entry.
     pub(super) fn skip(&mut self, ring: &Ring, stats: &mut ViewerStats) {
         if let Cursor::At { .. } = self.cursor
             && let Some(newest) = ring.newest()
@@ -288,7 +296,7 @@ impl Video {
     }
 
     fn begin_again(&mut self, now: Instant, ring: &Ring) -> bool {
-        if let Some(keyframe) = ring.keyframe() {
+        if let Some(keyframe) = ring.keyframe().or(ring.still()) {
             let _ = self.begin(now, ring, keyframe);
         }
         self.has_more(ring)
@@ -319,12 +327,25 @@ impl Video {
                     stats.skips += 1;
                     self.cursor = Cursor::Keyframe { from: frame };
                 }
-                Cursor::Keyframe { from } => {
-                    let keyframe = ring.keyframe().filter(|keyframe| *keyframe >= from)?;
-                    self.begin(now, ring, keyframe)?;
-                }
+                Cursor::Keyframe { from } => match self.entry(ring, from)? {
+                    Entry::Keyframe(first) => self.begin(now, ring, first)?,
+                    Entry::RecoveryPoint(first) => {
+                        self.sequence.begin(ring.frame(first)?.first);
+                        self.cursor = Cursor::At { frame: first, packet: 0 };
+                    }
+                },
             }
         }
+    }
+
+    /// Where a viewer goes on that waits for a keyframe.
+    fn entry(&self, ring: &Ring, from: u64) -> Option<Entry> {
+        let keyframe = ring.keyframe().filter(|keyframe| *keyframe >= from);
+        if self.has_begun {
+            let recovery_point = || ring.recovery_point(from).map(Entry::RecoveryPoint);
+            return keyframe.map(Entry::Keyframe).or_else(recovery_point);
+        }
+        keyframe.or(ring.still()).map(Entry::Keyframe)
     }
 
     /// A newer keyframe is there and the way to it is long.
@@ -339,7 +360,7 @@ impl Video {
 
     /// Sets out at the keyframe `first`, with everything after it or with a jump to the next keyframe behind it.
     fn begin(&mut self, now: Instant, ring: &Ring, first: u64) -> Option<()> {
-        let whole = ring.group_bytes() <= BURST_BYTES_MAX;
+        let whole = ring.group_bytes() <= BURST_BYTES_MAX && ring.still() != Some(first);
         let keyframe = ring.frame(first)?;
         self.is_late = ring.newest().is_some_and(|newest| newest.number > first);
         if !self.has_begun {
@@ -367,7 +388,7 @@ impl Video {
     fn has_more(&self, ring: &Ring) -> bool {
         match self.cursor {
             Cursor::At { frame, .. } => ring.newest().is_some_and(|newest| newest.number >= frame),
-            Cursor::Keyframe { from } => ring.keyframe().is_some_and(|keyframe| keyframe >= from),
+            Cursor::Keyframe { from } => self.entry(ring, from).is_some(),
         }
     }
 

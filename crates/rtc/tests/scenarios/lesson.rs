@@ -14,6 +14,8 @@ const AUDIO_STEP: Duration = Duration::from_millis(20);
 const AUDIO_LEN: usize = 160;
 const TEMPLATE_LEN: usize = 1 << 20;
 pub(crate) const SPS: &[u8] = &[0x67, 0x42, 0xe0, 0x1f, 1, 2, 3, 4];
+/// The first byte of a slice at a recovery point; a real one looks like any other.
+pub(crate) const RECOVERY: u8 = 0x21;
 pub(crate) const PPS: &[u8] = &[0x68, 0xce, 0x3c, 0x80];
 
 /// What is published.
@@ -26,6 +28,8 @@ pub(crate) struct Lesson {
     /// Bytes of a keyframe.
     pub(crate) keyframe: usize,
     pub(crate) has_audio: bool,
+    /// Frames from one recovery point to the next, if there are any.
+    pub(crate) recovery: Option<u64>,
     /// The last byte of the sequence parameter set, which tells one publisher from another.
     pub(crate) sps: u8,
 }
@@ -33,7 +37,7 @@ pub(crate) struct Lesson {
 impl Default for Lesson {
     /// 720p of a phone with a keyframe every two seconds.
     fn default() -> Self {
-        Self { fps: 30, group: 60, bps: 2_500_000, keyframe: 70_000, has_audio: true, sps: 4 }
+        Self { fps: 30, group: 60, bps: 2_500_000, keyframe: 70_000, has_audio: true, recovery: None, sps: 4 }
     }
 }
 
@@ -147,7 +151,15 @@ impl Publisher {
         } else {
             usize::try_from(usual * self.rng.random_range(60..=140) / 100).unwrap()
         };
-        let mut nal = vec![if is_keyframe { 0x65 } else { 0x41 }];
+        let recovery_point =
+            !is_keyframe && lesson.recovery.is_some_and(|every| self.video.is_multiple_of(every));
+        let mut nal = vec![if is_keyframe {
+            0x65
+        } else if recovery_point {
+            RECOVERY
+        } else {
+            0x41
+        }];
         nal.extend_from_slice(&self.numbers.0.to_be_bytes());
         nal.extend_from_slice(content(self.numbers.0, len));
         self.video += 1;
@@ -158,7 +170,7 @@ impl Publisher {
             config: Arc::clone(&self.config),
             nals: Arc::from([Bytes::from(nal)]),
             arrival: at,
-            recovery_point: false,
+            recovery_point,
         };
         self.video_packets.packetize(&frame).map(Arc::new)
     }

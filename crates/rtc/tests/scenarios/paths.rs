@@ -123,6 +123,25 @@ fn datagrams_that_reach_another_shard_find_their_own() {
 }
 
 #[test]
+fn who_comes_back_from_the_same_address_is_heard_although_its_old_session_lives_on_another_shard() {
+    let mut world = World::new(2);
+    let stream = world.publish(Lesson::default());
+    world.socket = Some(0);
+    let old = world.join(stream, Link::default(), Link::default());
+    assert_eq!(Node::shard_of(world.viewers[old].id), 0);
+    world.run(Duration::from_secs(2));
+    // It crashes, and is there again before its consent has ended.
+    world.viewers[old].up.blackouts = vec![Duration::ZERO..Duration::from_secs(3_600)];
+    world.run(Duration::from_secs(6));
+    world.again = Some(old);
+    let new = world.join(stream, Link::default(), Link::default());
+    assert_eq!(Node::shard_of(world.viewers[new].id), 1);
+    world.run(Duration::from_secs(3));
+    assert_eq!(world.closed(old), None);
+    assert!(world.screen(new).shown.len() > 80, "{}", world.screen(new).shown.len());
+}
+
+#[test]
 fn a_viewer_whose_datagrams_change_the_shard_amid_the_lesson_goes_on() {
     let (mut world, _) = watched(2, 1);
     world.viewers[0].down.loss = 0.05;

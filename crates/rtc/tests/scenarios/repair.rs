@@ -255,3 +255,20 @@ fn a_network_that_took_nothing_for_a_moment_costs_no_frame() {
         assert!(world.screen(viewer).has_all_to(110), "{viewer}: {:?}", world.screen(viewer).damaged);
     }
 }
+
+#[test]
+fn what_is_asked_for_of_a_group_that_was_given_up_does_not_cost_the_next_one() {
+    for begins in [2_300, 2_700, 3_000] {
+        let blackouts = vec![ms(begins)..ms(begins + 900)];
+        let (mut world, viewer) = watching(Link { blackouts, ..Link::default() }, Abilities::ALL);
+        world.run(Duration::from_secs(8));
+        let (screen, stats) = (world.screen(viewer), world.stats(viewer));
+        assert!(stats.resends_refused > 0, "{stats:?}");
+        assert_eq!(stats.skips, 1, "{begins} ms: {stats:?}");
+        // The keyframe after it, and every frame since.
+        let since: Vec<u64> =
+            screen.shown.iter().map(|shown| shown.number).filter(|number| *number >= 120).collect();
+        assert!(since.windows(2).all(|pair| pair[1] == pair[0] + 1), "{since:?}");
+        assert!(since.len() > 170, "{}", since.len());
+    }
+}

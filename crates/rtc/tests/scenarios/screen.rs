@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::lesson::{SPS, number_of};
+use crate::lesson::{RECOVERY, SPS, number_of};
 
 /// A whole keyframe behind a gap is gone on with when the gap has lasted this long.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -145,9 +145,12 @@ impl Screen {
             self.broken = true;
             return;
         }
-        let (number, is_keyframe, sps) = decode(packets);
+        let (number, first, sps) = decode(packets);
+        let is_keyframe = sps.is_some();
         let follows = self.last.is_some_and(|last| last + 1 == number);
-        if !is_keyframe && (self.broken || !follows) {
+        // With any keyframe before it, a decoder is right again once a refresh has passed.
+        let recovers = first == RECOVERY && self.last.is_some();
+        if !is_keyframe && !recovers && (self.broken || !follows) {
             self.broken = true;
             self.damaged.push(now);
             return;
@@ -206,8 +209,8 @@ fn begins_group(packet: &Rtp) -> bool {
     packet.payload.first().is_some_and(|first| first & 0x1f == 24)
 }
 
-/// The number of a frame, whether it is a keyframe, and the last byte of its SPS. Panics when it is not what was published.
-fn decode(packets: &[Rtp]) -> (u64, bool, Option<u8>) {
+/// The number of a frame, its first byte, and the last byte of its SPS. Panics when it is not what was published.
+fn decode(packets: &[Rtp]) -> (u64, u8, Option<u8>) {
     let (mut nal, mut sps) = (Vec::new(), None);
     for Rtp { payload, .. } in packets {
         match payload.first().map(|first| first & 0x1f) {
@@ -225,7 +228,6 @@ fn decode(packets: &[Rtp]) -> (u64, bool, Option<u8>) {
             _ => nal.extend_from_slice(payload),
         }
     }
-    let is_keyframe = nal.first() == Some(&0x65);
-    assert_eq!(is_keyframe, sps.is_some(), "parameter sets come with keyframes");
-    (number_of(&nal[1..]).expect("a whole frame is undamaged"), is_keyframe, sps)
+    assert_eq!(nal[0] == 0x65, sps.is_some(), "parameter sets come with keyframes");
+    (number_of(&nal[1..]).expect("a whole frame is undamaged"), nal[0], sps)
 }

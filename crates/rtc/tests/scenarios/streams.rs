@@ -152,3 +152,40 @@ fn frames_that_found_no_room_at_a_shard_cost_the_rest_of_the_group() {
     assert!(leap[1].is_keyframe && leap[1].number == 60, "{leap:?}");
     assert!(world.stats(viewer).skips >= 1);
 }
+
+#[test]
+fn a_stream_of_recovery_points_is_joined_after_minutes_and_goes_on_after_losses() {
+    let mut world = World::new(1);
+    // One keyframe for ever; a refresh begins every two seconds.
+    let lesson = Lesson {
+        group: u64::MAX >> 40,
+        recovery: Some(60),
+        keyframe: 30_000,
+        bps: 800_000,
+        ..Lesson::default()
+    };
+    let stream = world.publish(lesson);
+    world.run(ms(500));
+    let gap = vec![Duration::from_secs(80)..Duration::from_secs(82)];
+    let early = world.join_keyed(
+        stream,
+        (Link::default(), Link { blackouts: gap, ..Link::default() }),
+        Abilities::ALL,
+    );
+    world.run(Duration::from_secs(75));
+    let late = world.join_keyed(stream, (Link::default(), Link::default()), Abilities::ALL);
+    let joined = world.now;
+    world.run(Duration::from_secs(12));
+    let newest = 30 * (world.now - world.began).as_secs() - 10;
+    let screen = world.screen(late);
+    assert!(screen.shown.first().is_some_and(|shown| shown.number == 0 && shown.whole < joined + ms(200)));
+    // From the recovery point before the last on everything is there.
+    assert!(screen.shown.get(1).is_some_and(|shown| shown.number == 2_160), "{:?}", screen.shown.get(1));
+    assert!(screen.shown[1..].windows(2).all(|pair| pair[1].number == pair[0].number + 1));
+    assert!(screen.damaged.is_empty() && screen.shown.last().is_some_and(|last| last.number >= newest));
+    let (screen, stats) = (world.screen(early), world.stats(early));
+    assert!(stats.skips > 0, "{stats:?}");
+    let since = world.began + Duration::from_secs(86);
+    assert!(screen.damaged.iter().all(|at| *at < since), "{:?}", screen.damaged.len());
+    assert!(screen.shown.last().is_some_and(|last| last.number >= newest), "{:?}", screen.shown.last());
+}

@@ -72,6 +72,8 @@ pub(crate) struct World {
     pub(crate) rng: StdRng,
     /// The shard whose socket gets the datagrams of viewers that join, if not the one they live on.
     pub(crate) socket: Option<usize>,
+    /// Whose address the next viewers have, if not one of their own.
+    pub(crate) again: Option<usize>,
     /// Sees every packet that the node sends.
     pub(crate) tap: Option<Vec<(Instant, SocketAddr, Vec<u8>)>>,
     by_address: HashMap<SocketAddr, usize>,
@@ -98,6 +100,7 @@ impl World {
             events: Vec::new(),
             rng: StdRng::seed_from_u64(seed),
             socket: None,
+            again: None,
             tap: None,
             by_address: HashMap::new(),
             due: BinaryHeap::new(),
@@ -156,8 +159,11 @@ impl World {
         self.drive(viewer);
     }
 
-    /// An address that no viewer has.
+    /// An address that no viewer has, unless it is to be that of an earlier one.
     pub(crate) fn next_address(&self) -> SocketAddr {
+        if let Some(earlier) = self.again {
+            return self.viewers[earlier].address;
+        }
         let number = u16::try_from(self.viewers.len()).unwrap();
         let [high, low] = number.to_be_bytes();
         SocketAddr::from(([10, 1, high, low], 50_000 + number % 10_000))
