@@ -18,6 +18,9 @@ use process::telemetry;
 
 /// What is logged unless LECTERN_LOG or LOG_LEVEL say otherwise.
 const LOG: &str = "info,sqlx=warn,tower_http=warn";
+/// Protocol libraries warn of whatever strangers send, some of them before they know who it is from: that would be a way to
+/// fill the log and to hold up media. A filter that names them is still heeded.
+const STRANGERS: &str = "is=error,dimpl=error";
 
 /// Live lessons from a phone to a class of browsers, in under 300 ms.
 #[derive(Debug, Parser)]
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
     } else {
         telemetry::Format::Text
     };
-    telemetry::init(format, filter.as_deref().unwrap_or(LOG));
+    telemetry::init(format, &format!("{STRANGERS},{}", filter.as_deref().unwrap_or(LOG)));
     telemetry::log_panics();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

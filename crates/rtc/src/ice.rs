@@ -15,8 +15,9 @@ use crate::sdp::Credentials;
 
 /// Bytes that a binding response may take.
 const RESPONSE_MAX: usize = 256;
-/// Bytes that a binding request may take: two user name fragments of 256 characters are the most of it.
-const PROBE_MAX: usize = 700;
+/// Bytes that a binding request may take. The library writes user names of up to 128 bytes: a viewer with a longer fragment
+/// of its own, which no browser has, gets no check of ours and stays on the path of its handshake.
+const PROBE_MAX: usize = 300;
 /// Credentials that are valid at once: those in use, and two that a viewer may have asked for meanwhile.
 const GENERATIONS_MAX: usize = 3;
 /// The priority of a peer-reflexive candidate (RFC 8445, section 5.1.2.1), which is what a path of ours is to the viewer.
@@ -208,13 +209,27 @@ fn transaction() -> Option<TransId> {
     StunMessage::parse(&[&HEADER[..], &id[..]].concat()).ok().map(|message| message.trans_id())
 }
 
-/// The user name fragment that a binding request is addressed to; `None` for anything else.
-pub(crate) fn local_ufrag(message: &[u8]) -> Option<String> {
-    let request = StunMessage::parse(message).ok()?;
-    if !request.is_binding_request() {
+/// The user name fragment that a binding request is addressed to; `None` for anything else. Whatever any stranger sends comes
+/// here, so that the library sees only requests that name a viewer.
+pub(crate) fn local_ufrag(message: &[u8]) -> Option<&str> {
+    /// RFC 8489, sections 5, 14 and 14.3.
+    const HEADER: usize = 20;
+    const REQUEST_AND_COOKIE: ([u8; 2], [u8; 4]) = ([0, 1], [0x21, 0x12, 0xa4, 0x42]);
+    const USERNAME: [u8; 2] = [0, 6];
+    let (header, mut rest) = message.split_at_checked(HEADER)?;
+    if (header.first_chunk(), header.get(4..8)) != (Some(&REQUEST_AND_COOKIE.0), Some(&REQUEST_AND_COOKIE.1))
+    {
         return None;
     }
-    request.split_username().map(|(local, _)| local.to_owned())
+    while let Some(([t0, t1, l0, l1], after)) = rest.split_first_chunk() {
+        let len = usize::from(u16::from_be_bytes([*l0, *l1]));
+        if [*t0, *t1] == USERNAME {
+            let name = std::str::from_utf8(after.get(..len)?).ok()?;
+            return name.split_once(':').map(|(local, _)| local);
+        }
+        rest = after.get(len.next_multiple_of(4)..)?;
+    }
+    None
 }
 
 fn respond(id: TransId, mapped: SocketAddr, password: &[u8]) -> Option<Vec<u8>> {

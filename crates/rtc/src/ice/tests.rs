@@ -192,7 +192,21 @@ fn damaged_checks_do_no_harm() {
             }
             let _ = agent.on_request(now, path, address, &bad);
             let _ = agent.on_answer(now, path, &bad);
-            let _ = local_ufrag(&bad);
+            // As the library reads it, as far as that does.
+            let is_stun = bad[0] < 4;
+            let theirs =
+                StunMessage::parse(&bad).ok().filter(|theirs| is_stun && theirs.is_binding_request());
+            if let Some((ufrag, _)) = theirs.as_ref().and_then(StunMessage::split_username) {
+                assert_eq!(local_ufrag(&bad), Some(ufrag), "{bad:x?}");
+            }
         }
     }
+}
+
+#[test]
+fn a_fragment_that_is_too_long_for_a_check_of_ours_is_answered_all_the_same() {
+    let remote = Credentials { ufrag: "f".repeat(256), pwd: "password".to_owned() };
+    let mut agent = Agent::new(credentials("0abc"), remote);
+    let answer = check(&mut agent, "0abc", 1, true).unwrap();
+    assert!(!answer.response.is_empty() && answer.probe.is_none());
 }

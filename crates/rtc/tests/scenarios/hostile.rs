@@ -1,5 +1,7 @@
 //! Bytes of strangers and viewers that ask for too much.
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::Rng;
@@ -138,4 +140,55 @@ fn a_viewer_that_asks_for_everything_does_not_slow_the_answers_of_others() {
         assert!(screen.has_all_to(120), "{viewer}: {:?}", screen.damaged.len());
         assert!(screen.freezes(30).is_empty(), "{viewer}");
     }
+}
+
+/// Counts what is logged.
+struct Log(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn strangers_write_nothing_into_the_log() {
+    let lines = Arc::new(AtomicUsize::new(0));
+    let log = tracing::subscriber::set_default(Log(Arc::clone(&lines)));
+    let mut world = World::new(2);
+    let stream = world.publish(Lesson::default());
+    let viewer = world.join_keyed(stream, (Link::default(), Link::default()), Abilities::ALL);
+    world.run(Duration::from_secs(1));
+    lines.store(0, Ordering::Relaxed);
+    let from = SocketAddr::from(([192, 0, 2, 9], 9));
+    for ufrag in ["0stranger", "1stranger", "no shard"] {
+        // A request with as many attributes as fit, which mean nothing: MAPPED-ADDRESS, UNKNOWN-ATTRIBUTES and others.
+        let name = format!("{ufrag}:viewer");
+        let mut attributes = vec![0, 6, 0, u8::try_from(name.len()).unwrap()];
+        attributes.extend(name.bytes());
+        attributes.resize(attributes.len().next_multiple_of(4), 0);
+        let kinds = [[0, 1], [0, 0x0a], [0x80, 0x23], [0xc0, 0x57]].into_iter().cycle();
+        attributes.extend(kinds.take(400).flat_map(|[high, low]| [high, low, 0, 0]));
+        let [high, low] = u16::try_from(attributes.len()).unwrap().to_be_bytes();
+        let mut message =
+            vec![0, 1, high, low, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+        message.extend(attributes);
+        for shard in 0..2 {
+            world.node.datagram(world.now, shard, from, &message);
+        }
+    }
+    world.run(Duration::from_secs(1));
+    drop(log);
+    assert_eq!(lines.load(Ordering::Relaxed), 0);
+    assert!(world.screen(viewer).has_all_to(50));
 }
