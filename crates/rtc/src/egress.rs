@@ -158,10 +158,10 @@ impl Egress {
     /// The other shard that a datagram belongs to. A connectivity check says so by itself; whatever comes later from
     /// the same address follows it, unless a viewer of this shard has it in use: checks can be forged.
     fn owner_of(&mut self, now: Instant, path: Path, bytes: &[u8]) -> Option<usize> {
-        if !bytes.first().is_some_and(|first| *first < 4) || ice::is_answer(bytes) {
+        if bytes.first().is_none_or(|first| *first >= 4) || ice::is_answer(bytes) {
             return self.foreign.get(path).filter(|_| !self.table.is_in_use(now, path));
         }
-        let shard = shard_of(&ice::local_ufrag(bytes)?)?;
+        let shard = shard_of(ice::local_ufrag(bytes)?)?;
         if shard == self.index || shard >= self.shards {
             self.foreign.remove(path);
             return None;
@@ -170,7 +170,8 @@ impl Egress {
         Some(shard)
     }
 
-    /// One packet, told apart by its first byte (RFC 7983). Returns whether it belongs to a viewer of this shard.
+    /// One packet, told apart by its first byte (RFC 7983). Returns whether it is of a viewer of this shard, as far as that can
+    /// be told here: handshakes cannot be judged yet.
     pub(crate) fn on_packet(&mut self, now: Instant, path: Path, from: SocketAddr, bytes: &mut [u8]) -> bool {
         match bytes.first() {
             Some(0..=3) if ice::is_answer(bytes) => {
@@ -182,7 +183,7 @@ impl Egress {
                 }
             }
             Some(0..=3) => {
-                let slot = ice::local_ufrag(bytes).and_then(|ufrag| self.table.slot_with(&ufrag));
+                let slot = ice::local_ufrag(bytes).and_then(|ufrag| self.table.slot_with(ufrag));
                 if let Some(slot) = slot
                     && let Some(answer) =
                         self.table.on_check(now, slot, path, from, bytes, &mut self.out.batch)
@@ -202,8 +203,7 @@ impl Egress {
             }
             Some(128..=191) => {
                 if let Some(slot) = self.table.slot_at(path) {
-                    self.on_feedback(now, slot, path, bytes);
-                    return true;
+                    return self.on_feedback(now, slot, path, bytes);
                 }
             }
             _ => {}
@@ -212,12 +212,16 @@ impl Egress {
         false
     }
 
-    fn on_feedback(&mut self, now: Instant, slot: usize, path: Path, bytes: &mut [u8]) {
+    /// Returns whether it could be opened.
+    fn on_feedback(&mut self, now: Instant, slot: usize, path: Path, bytes: &mut [u8]) -> bool {
         let Self { table, streams, rng, out, .. } = self;
+        let mut is_authentic = false;
         table.drive(slot, |peer| {
             let Some(stream) = streams.get_mut(&peer.stream) else { return };
-            peer.on_feedback(now, path, bytes, &stream.ring, (&mut stream.crowd, rng), &mut out.batch);
+            let crowd = (&mut stream.crowd, rng);
+            is_authentic = peer.on_feedback(now, path, bytes, &stream.ring, crowd, &mut out.batch).is_some();
         });
+        is_authentic
     }
 
     /// A connection is gone, and with it a way to a viewer.

@@ -326,7 +326,7 @@ impl Shard {
                 Err(_) => break,
             };
             let is_claimed = connection.is_claimed();
-            let owner = ice::local_ufrag(&frame).and_then(|ufrag| shard_of(&ufrag));
+            let owner = ice::local_ufrag(&frame).and_then(shard_of);
             if let Some(owner) = owner.filter(|owner| *owner != self.index && !is_claimed) {
                 return self.hand_over(number, owner, &frame);
             }

@@ -251,7 +251,7 @@ impl Peer {
         }
     }
 
-    /// RTCP from the viewer.
+    /// RTCP from the viewer; `None` if it cannot be opened.
     pub(crate) fn on_feedback(
         &mut self,
         now: Instant,
@@ -260,12 +260,12 @@ impl Peer {
         ring: &Ring,
         (crowd, rng): (&mut Crowd, &mut StdRng),
         batch: &mut Batch,
-    ) {
-        let Some(srtp) = &mut self.srtp else { return };
-        let Some(plain) = srtp.unprotect_rtcp(bytes) else { return };
+    ) -> Option<()> {
+        let srtp = self.srtp.as_mut()?;
+        let plain = srtp.unprotect_rtcp(bytes)?;
         self.heard = now;
         self.agent.on_authentic_feedback(now, path);
-        let Some(path) = self.agent.selected() else { return };
+        let Some(path) = self.agent.selected() else { return Some(()) };
         let (mut may_send, mut has_video_report) = (false, false);
         let mut out = Out { srtp, path, batch };
         let viewer = &mut self.viewer;
@@ -289,6 +289,7 @@ impl Peer {
         if may_send {
             self.send_video(now, ring, batch);
         }
+        Some(())
     }
 
     /// Whatever is due: the handshake's retransmission, a report, a pass of video, the end of consent.
