@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use process::telemetry;
+use tokio::runtime::Builder;
 
 /// What is logged unless LECTERN_LOG or LOG_LEVEL say otherwise.
 const LOG: &str = "info,sqlx=warn,tower_http=warn";
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
     };
     telemetry::init(format, &format!("{STRANGERS},{}", filter.as_deref().unwrap_or(LOG)));
     telemetry::log_panics();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
@@ -67,6 +68,14 @@ fn main() -> ExitCode {
     // Threads that still transcode or resolve names are not waited for.
     runtime.shutdown_background();
     outcome.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+}
+
+/// On one core a second thread would only hand its work over and wait for the core.
+fn runtime() -> Builder {
+    match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() == 1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "the last word of a command belongs on the terminal")]

@@ -98,8 +98,9 @@ impl Hub {
 
     /// Subscribes to a stream that exists.
     pub fn subscribe(&self, name: &str) -> Option<Subscription> {
-        let stream = Arc::clone(self.lock().get(name)?);
-        let subscription = lock(&stream).subscribe();
+        // Under both locks: a stream that is swept in between would never close the subscription.
+        let streams = self.lock();
+        let subscription = lock(streams.get(name)?).subscribe();
         Some(subscription)
     }
 

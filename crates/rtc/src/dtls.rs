@@ -1,4 +1,6 @@
 //! DTLS 1.2 with one viewer, of which we are the server, and the keys that come out of it.
+mod key;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,6 +54,7 @@ impl Identity {
         let fingerprint = fingerprint_of(&certificate.certificate);
         // The connectivity check has shown that the viewer is where it says it is: a cookie would show it again.
         let config = Config::builder()
+            .with_crypto_provider(key::provider(&certificate.private_key)?)
             .use_server_cookie(false)
             .mtu(RECORD_MAX)
             .flight_start_rto(RETRANSMIT_AFTER)
