@@ -113,7 +113,7 @@ fn rtcp_that_was_seen_or_forged_is_not_heeded() {
 }
 
 #[test]
-fn a_viewer_that_asks_for_everything_does_not_slow_the_answers_of_others() {
+fn a_viewer_that_asks_for_everything_gets_its_share_and_others_their_answers() {
     let mut world = World::new(1);
     let stream = world.publish(Lesson::default());
     let greedy =

@@ -87,7 +87,7 @@ fn who_joins_before_the_first_keyframe_sees_it_when_it_comes() {
 }
 
 #[test]
-fn a_handshake_that_takes_long_delays_nobody_else() {
+fn frames_and_feedback_go_on_while_a_handshake_is_away() {
     let mut world = World::new(1);
     let stream = world.publish(Lesson::default());
     world.run(ms(100));
@@ -140,7 +140,7 @@ fn when_our_last_flight_is_lost_media_begins_anew_once_it_is_understood() {
 }
 
 #[test]
-fn joins_over_a_lossy_network_succeed() {
+fn eleven_of_twelve_joins_over_a_lossy_network_succeed() {
     let mut world = World::new(2);
     let stream = world.publish(Lesson::default());
     let lossy = || Link { loss: 0.05, jitter: ms(20), ..Link::default() };
