@@ -1,7 +1,7 @@
 //! The media socket: batches of datagrams through `sendmmsg`, `recvmmsg` and UDP segmentation offload.
 //!
-//! The only file of the project that holds unsafe code: these system calls have no safe wrapper that keeps one arena
-//! for a whole batch.
+//! The only file of the product that holds unsafe code: these system calls have no safe wrapper that keeps one arena for a
+//! whole batch.
 #![expect(unsafe_code, reason = "sendmmsg, recvmmsg and options that no safe wrapper knows")]
 
 mod control;

@@ -279,7 +279,6 @@ impl Peer {
                 viewer.on_arrivals(now, &arrivals, ring);
                 may_send = true;
             }
-            Feedback::Estimate { .. } => {}
             // A browser says goodbye for a source it stops; the session ends with DTLS or DELETE.
             Feedback::Goodbye => {}
         });

@@ -191,7 +191,7 @@ impl Video {
         (stream_bps * u64::from(self.burst_multiple)).max(BURST_BPS_MIN)
     }
 
-    /// A NACK. Returns the sequence numbers that are to be answered now.
+    /// A NACK. Returns whether it is to be answered now; otherwise what it names waits, as far as there is room.
     pub(super) fn on_nack(&mut self, now: Instant, lost: Lost<'_>, crowd: &mut Crowd, random: f64) -> bool {
         self.resend.on_nack(now, crowd, random, lost.sequences())
     }
