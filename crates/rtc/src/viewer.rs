@@ -1,5 +1,6 @@
 //! One viewer's media: audio, video, and the reports that go with them.
 mod pace;
+mod replay;
 mod resend;
 mod video;
 

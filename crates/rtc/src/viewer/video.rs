@@ -9,6 +9,7 @@ use rtp::transport_cc::TransportFeedback;
 use rtp::{Header, Packets, PlayoutDelay, TransportNumber};
 
 use super::pace::Pace;
+use super::replay::Replay;
 use super::resend::{Crowd, Resend};
 use super::{Out, Source, ViewerStats, write};
 use crate::batch::Class;
@@ -29,15 +30,8 @@ const PASS_PACKETS: usize = 16;
 const PASS_INTERVAL: Duration = Duration::from_millis(1);
 /// A burst over a good link is never slower than this, however slow its stream.
 const BURST_BPS_MIN: u64 = 20_000_000;
-/// After the first picture a keyframe request is not answered for this long: it may have crossed the keyframe.
-const FIRST_REPLAY: Duration = Duration::from_millis(300);
 /// A burst is given this long before a keyframe request means that it was not understood.
 const BURST_GRACE: Duration = Duration::from_millis(1_500);
-/// A keyframe request is answered at most this often, and half as often each time that this did not help.
-const REPLAY_INTERVAL: Duration = Duration::from_millis(1_000);
-const REPLAY_INTERVAL_MAX: Duration = Duration::from_millis(8_000);
-/// Without requests for this long, the next is answered as the first was.
-const REPLAY_FORGET: Duration = Duration::from_secs(15);
 /// The live timeline goes on for this long without a frame: longer means that the publisher is away.
 const LIVE_EDGE_MAX: Duration = Duration::from_millis(100);
 /// A frame that is sent this long after it came is stamped as late: a player that is told of the delay holds the audio back.
@@ -87,13 +81,6 @@ enum Entry {
     RecoveryPoint(u64),
 }
 
-/// When keyframe requests are answered.
-#[derive(Debug)]
-struct Replay {
-    next: Instant,
-    interval: Duration,
-}
-
 impl Video {
     pub(super) fn new(now: Instant, terms: VideoTerms, burst_multiple: u32, rng: &mut impl Rng) -> Self {
         Self {
@@ -113,7 +100,7 @@ impl Video {
             next_pass: now,
             is_held: false,
             burst_multiple,
-            replay: Replay { next: now, interval: REPLAY_INTERVAL },
+            replay: Replay::new(now),
             resend: Resend::new(now, super::start(rng)),
             source: Source::default(),
         }
@@ -275,14 +262,9 @@ impl Video {
     /// something to send.
     pub(super) fn on_keyframe_request(&mut self, now: Instant, ring: &Ring) -> bool {
         let is_bursting = self.has_begun && self.has_more(ring) && now < self.began + BURST_GRACE;
-        if now < self.replay.next || is_bursting {
+        if is_bursting || !self.replay.on_request(now) {
             return false;
         }
-        if now > self.replay.next + REPLAY_FORGET {
-            self.replay.interval = REPLAY_INTERVAL;
-        }
-        self.replay.next = now + self.replay.interval;
-        self.replay.interval = (self.replay.interval * 2).min(REPLAY_INTERVAL_MAX);
         self.pace.begin(now, 0);
         self.begin_again(now, ring)
     }
@@ -365,7 +347,7 @@ impl Video {
         self.is_late = ring.newest().is_some_and(|newest| newest.number > first);
         if !self.has_begun {
             self.has_begun = true;
-            self.replay.next = now + FIRST_REPLAY;
+            self.replay.on_first_frame(now);
             self.pace.begin(now, keyframe.len_bytes() + keyframe.count() * OVERHEAD);
         }
         self.began = now;
