@@ -2,7 +2,7 @@
 //! PIN, and everybody. Nobody has rights because of where a request comes from, but one: in open mode private addresses
 //! are not asked for the PIN.
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -53,11 +53,6 @@ impl FromRequestParts<Arc<App>> for Caller {
 }
 
 impl Caller {
-    /// The address that limits are counted for.
-    pub(super) fn ip(&self) -> IpAddr {
-        self.client.ip
-    }
-
     /// The scheme by which it knows this server.
     pub(super) fn scheme(&self) -> &'static str {
         self.scheme
@@ -88,7 +83,13 @@ impl Caller {
 
     /// Lets it into a class as what it says it is. Whoever is not let in without it needs the class's PIN, which makes a
     /// student. A class that does not exist looks like a wrong PIN then, so that names cannot be tried.
+    ///
+    /// Every call counts for the limit of tokens, whatever it is for: a network that has been right is never refused for its
+    /// wrong PINs alone, so another route would be one to try PINs at without an end.
     pub(super) fn enter(&self, app: &App, name: &str, role: Role) -> Result<Class, Failure> {
+        if !app.tokens.take(self.client.ip, Instant::now()) {
+            return Err(Failure::too_many_requests());
+        }
         let class = app.classes.class(name);
         if self.is_let_in(app) {
             return class.ok_or_else(Failure::no_class);
@@ -96,7 +97,7 @@ impl Caller {
         let pin = self.text(&PIN).ok_or_else(Failure::pin_needed)?;
         let is_right = app.classes.pins.is_right(class.as_ref(), pin);
         let target = class.as_ref().map_or(Target::Unknown(name), |class| Target::Class(&class.id));
-        let verdict = app.guesses().judge(target, network(self.ip()), is_right, Instant::now());
+        let verdict = app.guesses().judge(target, network(self.client.ip), is_right, Instant::now());
         match (verdict, class) {
             (Verdict::Right, Some(class)) if role == Role::Student => Ok(class),
             (Verdict::Right, Some(_)) => Err(Failure::forbidden("the PIN is for students").code("pin_role")),
