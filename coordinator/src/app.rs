@@ -31,7 +31,7 @@ pub(crate) struct App {
     pub(crate) operator_secret: String,
     pub(crate) tokens: Limiter,
     pub(crate) guesses: Mutex<Guesses>,
-    /// Whether the database did what it was last asked.
+    /// Whether the database has failed at nothing since it last wrote something.
     pub(crate) is_database_up: AtomicBool,
 }
 
@@ -44,18 +44,25 @@ impl App {
         self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes how the database did. Its words are for the log, once an outage.
-    pub(crate) fn on_database<T>(&self, outcome: &Result<T, StoreError>) {
-        let was_up = self.is_database_up.swap(outcome.is_ok(), Ordering::Relaxed);
+    /// Whether the database does what it is asked.
+    pub(crate) fn is_database_up(&self) -> bool {
+        self.is_database_up.load(Ordering::Relaxed)
+    }
+
+    /// Notes how a write did: one that succeeds, and nothing else, shows that the database works again.
+    pub(crate) fn on_write(&self, outcome: &Result<(), StoreError>) {
         match outcome {
-            Ok(_) if was_up => {}
-            Ok(_) => tracing::info!("the database answers again"),
-            Err(error) => {
-                self.metrics.database_errors.inc();
-                if was_up {
-                    tracing::error!(%error, "the database failed; tokens and known stream keys are not concerned");
-                }
-            }
+            Ok(()) if self.is_database_up.swap(true, Ordering::Relaxed) => {}
+            Ok(()) => tracing::info!("the database writes again"),
+            Err(error) => self.on_database_error(error),
+        }
+    }
+
+    /// Notes that the database failed. Its words are for the log, once an outage.
+    pub(crate) fn on_database_error(&self, error: &StoreError) {
+        self.metrics.database_errors.inc();
+        if self.is_database_up.swap(false, Ordering::Relaxed) {
+            tracing::error!(%error, "the database failed; tokens and known stream keys are not concerned");
         }
     }
 }

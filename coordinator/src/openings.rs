@@ -28,8 +28,12 @@ impl Openings {
 /// Writes a session down, now or later.
 pub(crate) async fn write(app: &App, opening: Opening) {
     let is_first = app.openings.waiting().is_empty();
-    if is_first && try_write(app, &opening).await.is_ok() {
-        return;
+    if is_first {
+        let written = try_write(app, &opening).await;
+        app.on_write(&written);
+        if written.is_ok() {
+            return;
+        }
     }
     let mut waiting = app.openings.waiting();
     if waiting.len() >= WAITING_MAX {
@@ -40,7 +44,7 @@ pub(crate) async fn write(app: &App, opening: Opening) {
     app.metrics.openings_waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
 }
 
-/// Writes down what waits.
+/// Writes down what waits. Whoever calls this says how it went, once.
 pub(crate) async fn flush(app: &App) -> Result<(), StoreError> {
     if app.openings.waiting().is_empty() {
         return Ok(());
@@ -61,7 +65,5 @@ pub(crate) async fn flush(app: &App) -> Result<(), StoreError> {
 
 async fn try_write(app: &App, opening: &Opening) -> Result<(), StoreError> {
     let written = tokio::time::timeout(WRITE_TIMEOUT, app.store.open_stream(opening)).await;
-    let outcome = written.unwrap_or(Err(StoreError::Timeout));
-    app.on_database(&outcome);
-    outcome
+    written.unwrap_or(Err(StoreError::Timeout))
 }

@@ -82,9 +82,10 @@ impl Store {
         self.pool.close().await;
     }
 
-    /// Whether the database answers.
-    pub async fn check(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+    /// Has the database write something, which changes nothing: one page of its log, that of a number which nobody reads.
+    /// Taking the lock alone would not show a full disk.
+    pub(crate) async fn check(&self) -> Result<(), StoreError> {
+        sqlx::query("PRAGMA user_version = 0").execute(&self.pool).await?;
         Ok(())
     }
 }

@@ -1,6 +1,4 @@
 //! Whether the coordinator works, and the keys that its tokens are verified with. Answered from memory, each of them.
-use std::sync::atomic::Ordering;
-
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -20,8 +18,7 @@ pub(super) struct Health {
 }
 
 fn state(app: &crate::app::App) -> Health {
-    let is_up = app.is_database_up.load(Ordering::Relaxed);
-    let database = if is_up { "ok" } else { "failing" };
+    let database = if app.is_database_up() { "ok" } else { "failing" };
     Health { status: "ok", database, nodes: app.registry().nodes().len() }
 }
 

@@ -107,7 +107,7 @@ impl Failure {
 
     /// The database's words are for the log, not for whoever asked.
     pub(crate) fn database(app: &App, error: StoreError) -> Self {
-        app.on_database::<()>(&Err(error));
+        app.on_database_error(&error);
         Self::no_database()
     }
 
