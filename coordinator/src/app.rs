@@ -49,12 +49,10 @@ impl App {
         self.is_database_up.load(Ordering::Relaxed)
     }
 
-    /// Notes how a write did: one that succeeds, and nothing else, shows that the database works again.
-    pub(crate) fn on_write(&self, outcome: &Result<(), StoreError>) {
-        match outcome {
-            Ok(()) if self.is_database_up.swap(true, Ordering::Relaxed) => {}
-            Ok(()) => tracing::info!("the database writes again"),
-            Err(error) => self.on_database_error(error),
+    /// Notes that the database wrote something. Nothing else shows that it works again.
+    pub(crate) fn on_written(&self) {
+        if !self.is_database_up.swap(true, Ordering::Relaxed) {
+            tracing::info!("the database writes again");
         }
     }
 

@@ -29,10 +29,9 @@ impl Openings {
 pub(crate) async fn write(app: &App, opening: Opening) {
     let is_first = app.openings.waiting().is_empty();
     if is_first {
-        let written = try_write(app, &opening).await;
-        app.on_write(&written);
-        if written.is_ok() {
-            return;
+        match try_write(app, &opening).await {
+            Ok(()) => return,
+            Err(error) => app.on_database_error(&error),
         }
     }
     let mut waiting = app.openings.waiting();
@@ -44,7 +43,7 @@ pub(crate) async fn write(app: &App, opening: Opening) {
     app.metrics.openings_waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
 }
 
-/// Writes down what waits. Whoever calls this says how it went, once.
+/// Writes down what waits. Whoever calls this notes that it failed, once.
 pub(crate) async fn flush(app: &App) -> Result<(), StoreError> {
     if app.openings.waiting().is_empty() {
         return Ok(());
@@ -65,5 +64,7 @@ pub(crate) async fn flush(app: &App) -> Result<(), StoreError> {
 
 async fn try_write(app: &App, opening: &Opening) -> Result<(), StoreError> {
     let written = tokio::time::timeout(WRITE_TIMEOUT, app.store.open_stream(opening)).await;
-    written.unwrap_or(Err(StoreError::Timeout))
+    written.unwrap_or(Err(StoreError::Timeout))?;
+    app.on_written();
+    Ok(())
 }

@@ -68,7 +68,10 @@ async fn probe(app: &App) {
         Ok(()) => openings::flush(app).await,
         failed => failed,
     };
-    app.on_write(&written);
+    match written {
+        Ok(()) => app.on_written(),
+        Err(error) => app.on_database_error(&error),
+    }
 }
 
 /// Tells the database what it must know. What it does not take now is found again the next time.
@@ -124,8 +127,13 @@ pub(crate) async fn hear(
 
 /// Writes changes of the registry into the database. Those that it does not take will be told again.
 async fn apply(app: &App, changes: &[Change], now: Instant, now_ms: i64) -> Result<(), StoreError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
     let written = in_time(write(app, changes, now_ms)).await;
-    if written.is_err() {
+    if written.is_ok() {
+        app.on_written();
+    } else {
         changes.iter().for_each(|change| app.registry().on_unsaved(now, change.node()));
     }
     written
@@ -348,7 +356,7 @@ mod tests {
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *lock).await.unwrap();
         still.wait(SILENCE_MAX).await;
         assert!(still.app().registry().nodes().is_empty());
-        assert!(!still.app().is_database_up(), "it was given up in time");
+        assert!(!still.app().is_database_up(), "it was told, and did not take it");
         sqlx::query("ROLLBACK").execute(&mut *lock).await.unwrap();
         still.wait(SILENCE_MAX).await;
         assert_eq!(still.counts().await, counts(&[("stopped", 1)]));

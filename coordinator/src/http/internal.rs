@@ -63,5 +63,8 @@ pub(super) async fn sessions(
     // A viewer's session needs its stream's.
     openings::flush(&app).await.map_err(|error| Failure::database(&app, error))?;
     app.store.record(&events).await.map_err(|error| Failure::database(&app, error))?;
+    if !events.is_empty() {
+        app.on_written();
+    }
     Ok(Json(json!({})))
 }
