@@ -184,6 +184,12 @@ impl Registry {
         heartbeats.clone().find(has_stream).or_else(|| heartbeats.next())
     }
 
+    /// The addresses that nodes have for browsers.
+    pub fn public_urls(&self) -> impl Iterator<Item = &str> {
+        let heartbeats = self.nodes.values().filter_map(|node| node.heartbeat.as_ref());
+        heartbeats.filter_map(|heartbeat| heartbeat.public_url.as_deref())
+    }
+
     /// Nodes that have been heard.
     pub fn nodes(&self) -> Vec<String> {
         let heard = self.nodes.iter().filter(|(_, node)| node.heartbeat.is_some());

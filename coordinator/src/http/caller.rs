@@ -2,7 +2,7 @@
 //! PIN, and everybody. Nobody has rights because of where a request comes from, but one: in open mode private addresses
 //! are not asked for the PIN.
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,6 +24,9 @@ use crate::store::Class;
 
 /// The header that a class's PIN travels in.
 pub(super) const PIN: HeaderName = HeaderName::from_static("x-class-pin");
+
+/// Ends of names that nobody can register: RFC 6762, RFC 6761 section 6.3, RFC 8375, and ICANN's resolution 2024.07.29.06.
+const LOCAL_SUFFIXES: [&str; 4] = [".local", ".localhost", ".home.arpa", ".internal"];
 
 /// Whoever sent a request.
 #[derive(Debug)]
@@ -77,8 +80,14 @@ impl Caller {
     /// Whether nothing is asked of it: operators, and in open mode whoever comes from a private address. The mode is
     /// decided anew for each request, because behind a 1:1 NAT a server cannot know that it is public.
     pub(super) fn is_let_in(&self, app: &App) -> bool {
-        let is_near = self.client.is_direct && is_private(self.client.ip) && !self.is_foreign_page();
-        self.is_operator(app) || (app.mode == Mode::Open && (app.allow_public_open || is_near))
+        if self.is_operator(app) {
+            return true;
+        }
+        let is_near = || {
+            let is_private = self.client.is_direct && is_private(self.client.ip);
+            is_private && !self.is_foreign_page() && self.is_under_own_name(app)
+        };
+        app.mode == Mode::Open && (app.allow_public_open || is_near())
     }
 
     /// Lets it into a class as what it says it is. Whoever is not let in without it needs the class's PIN, which makes a
@@ -120,7 +129,7 @@ impl Caller {
     /// Whether a page of another site sent it. Such a page runs in the browser of somebody near, but is not near.
     fn is_foreign_page(&self) -> bool {
         let Some(origin) = self.headers.get(ORIGIN) else { return false };
-        let origin = origin.to_str().ok().and_then(|origin| host_of(origin.split_once("://")?.1));
+        let origin = origin.to_str().ok().and_then(url_host);
         origin.is_none() || origin != self.host()
     }
 
@@ -136,6 +145,15 @@ impl Caller {
 
 fn host_of(authority: &str) -> Option<String> {
     let authority: Authority = authority.parse().ok()?;
+    /// Whether it names this server by a name that no stranger can have. A page of a stranger's name whose address was
+    /// changed to this server's sends that name as its host and as its origin (DNS rebinding); over TLS no certificate of
+    /// ours would have it.
+    fn is_under_own_name(&self, app: &App) -> bool {
+        let Some(host) = self.host() else { return false };
+        let is_public_url = |url: &str| url_host(url).is_some_and(|own| own.eq_ignore_ascii_case(&host));
+        self.scheme == "https" || is_local_name(&host) || app.registry().public_urls().any(is_public_url)
+    }
+
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
     let host = authority.host();
     (!host.is_empty() && host.bytes().all(is_plain)).then(|| host.to_owned())
@@ -146,6 +164,18 @@ mod tests {
     use super::*;
 
     fn caller(headers: &[(&'static str, &'static str)]) -> Caller {
+fn url_host(url: &str) -> Option<String> {
+    host_of(url.split_once("://")?.1.split('/').next()?)
+}
+
+/// An address, or a name that is not to be had on the internet.
+fn is_local_name(host: &str) -> bool {
+    let v6 = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let is_address = v6.map_or(host.parse::<Ipv4Addr>().is_ok(), |v6| v6.parse::<Ipv6Addr>().is_ok());
+    let host = host.to_ascii_lowercase();
+    is_address || !host.contains('.') || LOCAL_SUFFIXES.iter().any(|suffix| host.ends_with(suffix))
+}
+
         let headers =
             headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
         let client = Client { ip: Ipv4Addr::LOCALHOST.into(), is_direct: true, scheme: None };
@@ -181,4 +211,25 @@ mod tests {
         }
         assert!(caller(&[("origin", "http://192.168.1.5")]).is_foreign_page(), "no host to compare with");
     }
+    #[test]
+    fn a_name_that_a_stranger_could_have_is_not_a_local_one() {
+        for local in [
+            "192.168.1.5",
+            "8.8.8.8",
+            "[fd00::1]",
+            "localhost",
+            "lectern",
+            "Lectern.LOCAL",
+            "pi.home.arpa",
+            "lectern.school.internal",
+        ] {
+            assert!(is_local_name(local), "{local}");
+        }
+        for public in
+            ["evil.example", "192.168.1.5.evil.example", "local.example", "1.2.3", "evil.example.", "[::1]."]
+        {
+            assert!(!is_local_name(public), "{public}");
+        }
+    }
+
 }
