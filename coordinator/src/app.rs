@@ -1,6 +1,6 @@
 //! What every request may need.
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use process::address::TrustedProxies;
@@ -8,7 +8,6 @@ use process::limiter::Limiter;
 
 use crate::classes::Classes;
 use crate::config::Mode;
-use crate::guesses::Guesses;
 use crate::keys::SigningKey;
 use crate::metrics::Metrics;
 use crate::openings::Openings;
@@ -18,7 +17,7 @@ use crate::store::{Store, StoreError};
 /// The state of a coordinator.
 pub(crate) struct App {
     pub(crate) store: Store,
-    pub(crate) classes: Classes,
+    pub(crate) classes: Arc<Classes>,
     pub(crate) key: SigningKey,
     pub(crate) registry: Mutex<Registry>,
     pub(crate) openings: Openings,
@@ -30,7 +29,6 @@ pub(crate) struct App {
     pub(crate) node_secret: String,
     pub(crate) operator_secret: String,
     pub(crate) tokens: Limiter,
-    pub(crate) guesses: Mutex<Guesses>,
     /// Whether the database has failed at nothing since it last wrote something.
     pub(crate) is_database_up: AtomicBool,
 }
@@ -38,10 +36,6 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn guesses(&self) -> MutexGuard<'_, Guesses> {
-        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the database does what it is asked.

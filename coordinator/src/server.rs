@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::classes::{ChangeError, Classes, DefaultSecrets, PIN_FILE};
 use crate::config::{Config, ConfigError, Mode};
-use crate::guesses::Guesses;
 use crate::keys::SigningKey;
 use crate::metrics::Metrics;
 use crate::openings::Openings;
@@ -144,7 +143,7 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
     let default_class = DefaultClass { slug: config.default_class.clone(), stream_key, pin };
     let app = App {
         store,
-        classes,
+        classes: Arc::new(classes),
         key: secrets.signing_key,
         registry: Registry::default().into(),
         openings: Openings::default(),
@@ -156,7 +155,6 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         node_secret: secrets.node,
         operator_secret: secrets.operator,
         tokens: Limiter::new(config.tokens_at_once, config.tokens_per_second),
-        guesses: Guesses::default().into(),
         is_database_up: AtomicBool::new(true),
     };
     Ok((app, default_class))

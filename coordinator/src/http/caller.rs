@@ -55,6 +55,23 @@ impl FromRequestParts<Arc<App>> for Caller {
     }
 }
 
+/// That whoever sent a request is an operator; everybody else is refused. It stands before the body among a handler's
+/// arguments, so that nothing of a stranger's is read.
+#[derive(Debug)]
+pub(super) struct ByOperator;
+
+impl FromRequestParts<Arc<App>> for ByOperator {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
+        let caller = match Caller::from_request_parts(parts, app).await {
+            Ok(caller) => caller,
+            Err(never) => match never {},
+        };
+        if caller.is_operator(app) { Ok(Self) } else { Err(Failure::not_operator()) }
+    }
+}
+
 impl Caller {
     /// The scheme by which it knows this server.
     pub(super) fn scheme(&self) -> &'static str {
@@ -70,11 +87,6 @@ impl Caller {
     pub(super) fn is_operator(&self, app: &App) -> bool {
         self.is_at_socket
             || self.bearer().is_some_and(|secret| secret::is_equal(secret, &app.operator_secret))
-    }
-
-    /// Refuses whoever is not an operator.
-    pub(super) fn operates(&self, app: &App) -> Result<(), Failure> {
-        if self.is_operator(app) { Ok(()) } else { Err(Failure::not_operator()) }
     }
 
     /// Whether nothing is asked of it: operators, and in open mode whoever comes from a private address. The mode is
@@ -106,7 +118,7 @@ impl Caller {
         let pin = self.text(&PIN).ok_or_else(Failure::pin_needed)?;
         let is_right = app.classes.pins.is_right(class.as_ref(), pin);
         let target = class.as_ref().map_or(Target::Unknown(name), |class| Target::Class(&class.id));
-        let verdict = app.guesses().judge(target, network(self.client.ip), is_right, Instant::now());
+        let verdict = app.classes.guesses().judge(target, network(self.client.ip), is_right, Instant::now());
         match (verdict, class) {
             (Verdict::Right, Some(class)) if role == Role::Student => Ok(class),
             (Verdict::Right, Some(_)) => Err(Failure::forbidden("the PIN is for students").code("pin_role")),
@@ -133,6 +145,15 @@ impl Caller {
         origin.is_none() || origin != self.host()
     }
 
+    /// Whether it names this server by a name that no stranger can have. A page of a stranger's name whose address was
+    /// changed to this server's sends that name as its host and as its origin (DNS rebinding); over TLS no certificate of
+    /// ours would have it.
+    fn is_under_own_name(&self, app: &App) -> bool {
+        let Some(host) = self.host() else { return false };
+        let is_public_url = |url: &str| url_host(url).is_some_and(|own| own.eq_ignore_ascii_case(&host));
+        self.scheme == "https" || is_local_name(&host) || app.registry().public_urls().any(is_public_url)
+    }
+
     fn bearer(&self) -> Option<&str> {
         let (scheme, secret) = self.text(&AUTHORIZATION)?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
@@ -143,27 +164,6 @@ impl Caller {
     }
 }
 
-fn host_of(authority: &str) -> Option<String> {
-    let authority: Authority = authority.parse().ok()?;
-    /// Whether it names this server by a name that no stranger can have. A page of a stranger's name whose address was
-    /// changed to this server's sends that name as its host and as its origin (DNS rebinding); over TLS no certificate of
-    /// ours would have it.
-    fn is_under_own_name(&self, app: &App) -> bool {
-        let Some(host) = self.host() else { return false };
-        let is_public_url = |url: &str| url_host(url).is_some_and(|own| own.eq_ignore_ascii_case(&host));
-        self.scheme == "https" || is_local_name(&host) || app.registry().public_urls().any(is_public_url)
-    }
-
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-    let host = authority.host();
-    (!host.is_empty() && host.bytes().all(is_plain)).then(|| host.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn caller(headers: &[(&'static str, &'static str)]) -> Caller {
 fn url_host(url: &str) -> Option<String> {
     host_of(url.split_once("://")?.1.split('/').next()?)
 }
@@ -176,6 +176,18 @@ fn is_local_name(host: &str) -> bool {
     is_address || !host.contains('.') || LOCAL_SUFFIXES.iter().any(|suffix| host.ends_with(suffix))
 }
 
+fn host_of(authority: &str) -> Option<String> {
+    let authority: Authority = authority.parse().ok()?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    let host = authority.host();
+    (!host.is_empty() && host.bytes().all(is_plain)).then(|| host.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(headers: &[(&'static str, &'static str)]) -> Caller {
         let headers =
             headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
         let client = Client { ip: Ipv4Addr::LOCALHOST.into(), is_direct: true, scheme: None };
@@ -200,18 +212,6 @@ fn is_local_name(host: &str) -> bool {
     }
 
     #[test]
-    fn a_page_of_another_host_is_foreign_and_one_of_another_port_is_not() {
-        let host = ("host", "192.168.1.5:8000");
-        for origin in ["http://192.168.1.5:8000", "https://192.168.1.5", "http://192.168.1.5:5173"] {
-            assert!(!caller(&[host, ("origin", origin)]).is_foreign_page(), "{origin}");
-        }
-        assert!(!caller(&[host]).is_foreign_page(), "no page at all");
-        for origin in ["https://elsewhere.example", "null", "http://192.168.1.50:8000", "http://"] {
-            assert!(caller(&[host, ("origin", origin)]).is_foreign_page(), "{origin}");
-        }
-        assert!(caller(&[("origin", "http://192.168.1.5")]).is_foreign_page(), "no host to compare with");
-    }
-    #[test]
     fn a_name_that_a_stranger_could_have_is_not_a_local_one() {
         for local in [
             "192.168.1.5",
@@ -232,4 +232,16 @@ fn is_local_name(host: &str) -> bool {
         }
     }
 
+    #[test]
+    fn a_page_of_another_host_is_foreign_and_one_of_another_port_is_not() {
+        let host = ("host", "192.168.1.5:8000");
+        for origin in ["http://192.168.1.5:8000", "https://192.168.1.5", "http://192.168.1.5:5173"] {
+            assert!(!caller(&[host, ("origin", origin)]).is_foreign_page(), "{origin}");
+        }
+        assert!(!caller(&[host]).is_foreign_page(), "no page at all");
+        for origin in ["https://elsewhere.example", "null", "http://192.168.1.50:8000", "http://"] {
+            assert!(caller(&[host, ("origin", origin)]).is_foreign_page(), "{origin}");
+        }
+        assert!(caller(&[("origin", "http://192.168.1.5")]).is_foreign_page(), "no host to compare with");
+    }
 }

@@ -118,7 +118,8 @@ impl Failure {
             ChangeError::Store(error) => Self::database(app, error),
             ChangeError::File(error) => {
                 tracing::error!(%error, "a file of the data folder cannot be written");
-                Self::internal()
+                let detail = "a file of the data folder cannot be written; nothing was changed";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error", detail)
             }
             ChangeError::Exists => conflict("class_exists"),
             ChangeError::IsDefault => conflict("class_is_default"),

@@ -5,6 +5,8 @@ use prometheus::Registry;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::running::{NODE_SECRET, config, heartbeat, start, start_with};
 
@@ -74,8 +76,6 @@ async fn open_mode_asks_whoever_is_not_private_for_the_pin() {
     assert_eq!(running.token(query, Some(("Origin", &running.base))).await.0, 200);
 }
 
-#[tokio::test]
-async fn the_scheme_of_the_media_address_is_the_one_that_a_trusted_proxy_names() {
 /// DNS rebinding: a page of a stranger's name, which now leads to this server, is its own host and its own origin.
 #[tokio::test]
 async fn a_page_under_a_name_that_a_stranger_could_have_is_asked_for_the_pin() {
@@ -130,6 +130,8 @@ async fn a_body_has_room_for_what_is_asked_and_no_more() {
     running.node.heartbeat(&Heartbeat { public_url, ..heartbeat(vec![]) }).await.unwrap();
 }
 
+#[tokio::test]
+async fn the_scheme_of_the_media_address_is_the_one_that_a_trusted_proxy_names() {
     let folder = TempDir::new().unwrap();
     let open = config(folder.path(), Mode::Open);
     let trusted_proxies = vec!["127.0.0.0/8".to_owned()].try_into().unwrap();
