@@ -20,9 +20,9 @@ use crate::store::{Class, Store, StoreError, StreamKey};
 pub(crate) const KEY_FILE: &str = "stream-key";
 pub(crate) const PIN_FILE: &str = "class-pin";
 
-/// How long a change waits for others: with the 5 s that the database waits for a lock, its answer comes before whoever
-/// asked for it is told that the request took too long.
-const CHANGE_WAIT: Duration = Duration::from_secs(5);
+/// How long a change waits for others: with the 3 s for a connection and the 5 s that the database waits for a lock, its
+/// answer comes before whoever asked for it is told that the request took too long.
+const CHANGE_WAIT: Duration = Duration::from_secs(3);
 
 /// Why a change was not made.
 #[derive(Debug, Error)]
