@@ -10,6 +10,8 @@ use crate::store::{Opening, StoreError};
 const WAITING_MAX: usize = 1024;
 /// A phone waits for the answer, and the node asks no longer than 3 s.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+/// What the last of them have at the end of the process, which has half a second for all of its record.
+const LAST_FLUSH_MAX: Duration = Duration::from_millis(100);
 
 /// Sessions that are not written down yet, oldest first.
 #[derive(Debug, Default)]
@@ -59,6 +61,21 @@ pub(crate) async fn flush(app: &App) -> Result<(), StoreError> {
         }
         // What its node said of it meanwhile found no session: it is told anew with the next heartbeat.
         app.registry().on_unsaved(Instant::now(), &opening.node);
+    }
+}
+
+/// Writes down what can be at the end of the process; the rest is lost, and counted.
+pub(crate) async fn flush_last(app: &App) {
+    // Its failure shows in what is left.
+    let _ = tokio::time::timeout(LAST_FLUSH_MAX, flush(app)).await;
+    let lost = std::mem::take(&mut *app.openings.waiting()).len();
+    if lost > 0 {
+        app.metrics.openings_dropped.inc_by(u64::try_from(lost).unwrap_or(u64::MAX));
+        app.metrics.openings_waiting.set(0);
+        tracing::error!(
+            lost,
+            "publisher sessions were never recorded: the database did not take them until the end"
+        );
     }
 }
 

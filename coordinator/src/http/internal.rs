@@ -62,7 +62,8 @@ pub(super) async fn sessions(
 ) -> Result<Json<Value>, Failure> {
     // A viewer's session needs its stream's.
     openings::flush(&app).await.map_err(|error| Failure::database(&app, error))?;
-    app.store.record(&events).await.map_err(|error| Failure::database(&app, error))?;
+    let unknown = app.store.record(&events).await.map_err(|error| Failure::database(&app, error))?;
+    app.metrics.viewers_dropped.inc_by(unknown);
     if !events.is_empty() {
         app.on_written();
     }
