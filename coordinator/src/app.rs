@@ -1,10 +1,11 @@
 //! What every request may need.
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use process::address::TrustedProxies;
 use process::limiter::Limiter;
+use tokio_util::sync::CancellationToken;
 
 use crate::classes::Classes;
 use crate::config::Mode;
@@ -31,6 +32,8 @@ pub(crate) struct App {
     pub(crate) tokens: Limiter,
     /// Whether the database has failed at nothing since it last wrote something.
     pub(crate) is_database_up: AtomicBool,
+    /// Cancelled when the process begins to drain.
+    pub(crate) leaving: OnceLock<CancellationToken>,
 }
 
 impl App {

@@ -3,8 +3,8 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use process::accept;
@@ -21,7 +21,7 @@ use crate::classes::{ChangeError, Classes, DefaultSecrets, PIN_FILE};
 use crate::config::{Config, ConfigError, Mode};
 use crate::keys::SigningKey;
 use crate::metrics::Metrics;
-use crate::openings::Openings;
+use crate::openings::{self, Openings};
 use crate::pins::Pins;
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
@@ -156,6 +156,7 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         operator_secret: secrets.operator,
         tokens: Limiter::new(config.tokens_at_once, config.tokens_per_second),
         is_database_up: AtomicBool::new(true),
+        leaving: OnceLock::new(),
     };
     Ok((app, default_class))
 }
@@ -203,14 +204,17 @@ impl Bound {
         &self.app.node_secret
     }
 
-    /// Serves until drained. The nodes of this machine come over `internal`, which is on loopback: in plain HTTP
-    /// whatever certificate the public port has, and into no crowd.
+    /// Serves until drained; from `leaving` on it says that it is not ready. The nodes of this machine come over `internal`,
+    /// which is on loopback: in plain HTTP whatever certificate the public port has, and into no crowd.
     pub async fn run(
         self,
         front: Front,
         internal: Option<TcpListener>,
+        leaving: CancellationToken,
         drain: CancellationToken,
     ) -> io::Result<()> {
+        // It is run once.
+        let _ = self.app.leaving.set(leaving);
         let router = http::router(Arc::clone(&self.app));
         let limits = Limits { connections_max: INTERNAL_MAX, per_network_max: INTERNAL_MAX };
         let inside = Front { connections: Connections::new(limits), tls: None, ..front.clone() };
@@ -229,6 +233,7 @@ impl Bound {
             _ = serve => {}
             never = reaper::run(&self.app) => match never {},
         }
+        openings::flush_last(&self.app).await;
         self.app.store.close().await;
         Ok(())
     }

@@ -3,6 +3,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::{Failure, Shared};
@@ -31,10 +32,16 @@ pub(super) async fn health(State(app): Shared) -> Result<Json<Health>, Failure> 
     if health.database == "ok" { Ok(Json(health)) } else { Err(Failure::no_database()) }
 }
 
-/// Whether tokens can be given, for load balancers. That takes no database.
-#[utoipa::path(get, path = "/readyz", responses((status = 200, body = Health)))]
-pub(super) async fn ready(State(app): Shared) -> Json<Health> {
-    Json(state(&app))
+/// Whether tokens can be given, for load balancers. That takes a media node, and no database.
+#[utoipa::path(get, path = "/readyz", responses(
+    (status = 200, body = Health), (status = 503, description = "no media node, or the server is about to end"),
+))]
+pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, Failure> {
+    if app.leaving.get().is_some_and(CancellationToken::is_cancelled) {
+        return Err(Failure::leaving());
+    }
+    let health = state(&app);
+    if health.nodes == 0 { Err(Failure::no_node()) } else { Ok(Json(health)) }
 }
 
 /// Whether the process runs.

@@ -101,6 +101,10 @@ impl Failure {
             .retry_after(2)
     }
 
+    pub(crate) fn leaving() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Leaving", "the server is about to end").code("leaving")
+    }
+
     pub(crate) fn no_database() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "No database", "").code("no_database")
     }

@@ -233,7 +233,7 @@ async fn probes_and_keys_answer_and_metrics_are_not_for_everybody() {
     let folder = TempDir::new().unwrap();
     let running = start(folder.path(), Mode::Open).await;
     running.token("user_type=student&user_id=s-1", None).await;
-    for path in ["/health", "/livez", "/readyz"] {
+    for path in ["/health", "/livez"] {
         assert_eq!(running.get(path).await.status(), 200, "{path}");
     }
     assert_eq!(running.get("/metrics").await.status(), 404);
@@ -242,6 +242,22 @@ async fn probes_and_keys_answer_and_metrics_are_not_for_everybody() {
     let keys: Value = running.get("/.well-known/jwks.json").await.json().await.unwrap();
     let key = &keys["keys"][0];
     assert_eq!((&key["alg"], key.get("d")), (&json!("EdDSA"), None), "never the private half");
+}
+
+#[tokio::test]
+async fn it_is_ready_while_there_is_a_node_and_it_does_not_leave() {
+    let folder = TempDir::new().unwrap();
+    let running = start(folder.path(), Mode::Open).await;
+    let ready = async || {
+        let answer = running.get("/readyz").await;
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap()["code"].clone())
+    };
+    assert_eq!(ready().await, (503, json!("no_node")));
+    running.beat(None).await;
+    assert_eq!(ready().await, (200, Value::Null));
+    running.leaving.cancel();
+    assert_eq!(ready().await, (503, json!("leaving")));
+    assert_eq!(running.get("/livez").await.status(), 200);
 }
 
 /// The description and the routes are written by the same line; here that whatever it says is for operators is.
