@@ -30,17 +30,17 @@ async fn first_key_id(running: &Running) -> String {
     keys[0]["id"].as_str().unwrap().to_owned()
 }
 
-/// Whoever opens the file anew finds a folder in the way.
+/// Whoever writes the file anew finds a folder in the way.
 fn obstruct(folder: &Path, file: &str) -> std::path::PathBuf {
     let beside = folder.join(file).with_extension("new");
     std::fs::create_dir(&beside).unwrap();
     beside
 }
 
-async fn rename_table(folder: &TempDir, from: &str, to: &str) {
+/// Lets the database refuse to write a table that it can read, or no longer so.
+async fn refuse(folder: &TempDir, change: &str) {
     let database = sqlx::AnyPool::connect(&Store::sqlite_url(folder.path())).await.unwrap();
-    let query = format!("ALTER TABLE {from} RENAME TO {to}");
-    sqlx::query(sqlx::AssertSqlSafe(query)).execute(&database).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(change.to_owned())).execute(&database).await.unwrap();
     database.close().await;
 }
 
@@ -60,9 +60,9 @@ async fn a_pin_whose_file_cannot_be_written_is_not_changed() {
 async fn a_pin_that_the_database_does_not_take_is_not_in_the_file_either() {
     let folder = TempDir::new().unwrap();
     let running = start(folder.path(), Mode::Guarded).await;
-    rename_table(&folder, "classes", "hidden").await;
+    refuse(&folder, "CREATE TRIGGER no BEFORE UPDATE ON classes BEGIN SELECT RAISE(ABORT, 'no'); END").await;
     assert_eq!(set_pin(&running, "orange-77").await, 503);
-    rename_table(&folder, "hidden", "classes").await;
+    refuse(&folder, "DROP TRIGGER no").await;
     assert!(opens(&running, &running.pin).await && !opens(&running, "orange-77").await);
     let old = running.pin.clone();
     running.stop().await;
@@ -82,9 +82,10 @@ async fn a_key_whose_file_cannot_be_written_is_not_revoked() {
     assert_eq!(revoke().await, 500);
     assert!(running.publish(None, &running.key).await.is_ok());
     std::fs::remove_dir(beside).unwrap();
-    rename_table(&folder, "stream_keys", "hidden").await;
+    refuse(&folder, "CREATE TRIGGER no BEFORE INSERT ON stream_keys BEGIN SELECT RAISE(ABORT, 'no'); END")
+        .await;
     assert_eq!(revoke().await, 503);
-    rename_table(&folder, "hidden", "stream_keys").await;
+    refuse(&folder, "DROP TRIGGER no").await;
     assert_eq!(file(), running.key);
     assert!(running.publish(None, &running.key).await.is_ok());
     assert_eq!(revoke().await, 204);
