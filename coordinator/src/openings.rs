@@ -85,3 +85,39 @@ async fn try_write(app: &App, opening: &Opening) -> Result<(), StoreError> {
     app.on_written();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+    use axum::http::{Request, StatusCode};
+    use control::api::PublishRequest;
+    use prometheus::Registry as Prometheus;
+    use tempfile::TempDir;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::store::Store;
+    use crate::{Config, bind, http};
+
+    #[tokio::test]
+    async fn a_write_that_fails_is_counted_once() {
+        let folder = TempDir::new().unwrap();
+        let listen = ([127, 0, 0, 1], 0).into();
+        let config = Config { listen, data_dir: folder.path().to_owned(), ..Config::default() };
+        let app = bind(config, &Prometheus::new()).await.unwrap().app;
+        let other_hand = sqlx::AnyPool::connect(&Store::sqlite_url(folder.path())).await.unwrap();
+        sqlx::query("ALTER TABLE stream_sessions RENAME TO hidden").execute(&other_hand).await.unwrap();
+        let class = app.classes.class("lesson").unwrap();
+        let [node, key, peer_ip, encoder] = ["n1", "", "192.0.2.7", "phone"].map(str::to_owned);
+        let request = PublishRequest { node, name: None, key, peer_ip, encoder };
+        write(&app, Opening::new(&class, &request, 1)).await;
+        assert_eq!(app.metrics.database_errors.get(), 1);
+        let events = Request::post("/internal/v1/sessions").header(CONTENT_TYPE, "application/json");
+        let events =
+            events.header(AUTHORIZATION, format!("Bearer {}", app.node_secret)).body(Body::from("[]"));
+        let answer = http::router(app.clone()).oneshot(events.unwrap()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(app.metrics.database_errors.get(), 2);
+    }
+}
