@@ -114,6 +114,9 @@ pub async fn bind(config: Config, prometheus: &Prometheus) -> Result<Bound, Bind
     secret::make_folder(&folder).map_err(cannot_use)?;
     let lock = operator::lock(&folder).map_err(cannot_use)?;
     let lock = lock.ok_or_else(|| BindError::Locked(folder.clone()))?;
+    for network in config.trusted_proxies.wide() {
+        tracing::warn!(%network, "every machine of this network is trusted as a proxy, and can claim to come from anywhere");
+    }
     let (app, default_class) = open(&config, prometheus).await?;
     for node in app.store.nodes_with_sessions().await? {
         app.registry().expect(Instant::now(), &node);
