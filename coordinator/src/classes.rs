@@ -20,6 +20,10 @@ use crate::store::{Class, Store, StoreError, StreamKey};
 pub(crate) const KEY_FILE: &str = "stream-key";
 pub(crate) const PIN_FILE: &str = "class-pin";
 
+/// Characters of a stream key that somebody chose. It is kept as a plain hash, and nothing but its length holds up whoever
+/// tries keys.
+pub(crate) const STREAM_KEY_LEN_MIN: usize = 16;
+
 /// How long a change waits for others: with the 3 s for a connection and the 5 s that the database waits for a lock, its
 /// answer comes before whoever asked for it is told that the request took too long.
 const CHANGE_WAIT: Duration = Duration::from_secs(3);
@@ -44,6 +48,9 @@ pub(crate) enum ChangeError {
     /// The PIN of the file cannot be chosen.
     #[error("the PIN must have 6 to 64 printable ASCII characters without spaces")]
     Pin,
+    /// The key of the file could be guessed.
+    #[error("the stream key must have at least {STREAM_KEY_LEN_MIN} characters")]
+    Key,
 }
 
 impl From<StoreError> for ChangeError {
@@ -114,6 +121,9 @@ impl Classes {
     async fn store_default(&self, default: &mut DefaultSecrets) -> Result<(), ChangeError> {
         let now_ms = now_ms();
         let found = self.store.classes().await?.into_iter().find(|class| class.slug == self.default_slug);
+        if default.stream_key.chars().count() < STREAM_KEY_LEN_MIN {
+            return Err(ChangeError::Key);
+        }
         // A shorter one may have been chosen when that was allowed.
         if !pins::is_allowed(&default.pin) && !self.pins.is_right(found.as_ref(), &default.pin) {
             return Err(ChangeError::Pin);

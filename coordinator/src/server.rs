@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::classes::{ChangeError, Classes, DefaultSecrets, PIN_FILE};
+use crate::classes::{ChangeError, Classes, DefaultSecrets, KEY_FILE, PIN_FILE, STREAM_KEY_LEN_MIN};
 use crate::config::{Config, ConfigError, Mode};
 use crate::keys::SigningKey;
 use crate::metrics::Metrics;
@@ -78,6 +78,11 @@ pub enum BindError {
     /// The PIN in the folder is one that nobody may choose.
     #[error("the PIN in {0} must have 6 to 64 printable ASCII characters without spaces")]
     Pin(PathBuf),
+    /// The stream key in the folder could be guessed.
+    #[error(
+        "the stream key in {0} must have at least {STREAM_KEY_LEN_MIN} characters; without the file one is made"
+    )]
+    Key(PathBuf),
     /// Its database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -109,14 +114,14 @@ pub async fn bind(config: Config, prometheus: &Prometheus) -> Result<Bound, Bind
     {
         return Err(BindError::PublicOpen(public));
     }
+    for network in config.trusted_proxies.wide() {
+        tracing::warn!(%network, "every machine of this network is trusted as a proxy, and can claim to come from anywhere");
+    }
     let folder = config.data_dir.clone();
     let cannot_use = |error| BindError::Folder { folder: folder.clone(), error };
     secret::make_folder(&folder).map_err(cannot_use)?;
     let lock = operator::lock(&folder).map_err(cannot_use)?;
     let lock = lock.ok_or_else(|| BindError::Locked(folder.clone()))?;
-    for network in config.trusted_proxies.wide() {
-        tracing::warn!(%network, "every machine of this network is trusted as a proxy, and can claim to come from anywhere");
-    }
     let (app, default_class) = open(&config, prometheus).await?;
     for node in app.store.nodes_with_sessions().await? {
         app.registry().expect(Instant::now(), &node);
@@ -140,6 +145,7 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         ChangeError::Store(error) => BindError::Store(error),
         ChangeError::File(error) => cannot_use(error),
         ChangeError::Pin => BindError::Pin(folder.join(PIN_FILE)),
+        ChangeError::Key => BindError::Key(folder.join(KEY_FILE)),
         error => BindError::DefaultClass(error.to_string()),
     })?;
     let DefaultSecrets { stream_key, pin } = secrets.default;

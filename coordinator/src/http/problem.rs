@@ -128,7 +128,7 @@ impl Failure {
             ChangeError::Exists => conflict("class_exists"),
             ChangeError::IsDefault => conflict("class_is_default"),
             ChangeError::Full(_) => conflict("limit_reached"),
-            ChangeError::Pin => Self::bad_request(&text),
+            ChangeError::Pin | ChangeError::Key => Self::bad_request(&text),
             ChangeError::NoClass => Self::no_class(),
             ChangeError::NoKey => Self::not_found(&text).code("no_stream_key"),
         }
