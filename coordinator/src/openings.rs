@@ -11,7 +11,7 @@ const WAITING_MAX: usize = 1024;
 /// A phone waits for the answer, and the node asks no longer than 3 s.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// What the last of them have at the end of the process, which has half a second for all of its record.
-const LAST_FLUSH_MAX: Duration = Duration::from_millis(100);
+const LAST_FLUSH_MAX: Duration = Duration::from_millis(200);
 
 /// Sessions that are not written down yet, oldest first.
 #[derive(Debug, Default)]
