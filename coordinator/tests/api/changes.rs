@@ -93,6 +93,22 @@ async fn a_key_whose_file_cannot_be_written_is_not_revoked() {
     assert!(running.publish(None, &file()).await.is_ok());
 }
 
+/// The answer comes before whoever asked is told that the request took too long.
+#[tokio::test]
+async fn changes_that_the_database_cannot_make_now_are_refused_in_time() {
+    let folder = TempDir::new().unwrap();
+    let running = start(folder.path(), Mode::Guarded).await;
+    let database = sqlx::AnyPool::connect(&Store::sqlite_url(folder.path())).await.unwrap();
+    let mut lock = database.acquire().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *lock).await.unwrap();
+    let add = async || running.operate(Method::POST, KEYS).send().await.unwrap().status().as_u16();
+    let answers: [u16; 4] = tokio::join!(add(), add(), add(), add()).into();
+    assert_eq!(answers, [503; 4]);
+    sqlx::query("ROLLBACK").execute(&mut *lock).await.unwrap();
+    let keys: Value = running.operate(Method::GET, KEYS).send().await.unwrap().json().await.unwrap();
+    assert_eq!(keys.as_array().unwrap().len(), 1, "none of them was made");
+}
+
 /// The browser was closed, Ctrl-C was pressed: the database may have made the change by then.
 #[tokio::test]
 async fn a_change_that_nobody_waits_for_is_made_to_its_end() {
