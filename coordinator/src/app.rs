@@ -1,14 +1,14 @@
 //! What every request may need.
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use process::address::TrustedProxies;
 use process::limiter::Limiter;
+use tokio_util::sync::CancellationToken;
 
 use crate::classes::Classes;
 use crate::config::Mode;
-use crate::guesses::Guesses;
 use crate::keys::SigningKey;
 use crate::metrics::Metrics;
 use crate::openings::Openings;
@@ -18,7 +18,7 @@ use crate::store::{Store, StoreError};
 /// The state of a coordinator.
 pub(crate) struct App {
     pub(crate) store: Store,
-    pub(crate) classes: Classes,
+    pub(crate) classes: Arc<Classes>,
     pub(crate) key: SigningKey,
     pub(crate) registry: Mutex<Registry>,
     pub(crate) openings: Openings,
@@ -30,9 +30,10 @@ pub(crate) struct App {
     pub(crate) node_secret: String,
     pub(crate) operator_secret: String,
     pub(crate) tokens: Limiter,
-    pub(crate) guesses: Mutex<Guesses>,
-    /// Whether the database did what it was last asked.
+    /// Whether the database has failed at nothing since it last wrote something.
     pub(crate) is_database_up: AtomicBool,
+    /// Cancelled when the process begins to drain.
+    pub(crate) leaving: OnceLock<CancellationToken>,
 }
 
 impl App {
@@ -40,22 +41,23 @@ impl App {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn guesses(&self) -> MutexGuard<'_, Guesses> {
-        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the database does what it is asked.
+    pub(crate) fn is_database_up(&self) -> bool {
+        self.is_database_up.load(Ordering::Relaxed)
     }
 
-    /// Notes how the database did. Its words are for the log, once an outage.
-    pub(crate) fn on_database<T>(&self, outcome: &Result<T, StoreError>) {
-        let was_up = self.is_database_up.swap(outcome.is_ok(), Ordering::Relaxed);
-        match outcome {
-            Ok(_) if was_up => {}
-            Ok(_) => tracing::info!("the database answers again"),
-            Err(error) => {
-                self.metrics.database_errors.inc();
-                if was_up {
-                    tracing::error!(%error, "the database failed; tokens and known stream keys are not concerned");
-                }
-            }
+    /// Notes that the database wrote something. Nothing else shows that it works again.
+    pub(crate) fn on_written(&self) {
+        if !self.is_database_up.swap(true, Ordering::Relaxed) {
+            tracing::info!("the database writes again");
+        }
+    }
+
+    /// Notes that the database failed. Its words are for the log, once an outage.
+    pub(crate) fn on_database_error(&self, error: &StoreError) {
+        self.metrics.database_errors.inc();
+        if self.is_database_up.swap(false, Ordering::Relaxed) {
+            tracing::error!(%error, "the database failed; tokens and known stream keys are not concerned");
         }
     }
 }

@@ -1,13 +1,17 @@
 //! What operators do with classes, and what everybody asks of them. Questions are answered from memory; a change is
 //! written first, so that what an operator was told outlives the process.
+use std::fs;
+use std::io;
 use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::Mutex;
 
 use crate::app::now_ms;
 use crate::directory::{CLASSES_MAX, Directory, KEYS_PER_CLASS_MAX};
+use crate::guesses::Guesses;
 use crate::pins::{self, Pins};
 use crate::secret;
 use crate::store::{Class, Store, StoreError, StreamKey};
@@ -16,13 +20,21 @@ use crate::store::{Class, Store, StoreError, StreamKey};
 pub(crate) const KEY_FILE: &str = "stream-key";
 pub(crate) const PIN_FILE: &str = "class-pin";
 
+/// Characters of a stream key that somebody chose. It is kept as a plain hash, and nothing but its length holds up whoever
+/// tries keys.
+pub(crate) const STREAM_KEY_LEN_MIN: usize = 16;
+
+/// How long a change waits for others: with the 3 s for a connection and the 5 s that the database waits for a lock, its
+/// answer comes before whoever asked for it is told that the request took too long.
+const CHANGE_WAIT: Duration = Duration::from_secs(3);
+
 /// Why a change was not made.
 #[derive(Debug, Error)]
 pub(crate) enum ChangeError {
     #[error(transparent)]
     Store(StoreError),
     #[error("a file of the data folder cannot be written: {0}")]
-    File(#[from] std::io::Error),
+    File(#[from] io::Error),
     #[error("there is already a class with this slug")]
     Exists,
     #[error("there is no such class")]
@@ -36,6 +48,9 @@ pub(crate) enum ChangeError {
     /// The PIN of the file cannot be chosen.
     #[error("the PIN must have 6 to 64 printable ASCII characters without spaces")]
     Pin,
+    /// The key of the file could be guessed.
+    #[error("the stream key must have at least {STREAM_KEY_LEN_MIN} characters")]
+    Key,
 }
 
 impl From<StoreError> for ChangeError {
@@ -61,6 +76,7 @@ pub(crate) struct Classes {
     folder: PathBuf,
     default_slug: String,
     directory: RwLock<Directory>,
+    guesses: std::sync::Mutex<Guesses>,
     /// Held for one change, across its writes: memory and database take changes in the same order.
     changes: Mutex<()>,
 }
@@ -80,6 +96,7 @@ impl Classes {
             folder,
             default_slug,
             directory: RwLock::default(),
+            guesses: std::sync::Mutex::default(),
             changes: Mutex::default(),
         };
         opening.migrate_pins().await?;
@@ -104,6 +121,9 @@ impl Classes {
     async fn store_default(&self, default: &mut DefaultSecrets) -> Result<(), ChangeError> {
         let now_ms = now_ms();
         let found = self.store.classes().await?.into_iter().find(|class| class.slug == self.default_slug);
+        if default.stream_key.chars().count() < STREAM_KEY_LEN_MIN {
+            return Err(ChangeError::Key);
+        }
         // A shorter one may have been chosen when that was allowed.
         if !pins::is_allowed(&default.pin) && !self.pins.is_right(found.as_ref(), &default.pin) {
             return Err(ChangeError::Pin);
@@ -120,7 +140,7 @@ impl Classes {
         if !self.store.put_file_key(&StreamKey::new(&class.id, &default.stream_key, now_ms), now_ms).await? {
             tracing::warn!("the key in the file {KEY_FILE} was revoked; the file has a new one now");
             default.stream_key = secret::random_stream_key();
-            self.write_file(KEY_FILE, &default.stream_key).await?;
+            self.write_file(KEY_FILE, default.stream_key.clone().into()).await?;
             self.store.put_file_key(&StreamKey::new(&class.id, &default.stream_key, now_ms), now_ms).await?;
         }
         Ok(())
@@ -138,6 +158,16 @@ impl Classes {
 
     fn write(&self) -> RwLockWriteGuard<'_, Directory> {
         self.directory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The wrong and the right PINs that were tried.
+    pub(crate) fn guesses(&self) -> MutexGuard<'_, Guesses> {
+        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn begin_change(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, ChangeError> {
+        let begun = tokio::time::timeout(CHANGE_WAIT, self.changes.lock()).await;
+        begun.map_err(|_| ChangeError::Store(StoreError::Timeout))
     }
 
     /// The name under which a class is known.
@@ -180,7 +210,7 @@ impl Classes {
         name: &str,
         pin: &str,
     ) -> Result<(Class, NewKey), ChangeError> {
-        let _change = self.changes.lock().await;
+        let _change = self.begin_change().await?;
         if self.read().classes().len() >= CLASSES_MAX {
             return Err(ChangeError::Full(CLASSES_MAX));
         }
@@ -196,32 +226,36 @@ impl Classes {
 
     /// Removes a class. Its keys and its PIN are void; tokens that were given stay good until they expire.
     pub(crate) async fn remove(&self, name: &str) -> Result<Class, ChangeError> {
-        let _change = self.changes.lock().await;
+        let _change = self.begin_change().await?;
         let class = self.class(name).ok_or(ChangeError::NoClass)?;
         if class.slug == self.default_slug {
             return Err(ChangeError::IsDefault);
         }
         self.store.remove_class(&class, now_ms()).await?;
         self.write().remove_class(&class);
+        self.guesses().on_new_pin(&class.id);
         Ok(class)
     }
 
-    /// Gives a class another PIN. That of the default class is written into its file, which would bring the old one back.
+    /// Gives a class another PIN. That of the default class is written into its file as well.
     pub(crate) async fn set_pin(&self, name: &str, pin: &str) -> Result<Class, ChangeError> {
-        let _change = self.changes.lock().await;
+        let _change = self.begin_change().await?;
         let class = self.class(name).ok_or(ChangeError::NoClass)?;
         let class = Class { pin_hash: Some(self.pins.hash(&class.id, pin)), ..class };
-        self.store.put_pin(&class.id, class.pin_hash.as_deref().unwrap_or_default()).await?;
-        self.write().put_class(class.clone());
+        let put = self.store.put_pin(&class.id, class.pin_hash.as_deref().unwrap_or_default());
         if class.slug == self.default_slug {
-            self.write_file(PIN_FILE, pin).await?;
+            self.write_file_and(PIN_FILE, pin, put).await?;
+        } else {
+            put.await?;
         }
+        self.write().put_class(class.clone());
+        self.guesses().on_new_pin(&class.id);
         Ok(class)
     }
 
     /// Adds a key to a class.
     pub(crate) async fn add_key(&self, name: &str) -> Result<(Class, NewKey), ChangeError> {
-        let _change = self.changes.lock().await;
+        let _change = self.begin_change().await?;
         let (class, keys) = self.keys(name)?;
         if keys.len() >= KEYS_PER_CLASS_MAX {
             return Err(ChangeError::Full(KEYS_PER_CLASS_MAX));
@@ -237,29 +271,62 @@ impl Classes {
     /// Revokes a key: whoever publishes with it goes on, and is refused the next time. The key that people are shown is
     /// replaced by a new one in its file.
     pub(crate) async fn revoke_key(&self, name: &str, id: &str) -> Result<(), ChangeError> {
-        let _change = self.changes.lock().await;
+        let _change = self.begin_change().await?;
         let (class, keys) = self.keys(name)?;
         if !keys.iter().any(|(known, _)| known == id) {
             return Err(ChangeError::NoKey);
         }
-        let is_shown = self.store.is_file_key(id).await?;
         let now_ms = now_ms();
-        self.store.revoke_stream_key(id, now_ms).await?;
-        self.write().remove_key(id);
-        if is_shown {
+        if self.store.is_file_key(id).await? {
             let secret = secret::random_stream_key();
             let key = StreamKey::new(&class.id, &secret, now_ms);
-            self.store.put_file_key(&key, now_ms).await?;
-            self.write().put_key(key);
-            self.write_file(KEY_FILE, &secret).await?;
+            // It revokes the one that the file had.
+            self.write_file_and(KEY_FILE, &secret, self.store.put_file_key(&key, now_ms)).await?;
+            let mut directory = self.write();
+            directory.remove_key(id);
+            directory.put_key(key);
+        } else {
+            self.store.revoke_stream_key(id, now_ms).await?;
+            self.write().remove_key(id);
         }
         Ok(())
     }
 
-    async fn write_file(&self, name: &str, text: &str) -> Result<(), ChangeError> {
-        let (path, text) = (self.folder.join(name), text.to_owned());
-        let written = tokio::task::spawn_blocking(move || secret::write(&path, text.as_bytes()));
-        Ok(written.await.map_err(std::io::Error::other)??)
+    /// Writes a file that people are shown, and then what the database has of it; both or none. The file comes first: it is
+    /// what counts at the next start, so that a loss of power in between leaves a change that was made.
+    async fn write_file_and<T>(
+        &self,
+        name: &str,
+        text: &str,
+        stored: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, ChangeError> {
+        let path = self.folder.join(name);
+        let before = match fs::read(&path) {
+            Ok(before) => Some(before),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        let outcome = match self.write_file(name, text.into()).await {
+            Ok(()) => stored.await.map_err(ChangeError::from),
+            Err(error) => Err(error),
+        };
+        // A file that could not be written may have been replaced all the same, only not for good.
+        if outcome.is_err() && fs::read(&path).ok() != before {
+            let restored = match before {
+                Some(before) => self.write_file(name, before).await,
+                None => fs::remove_file(&path).map_err(ChangeError::from),
+            };
+            if let Err(error) = restored {
+                tracing::error!(%error, "a change was not made, but will be at the next start: it is in the file {name}");
+            }
+        }
+        outcome
+    }
+
+    async fn write_file(&self, name: &str, bytes: Vec<u8>) -> Result<(), ChangeError> {
+        let path = self.folder.join(name);
+        let written = tokio::task::spawn_blocking(move || secret::write(&path, &bytes));
+        Ok(written.await.map_err(io::Error::other)??)
     }
 
     pub(crate) async fn close(&self) {
@@ -275,7 +342,7 @@ pub(crate) struct DefaultSecrets {
 
 impl DefaultSecrets {
     /// From the files, or new.
-    pub(crate) fn load_or_make(folder: &std::path::Path) -> std::io::Result<Self> {
+    pub(crate) fn load_or_make(folder: &std::path::Path) -> io::Result<Self> {
         let stream_key = secret::load_or_make_text(&folder.join(KEY_FILE), secret::random_stream_key)?;
         let pin = secret::load_or_make_text(&folder.join(PIN_FILE), pins::random)?;
         Ok(Self { stream_key, pin })

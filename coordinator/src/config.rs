@@ -36,7 +36,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the database and the keys are.
     pub data_dir: PathBuf,
-    /// Another database than SQLite in `data_dir`.
+    /// Another SQLite file than the one in `data_dir`, as a URL.
     pub database_url: Option<String>,
     /// Who is given tokens.
     pub mode: Mode,
@@ -104,6 +104,9 @@ pub enum ConfigError {
         "default_class is {0:?}, but must be 1 to 64 lower-case letters, digits or hyphens, not \"stream\""
     )]
     DefaultClass(String),
+    /// There is no other database. Its address may hold a password, so it is not repeated.
+    #[error("database_url must name an SQLite file, such as sqlite:/srv/lectern.db?mode=rwc")]
+    DatabaseUrl,
 }
 
 impl Config {
@@ -120,6 +123,9 @@ impl Config {
         }
         if !self.node_secret.is_empty() && self.node_secret == self.operator_secret {
             return Err(ConfigError::SameSecret);
+        }
+        if self.database_url.as_ref().is_some_and(|url| !url.starts_with("sqlite:")) {
+            return Err(ConfigError::DatabaseUrl);
         }
         if !Class::is_slug(&self.default_class) {
             return Err(ConfigError::DefaultClass(self.default_class.clone()));
@@ -161,6 +167,10 @@ mod tests {
         let both = "the same secret twice".to_owned();
         let config = Config { node_secret: both.clone(), operator_secret: both, ..Config::default() };
         assert_eq!(config.validate(), Err(ConfigError::SameSecret));
+        for (url, is_known) in [("postgres://user:secret@host/db", false), ("sqlite:/srv/lectern.db", true)] {
+            let validated = Config { database_url: Some(url.to_owned()), ..Config::default() }.validate();
+            assert_eq!(validated, if is_known { Ok(()) } else { Err(ConfigError::DatabaseUrl) });
+        }
         for slug in ["", "stream", "Lesson", "a/b", "a b", "ä", &"a".repeat(65)] {
             let config = Config { default_class: slug.to_owned(), ..Config::default() };
             assert_eq!(config.validate(), Err(ConfigError::DefaultClass(slug.to_owned())));

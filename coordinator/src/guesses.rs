@@ -4,11 +4,14 @@
 //! given a right one. Whoever must wait is not told whether the answer was right; except a network that has given a right
 //! answer before: its right answers always count, so that a class is not locked out by its own typing errors or by an
 //! attack from elsewhere. `docs/decisions/0006-doors.md` has the arithmetic.
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
+
+use crate::store::Class;
 
 /// Wrong PINs of one network at once: a school behind one address that types a new PIN.
 const NETWORK_FAILURES: u32 = 120;
@@ -27,8 +30,10 @@ const NETWORKS_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("a literal")
 const ENTERED_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("a literal");
 /// Classes whose failures are remembered: all that there can be.
 const CLASSES_MAX: NonZeroUsize = NonZeroUsize::new(crate::directory::CLASSES_MAX).expect("a literal");
-/// Names of no class whose failures are remembered, apart from classes so that they push none of these out.
-const UNKNOWN_MAX: NonZeroUsize = NonZeroUsize::new(1024).expect("a literal");
+/// Names of no class whose failures are remembered, about 6 MB, apart from classes so that they push none of these out. Of a
+/// class nothing is forgotten, so whoever makes this forget a name knows that it is none: with 120 tries each that takes
+/// 500 networks.
+const UNKNOWN_MAX: NonZeroUsize = NonZeroUsize::new(65_536).expect("a literal");
 
 /// What was tried.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +76,9 @@ struct Budget {
 pub(crate) struct Guesses {
     networks: LruCache<IpAddr, Debt>,
     classes: LruCache<String, Budget>,
-    unknown: LruCache<String, Budget>,
+    /// By the hash of the name; what can be the name of no class shares one entry.
+    unknown: LruCache<u64, Budget>,
+    hasher: RandomState,
     entered: LruCache<(String, IpAddr), ()>,
 }
 
@@ -81,6 +88,7 @@ impl Default for Guesses {
             networks: LruCache::new(NETWORKS_MAX),
             classes: LruCache::new(CLASSES_MAX),
             unknown: LruCache::new(UNKNOWN_MAX),
+            hasher: RandomState::new(),
             entered: LruCache::new(ENTERED_MAX),
         }
     }
@@ -105,11 +113,14 @@ impl Guesses {
         let new = || Debt { failures: 0, since: now };
         let debt = self.networks.get_or_insert_mut(network, new);
         debt.forgive(now);
-        let (budgets, name) = match target {
-            Target::Class(id) => (&mut self.classes, id),
-            Target::Unknown(name) => (&mut self.unknown, name),
+        let new = || Budget::new(now);
+        let budget = match target {
+            Target::Class(id) => self.classes.get_or_insert_mut_ref(id, new),
+            Target::Unknown(name) => {
+                let name = Some(name).filter(|name| Class::is_slug(name));
+                self.unknown.get_or_insert_mut(self.hasher.hash_one(name), new)
+            }
         };
-        let budget = budgets.get_or_insert_mut_ref(name, || Budget::new(now));
         budget.forgive(now);
         let class_waits = if has_entered { Duration::ZERO } else { budget.waits(now) };
         let waits = debt.waits(now).max(class_waits);
@@ -288,6 +299,16 @@ mod tests {
             (0..200).map(|n| guesses.judge(target, network(n), false, now)).collect::<Vec<_>>()
         };
         assert_eq!(answers(ROOM), answers(Target::Unknown("nowhere")));
+    }
+
+    #[test]
+    fn what_can_be_the_name_of_no_class_takes_no_room() {
+        let (mut guesses, now) = (Guesses::default(), Instant::now());
+        for n in 0..1000 {
+            let name = format!("{} {n}", "x".repeat(1000));
+            guesses.judge(Target::Unknown(&name), network(n), false, now);
+        }
+        assert_eq!(guesses.unknown.len(), 1);
     }
 
     #[test]

@@ -26,10 +26,13 @@ use utoipa_axum::routes;
 
 pub(crate) use self::problem::Failure;
 use crate::app::App;
+use crate::classes::{ChangeError, Classes};
 use crate::web;
 
-/// Bytes of a request: heartbeats of a full node are the largest.
-const BODY_MAX: usize = 1 << 20;
+/// Bytes of a request's body: the name of a class and its PIN have 300.
+const BODY_MAX: usize = 16 << 10;
+/// The same of a node's: heartbeats of a full one are the largest.
+const NODE_BODY_MAX: usize = 1 << 20;
 /// For how long a browser remembers what other origins may do.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 
@@ -89,6 +92,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/heartbeat", post(internal::heartbeat))
         .route("/sessions", post(internal::sessions))
         .fallback(missing)
+        .layer(DefaultBodyLimit::max(NODE_BODY_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), internal::only_nodes));
     router
         .merge(for_other_origins)
@@ -100,6 +104,18 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), around::around))
         .with_state(app)
+}
+
+/// Makes a change to its end, also when whoever asked for it is gone: the database may have it by then, and what is kept in
+/// memory must be the same.
+async fn change<T, F>(app: Arc<App>, change: impl FnOnce(Arc<Classes>) -> F) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, ChangeError>> + Send + 'static,
+{
+    let changed = tokio::spawn(change(Arc::clone(&app.classes))).await;
+    // A panic has been logged by the panic hook.
+    changed.map_err(|_| Failure::internal())?.map_err(|error| Failure::change(&app, error))
 }
 
 async fn missing() -> Failure {

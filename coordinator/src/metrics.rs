@@ -16,6 +16,8 @@ pub(crate) struct Metrics {
     pub(crate) openings_waiting: IntGauge,
     /// Sessions of publishers that were never written down because too many waited.
     pub(crate) openings_dropped: IntCounter,
+    /// Viewers that were never written down because the session of their stream was not.
+    pub(crate) viewers_dropped: IntCounter,
     /// Streams that are live.
     pub(crate) streams: IntGauge,
     /// Nodes that are heard.
@@ -52,7 +54,11 @@ impl Metrics {
             openings_waiting: gauge("openings_waiting", "Publisher sessions that wait for the database")?,
             openings_dropped: counter(
                 "openings_dropped_total",
-                "Publisher sessions that were never recorded because the queue was full",
+                "Publisher sessions that were never recorded: the queue was full, or the process ended in an outage",
+            )?,
+            viewers_dropped: counter(
+                "viewers_dropped_total",
+                "Viewers that were never recorded because the session of their stream was not",
             )?,
             streams: gauge("streams", "Streams that nodes report")?,
             nodes: gauge("nodes", "Nodes that are heard")?,

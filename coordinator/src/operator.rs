@@ -121,6 +121,7 @@ pub enum CallError {
 impl Operator {
     /// For the data folder of these settings, which must be there.
     pub async fn open(config: Config) -> Result<Self, CallError> {
+        config.validate().map_err(BindError::from)?;
         fs::metadata(&config.data_dir)?;
         let folder = config.data_dir.clone();
         let Some(lock) = lock(&folder)? else {

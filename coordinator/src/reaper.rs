@@ -1,7 +1,11 @@
-//! Ends the sessions that nobody else can end: of nodes that are silent, and such as a node does not have.
+//! What the database is told of nodes, and whether it listens: the changes of a heartbeat, and the ends of sessions that nobody
+//! else can end, of nodes that are silent and such as a node does not have.
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use control::api::Heartbeat;
+use tokio::time::MissedTickBehavior;
 
 use crate::app::{App, now_ms};
 use crate::openings;
@@ -10,95 +14,150 @@ use crate::store::{EndReason, StoreError};
 
 /// How often they are looked for.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// What the database has for its answer before it counts as away.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What the database has for its answer before it counts as away: less than a node waits for its own.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a database that works is asked to write, which takes a page of 4 KiB each time: where nothing is written nobody
+/// misses it for as long. One that has failed is asked each time.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 /// Milliseconds that a node has for reporting a stream that it was granted: ten heartbeats.
 const UNREPORTED_MAX_MS: i64 = 10_000;
 
-/// Looks again and again.
+/// Looks again and again. What is in memory does not wait for the database.
 pub(crate) async fn run(app: &Arc<App>) -> Infallible {
+    tokio::join!(watch(app), keep(app)).0
+}
+
+async fn watch(app: &App) -> Infallible {
     let mut interval = tokio::time::interval(INTERVAL);
     loop {
         interval.tick().await;
-        probe(app).await;
+        look(app, Instant::now());
+    }
+}
+
+async fn keep(app: &App) -> Infallible {
+    let mut interval = tokio::time::interval(INTERVAL);
+    // Not all at once after an outage.
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut probed: Option<Instant> = None;
+    loop {
+        interval.tick().await;
+        let is_due = probed.is_none_or(|probed| probed.elapsed() >= PROBE_INTERVAL);
+        if is_due || !app.is_database_up() {
+            probe(app).await;
+            probed = Some(Instant::now());
+        }
         reap(app, Instant::now(), now_ms()).await;
     }
 }
 
-/// Asks the database whether it is there, so that nobody else needs to, and gives it what waits for it.
-async fn probe(app: &App) {
-    let probed = tokio::time::timeout(PROBE_TIMEOUT, app.store.check()).await;
-    app.on_database(&probed.unwrap_or(Err(StoreError::Timeout)));
-    {
-        let registry = app.registry();
-        app.metrics.nodes.set(i64::try_from(registry.nodes().len()).unwrap_or(i64::MAX));
-        app.metrics.streams.set(i64::try_from(registry.streams().len()).unwrap_or(i64::MAX));
+/// Forgets the nodes that are silent, and counts.
+fn look(app: &App, now: Instant) {
+    let mut registry = app.registry();
+    for node in registry.on_timeout(now) {
+        tracing::warn!(node, "a node is silent");
     }
-    // Its failure was noted there, and it is tried again with the next heartbeat or in a second.
-    let _ = openings::flush(app).await;
+    app.metrics.nodes.set(i64::try_from(registry.nodes().len()).unwrap_or(i64::MAX));
+    app.metrics.streams.set(i64::try_from(registry.streams().len()).unwrap_or(i64::MAX));
 }
 
-/// Looks once. What the database does not take now is found again the next time.
+/// Has the database write, so that `/health` knows, and gives it what waits for it. Reading says nothing: a full disk can
+/// be read.
+async fn probe(app: &App) {
+    let written = match in_time(app.store.check()).await {
+        Ok(()) => openings::flush(app).await,
+        failed => failed,
+    };
+    match written {
+        Ok(()) => app.on_written(),
+        Err(error) => app.on_database_error(&error),
+    }
+}
+
+/// Tells the database what it must know. What it does not take now is found again the next time.
 async fn reap(app: &App, now: Instant, now_ms: i64) {
-    let changes = app.registry().on_timeout(now);
-    for change in &changes {
-        tracing::warn!(node = change.node(), "a node is silent");
+    let (lost, nodes) = {
+        let mut registry = app.registry();
+        (registry.take_lost(), registry.nodes())
+    };
+    let mut outcome = apply(app, &lost, now, now_ms).await;
+    if outcome.is_ok() {
+        outcome = in_time(end_denied(app, &nodes, now_ms)).await;
     }
-    let nodes = app.registry().nodes();
-    let mut outcome = apply(app, changes, now, now_ms).await;
-    for node in nodes {
-        outcome = outcome.and(end_denied(app, &node, now_ms).await);
+    if let Err(error) = outcome {
+        app.on_database_error(&error);
     }
-    app.on_database(&outcome);
 }
 
 /// A publisher that was granted a session and went away before its first heartbeat, or whose end was not reported,
 /// would otherwise be there for ever.
-async fn end_denied(app: &App, node: &str, now_ms: i64) -> Result<(), StoreError> {
-    for session in app.store.open_streams(node, now_ms.saturating_sub(UNREPORTED_MAX_MS)).await? {
-        // Asked after the database, so that a session that has just begun is known here.
-        if app.registry().denies(node, &session) {
-            tracing::debug!(node, session, "a session that its node does not have");
-            app.store.end_stream(&session, EndReason::Unreported, now_ms).await?;
+async fn end_denied(app: &App, nodes: &[String], now_ms: i64) -> Result<(), StoreError> {
+    for node in nodes {
+        for session in app.store.open_streams(node, now_ms.saturating_sub(UNREPORTED_MAX_MS)).await? {
+            // Asked after the database, so that a session that has just begun is known here.
+            if app.registry().denies(node, &session) {
+                tracing::debug!(node, session, "a session that its node does not have");
+                app.store.end_stream(&session, EndReason::Unreported, now_ms).await?;
+            }
         }
     }
     Ok(())
 }
 
-/// Writes changes of the registry into the database. Those that it does not take will be told again.
-pub(crate) async fn apply(
+/// Takes a heartbeat and writes down what it changes. Whoever sent it may give up meanwhile, which ends this where it
+/// stands: then it is told again.
+pub(crate) async fn hear(
     app: &App,
-    changes: Vec<Change>,
+    heartbeat: Heartbeat,
     now: Instant,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    let mut outcome = Ok(());
+    let node = heartbeat.node.clone();
+    let (changes, telling) = {
+        let mut registry = app.registry();
+        let changes = registry.on_heartbeat(now, heartbeat);
+        (changes, registry.unsaved(&node))
+    };
+    apply(app, &changes, now, now_ms).await?;
+    if let Some(telling) = telling {
+        app.registry().on_saved(&node, telling);
+    }
+    Ok(())
+}
+
+/// Writes changes of the registry into the database. Those that it does not take will be told again.
+async fn apply(app: &App, changes: &[Change], now: Instant, now_ms: i64) -> Result<(), StoreError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let written = in_time(write(app, changes, now_ms)).await;
+    if written.is_ok() {
+        app.on_written();
+    } else {
+        changes.iter().for_each(|change| app.registry().on_unsaved(now, change.node()));
+    }
+    written
+}
+
+async fn write(app: &App, changes: &[Change], now_ms: i64) -> Result<(), StoreError> {
     let mut reports = Vec::new();
-    for change in &changes {
-        let written = match change {
-            Change::Stream { report, .. } => {
-                reports.push(report);
-                continue;
-            }
+    for change in changes {
+        match change {
+            Change::Stream { report, .. } => reports.push(report),
             Change::Restarted { node, started_at_ms } => {
                 let before_ms = i64::try_from(*started_at_ms).unwrap_or(i64::MAX);
-                app.store.end_node(node, before_ms, EndReason::NodeRestarted, now_ms).await
+                app.store.end_node(node, before_ms, EndReason::NodeRestarted, now_ms).await?;
             }
-            Change::Lost { node } => app.store.end_node(node, i64::MAX, EndReason::NodeLost, now_ms).await,
-        };
-        if written.is_err() {
-            app.registry().on_unsaved(now, change.node());
+            Change::Lost { node } => {
+                app.store.end_node(node, i64::MAX, EndReason::NodeLost, now_ms).await?;
+            }
         }
-        outcome = outcome.and(written);
     }
-    if !reports.is_empty() {
-        let written = app.store.update_streams(&reports, now_ms).await;
-        if written.is_err() {
-            changes.iter().for_each(|change| app.registry().on_unsaved(now, change.node()));
-        }
-        outcome = outcome.and(written);
-    }
-    outcome
+    if reports.is_empty() { Ok(()) } else { app.store.update_streams(&reports, now_ms).await }
+}
+
+async fn in_time(asked: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+    tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or(Err(StoreError::Timeout))
 }
 
 #[cfg(test)]
@@ -141,6 +200,7 @@ mod tests {
         async fn wait(&mut self, time: Duration) {
             self.now += time;
             self.now_ms += i64::try_from(time.as_millis()).unwrap();
+            look(self.app(), self.now);
             reap(self.app(), self.now, self.now_ms).await;
         }
 
@@ -188,8 +248,7 @@ mod tests {
             let streams = sessions.iter().map(report).collect();
             let node = "n1".to_owned();
             let heartbeat = Heartbeat { node, started_at_ms, public_url: None, whep_port: 8889, streams };
-            let changes = self.app().registry().on_heartbeat(self.now, heartbeat);
-            apply(self.app(), changes, self.now, self.now_ms).await
+            hear(self.app(), heartbeat, self.now, self.now_ms).await
         }
 
         async fn counts(&self) -> Vec<(String, i64)> {
@@ -244,6 +303,62 @@ mod tests {
         still.beat(1, &[]).await.unwrap();
         assert_eq!(still.counts().await, counts(&[("starting", 1)]), "it may still come");
         still.wait(Duration::from_secs(6)).await;
+        assert_eq!(still.counts().await, counts(&[("stopped", 1)]));
+    }
+
+    /// A node waits for 3 s, the database for the end of somebody's write longer.
+    #[tokio::test]
+    async fn a_heartbeat_that_was_given_up_is_written_with_the_next() {
+        let mut still = Still::new().await;
+        let before = still.publish().await;
+        still.beat(1, &[&before]).await.unwrap();
+        still.watch(&before).await;
+        still.now_ms += 1000;
+        let life = u64::try_from(still.now_ms).unwrap();
+        let session = still.publish().await;
+        let other_hand = sqlx::AnyPool::connect(&Store::sqlite_url(still.folder.path())).await.unwrap();
+        let mut lock = other_hand.acquire().await.unwrap();
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *lock).await.unwrap();
+        let given_up = tokio::time::timeout(Duration::from_millis(100), still.beat(life, &[&session])).await;
+        assert!(given_up.is_err(), "nobody writes while somebody else does");
+        sqlx::query("ROLLBACK").execute(&mut *lock).await.unwrap();
+        still.beat(life, &[&session]).await.unwrap();
+        assert_eq!(still.counts().await, counts(&[("active", 1), ("left", 1), ("stopped", 1)]));
+    }
+
+    /// Only a write that succeeds shows that the database writes again, and only one that fails that it does not.
+    #[tokio::test]
+    async fn a_database_that_can_only_be_read_counts_as_failing_until_it_writes() {
+        let still = Still::new().await;
+        let other_hand = sqlx::AnyPool::connect(&Store::sqlite_url(still.folder.path())).await.unwrap();
+        let mut lock = other_hand.acquire().await.unwrap();
+        probe(still.app()).await;
+        assert!(still.app().is_database_up());
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *lock).await.unwrap();
+        assert_eq!(still.counts().await, [], "it can be read");
+        probe(still.app()).await;
+        assert!(!still.app().is_database_up());
+        reap(still.app(), still.now, still.now_ms).await;
+        assert!(!still.app().is_database_up(), "there was nothing to write");
+        sqlx::query("ROLLBACK").execute(&mut *lock).await.unwrap();
+        probe(still.app()).await;
+        assert!(still.app().is_database_up());
+    }
+
+    /// What nodes are there is in memory, and does not wait for a database that hangs.
+    #[tokio::test]
+    async fn a_silent_node_is_forgotten_while_the_database_hangs_and_written_down_afterwards() {
+        let mut still = Still::new().await;
+        let session = still.publish().await;
+        still.beat(1, &[&session]).await.unwrap();
+        let other_hand = sqlx::AnyPool::connect(&Store::sqlite_url(still.folder.path())).await.unwrap();
+        let mut lock = other_hand.acquire().await.unwrap();
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *lock).await.unwrap();
+        still.wait(SILENCE_MAX).await;
+        assert!(still.app().registry().nodes().is_empty());
+        assert!(!still.app().is_database_up(), "it was told, and did not take it");
+        sqlx::query("ROLLBACK").execute(&mut *lock).await.unwrap();
+        still.wait(SILENCE_MAX).await;
         assert_eq!(still.counts().await, counts(&[("stopped", 1)]));
     }
 

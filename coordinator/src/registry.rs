@@ -1,5 +1,5 @@
 //! What the nodes say of themselves, as a pure machine. It is rebuilt from heartbeats, never stored.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use control::api::{Heartbeat, StreamReport, StreamState};
@@ -56,30 +56,37 @@ struct Node {
     heard: Instant,
     /// Nothing yet, if it is only known from before this coordinator began.
     heartbeat: Option<Heartbeat>,
-    /// Whether the database has taken every change so far.
-    is_saved: bool,
+    /// What the database has not taken yet, by number; nothing if it has taken every change so far.
+    unsaved: Option<u64>,
 }
 
 /// All nodes.
 #[derive(Debug, Default)]
 pub struct Registry {
     nodes: BTreeMap<String, Node>,
+    /// Nodes that fell silent, until somebody writes that down.
+    lost: BTreeSet<String>,
+    /// How often there was something to write down.
+    tellings: u64,
 }
 
 impl Registry {
     /// A node that must have been there before this coordinator began: it has as long as any to be heard.
     pub fn expect(&mut self, now: Instant, node: &str) {
-        self.nodes.entry(node.to_owned()).or_insert(Node { heard: now, heartbeat: None, is_saved: true });
+        self.nodes.entry(node.to_owned()).or_insert(Node { heard: now, heartbeat: None, unsaved: None });
     }
 
-    /// Takes a heartbeat. Returns what it changes.
+    /// Takes a heartbeat. Returns what it changes, which counts as not written down until [`Self::on_saved`] says that it is:
+    /// whoever writes it may be interrupted.
     pub fn on_heartbeat(&mut self, now: Instant, heartbeat: Heartbeat) -> Vec<Change> {
         let mut changes = Vec::new();
         if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&heartbeat.node) {
             return changes;
         }
-        let before =
-            self.nodes.remove(&heartbeat.node).filter(|node| node.is_saved).and_then(|node| node.heartbeat);
+        // It is there, whatever was about to be written down; what it has no more follows from what it says.
+        self.lost.remove(&heartbeat.node);
+        let before = self.nodes.remove(&heartbeat.node);
+        let before = before.filter(|node| node.unsaved.is_none()).and_then(|node| node.heartbeat);
         let is_same_life =
             before.as_ref().is_some_and(|before| before.started_at_ms == heartbeat.started_at_ms);
         if !is_same_life {
@@ -94,30 +101,50 @@ impl Registry {
             }
         }
         let name = heartbeat.node.clone();
-        self.nodes.insert(name, Node { heard: now, heartbeat: Some(heartbeat), is_saved: true });
+        let unsaved = (!changes.is_empty()).then(|| self.telling());
+        self.nodes.insert(name, Node { heard: now, heartbeat: Some(heartbeat), unsaved });
         changes
+    }
+
+    fn telling(&mut self) -> u64 {
+        self.tellings += 1;
+        self.tellings
+    }
+
+    /// The number of what a node has to be written down.
+    pub fn unsaved(&self, node: &str) -> Option<u64> {
+        self.nodes.get(node).and_then(|node| node.unsaved)
+    }
+
+    /// What had this number is written down. If there is something newer, that is not.
+    pub fn on_saved(&mut self, node: &str, telling: u64) {
+        if let Some(node) = self.nodes.get_mut(node).filter(|node| node.unsaved == Some(telling)) {
+            node.unsaved = None;
+        }
     }
 
     /// A change of this node was not written down: everything about it is told anew, with its next heartbeat or when it
     /// has been silent for as long as any.
     pub fn on_unsaved(&mut self, now: Instant, node: &str) {
         self.expect(now, node);
+        let telling = self.telling();
         if let Some(node) = self.nodes.get_mut(node) {
-            node.is_saved = false;
+            node.unsaved = Some(telling);
         }
     }
 
-    /// Forgets the nodes that are silent.
-    pub fn on_timeout(&mut self, now: Instant) -> Vec<Change> {
-        let mut changes = Vec::new();
-        self.nodes.retain(|name, node| {
-            let is_alive = now.saturating_duration_since(node.heard) < SILENCE_MAX;
-            if !is_alive {
-                changes.push(Change::Lost { node: name.clone() });
-            }
-            is_alive
-        });
-        changes
+    /// Forgets the nodes that are silent, and returns their names.
+    pub fn on_timeout(&mut self, now: Instant) -> Vec<String> {
+        let is_silent = |node: &mut Node| now.saturating_duration_since(node.heard) >= SILENCE_MAX;
+        let silent: Vec<_> =
+            self.nodes.extract_if(.., |_, node| is_silent(node)).map(|(name, _)| name).collect();
+        self.lost.extend(silent.iter().cloned());
+        silent
+    }
+
+    /// The nodes that fell silent since this was asked before, and were not heard again meanwhile.
+    pub fn take_lost(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.lost).into_iter().map(|node| Change::Lost { node }).collect()
     }
 
     /// Every stream of every node.
@@ -155,6 +182,12 @@ impl Registry {
         let has_stream =
             |heartbeat: &&Heartbeat| heartbeat.streams.iter().any(|stream| stream.class == class);
         heartbeats.clone().find(has_stream).or_else(|| heartbeats.next())
+    }
+
+    /// The addresses that nodes have for browsers.
+    pub fn public_urls(&self) -> impl Iterator<Item = &str> {
+        let heartbeats = self.nodes.values().filter_map(|node| node.heartbeat.as_ref());
+        heartbeats.filter_map(|heartbeat| heartbeat.public_url.as_deref())
     }
 
     /// Nodes that have been heard.
@@ -198,11 +231,21 @@ mod tests {
         Heartbeat { node: "n1".to_owned(), started_at_ms, public_url: None, whep_port: 8889, streams }
     }
 
+    /// Takes a heartbeat and has written down what it changes.
+    fn save(registry: &mut Registry, now: Instant, heartbeat: Heartbeat) -> Vec<Change> {
+        let node = heartbeat.node.clone();
+        let changes = registry.on_heartbeat(now, heartbeat);
+        let telling = registry.unsaved(&node);
+        assert_eq!(telling.is_none(), changes.is_empty());
+        telling.into_iter().for_each(|telling| registry.on_saved(&node, telling));
+        changes
+    }
+
     #[test]
     fn only_changes_are_told() {
         let mut registry = Registry::default();
         let now = Instant::now();
-        let first = registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Starting)]));
+        let first = save(&mut registry, now, heartbeat(1, vec![report(StreamState::Starting)]));
         assert_eq!(first.len(), 2, "a new life and a new stream");
         assert!(!registry.is_live("room101"));
         assert!(registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Starting)])).is_empty());
@@ -229,8 +272,12 @@ mod tests {
         registry.expect(now, "n0");
         registry.expect(now, "n1");
         assert!(registry.on_timeout(now + SILENCE_MAX - Duration::from_millis(1)).is_empty());
-        assert_eq!(registry.on_timeout(now + SILENCE_MAX).len(), 2);
+        assert_eq!(registry.on_timeout(now + SILENCE_MAX), ["n0", "n1"]);
         assert!(registry.node_for("room101").is_none());
+        registry.on_heartbeat(now + SILENCE_MAX, heartbeat(1, vec![]));
+        let lost = ["n0".to_owned()].map(|node| Change::Lost { node });
+        assert_eq!(registry.take_lost(), lost, "the other one is there again");
+        assert!(registry.take_lost().is_empty());
     }
 
     #[test]
@@ -239,13 +286,19 @@ mod tests {
         let now = Instant::now();
         let active = || heartbeat(1, vec![report(StreamState::Active)]);
         let first = registry.on_heartbeat(now, active());
-        registry.on_unsaved(now, "n1");
         assert!(registry.is_live("room101"), "viewers are not concerned");
-        assert_eq!(registry.on_heartbeat(now, active()), first);
-        assert!(registry.on_heartbeat(now, active()).is_empty());
-        let lost = registry.on_timeout(now + SILENCE_MAX);
+        let telling = registry.unsaved("n1").unwrap();
+        assert_eq!(registry.on_heartbeat(now, active()), first, "whoever wrote it may have been interrupted");
+        registry.on_saved("n1", telling);
+        assert_eq!(save(&mut registry, now, active()), first, "it is not the newest that was written down");
+        assert!(save(&mut registry, now, active()).is_empty());
+        registry.on_unsaved(now, "n1");
+        assert_eq!(save(&mut registry, now, active()), first);
+        registry.on_timeout(now + SILENCE_MAX);
+        let lost = registry.take_lost();
         registry.on_unsaved(now + SILENCE_MAX, "n1");
-        assert_eq!(registry.on_timeout(now + SILENCE_MAX * 2), lost);
+        registry.on_timeout(now + SILENCE_MAX * 2);
+        assert_eq!(registry.take_lost(), lost);
     }
 
     #[test]

@@ -3,8 +3,8 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use process::accept;
@@ -17,12 +17,11 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::classes::{ChangeError, Classes, DefaultSecrets, PIN_FILE};
+use crate::classes::{ChangeError, Classes, DefaultSecrets, KEY_FILE, PIN_FILE, STREAM_KEY_LEN_MIN};
 use crate::config::{Config, ConfigError, Mode};
-use crate::guesses::Guesses;
 use crate::keys::SigningKey;
 use crate::metrics::Metrics;
-use crate::openings::Openings;
+use crate::openings::{self, Openings};
 use crate::pins::Pins;
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
@@ -79,6 +78,11 @@ pub enum BindError {
     /// The PIN in the folder is one that nobody may choose.
     #[error("the PIN in {0} must have 6 to 64 printable ASCII characters without spaces")]
     Pin(PathBuf),
+    /// The stream key in the folder could be guessed.
+    #[error(
+        "the stream key in {0} must have at least {STREAM_KEY_LEN_MIN} characters; without the file one is made"
+    )]
+    Key(PathBuf),
     /// Its database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -110,6 +114,9 @@ pub async fn bind(config: Config, prometheus: &Prometheus) -> Result<Bound, Bind
     {
         return Err(BindError::PublicOpen(public));
     }
+    for network in config.trusted_proxies.wide() {
+        tracing::warn!(%network, "every machine of this network is trusted as a proxy, and can claim to come from anywhere");
+    }
     let folder = config.data_dir.clone();
     let cannot_use = |error| BindError::Folder { folder: folder.clone(), error };
     secret::make_folder(&folder).map_err(cannot_use)?;
@@ -138,13 +145,14 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         ChangeError::Store(error) => BindError::Store(error),
         ChangeError::File(error) => cannot_use(error),
         ChangeError::Pin => BindError::Pin(folder.join(PIN_FILE)),
+        ChangeError::Key => BindError::Key(folder.join(KEY_FILE)),
         error => BindError::DefaultClass(error.to_string()),
     })?;
     let DefaultSecrets { stream_key, pin } = secrets.default;
     let default_class = DefaultClass { slug: config.default_class.clone(), stream_key, pin };
     let app = App {
         store,
-        classes,
+        classes: Arc::new(classes),
         key: secrets.signing_key,
         registry: Registry::default().into(),
         openings: Openings::default(),
@@ -156,8 +164,8 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         node_secret: secrets.node,
         operator_secret: secrets.operator,
         tokens: Limiter::new(config.tokens_at_once, config.tokens_per_second),
-        guesses: Guesses::default().into(),
         is_database_up: AtomicBool::new(true),
+        leaving: OnceLock::new(),
     };
     Ok((app, default_class))
 }
@@ -205,14 +213,17 @@ impl Bound {
         &self.app.node_secret
     }
 
-    /// Serves until drained. The nodes of this machine come over `internal`, which is on loopback: in plain HTTP
-    /// whatever certificate the public port has, and into no crowd.
+    /// Serves until drained; from `leaving` on it says that it is not ready. The nodes of this machine come over `internal`,
+    /// which is on loopback: in plain HTTP whatever certificate the public port has, and into no crowd.
     pub async fn run(
         self,
         front: Front,
         internal: Option<TcpListener>,
+        leaving: CancellationToken,
         drain: CancellationToken,
     ) -> io::Result<()> {
+        // It is run once.
+        let _ = self.app.leaving.set(leaving);
         let router = http::router(Arc::clone(&self.app));
         let limits = Limits { connections_max: INTERNAL_MAX, per_network_max: INTERNAL_MAX };
         let inside = Front { connections: Connections::new(limits), tls: None, ..front.clone() };
@@ -231,6 +242,7 @@ impl Bound {
             _ = serve => {}
             never = reaper::run(&self.app) => match never {},
         }
+        openings::flush_last(&self.app).await;
         self.app.store.close().await;
         Ok(())
     }

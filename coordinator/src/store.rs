@@ -5,9 +5,10 @@ mod viewers;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyPool, Executor};
+use sqlx::{AnyPool, AssertSqlSafe, Executor};
 use thiserror::Error;
 
 pub use self::classes::Class;
@@ -16,6 +17,8 @@ pub(crate) use self::sessions::{EndReason, Opening};
 
 /// Connections at once. SQLite writes one at a time anyway.
 const CONNECTIONS_MAX: u32 = 4;
+/// How long a change waits for the connection that makes changes: they come one after the other, so it is a file that is opened.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why the database did not do what was asked.
 #[derive(Debug, Error)]
@@ -37,30 +40,22 @@ pub enum StoreError {
 /// The database; clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Store {
+    /// For the record of sessions, whose last second may be lost with the power.
     pool: AnyPool,
+    /// For classes and keys: what it has written outlives a loss of power, so that a key that was revoked stays so.
+    lasting: AnyPool,
 }
 
 impl Store {
     /// Opens a database by its URL and brings its tables up to date.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let is_sqlite = url.starts_with("sqlite:");
-        let options =
-            AnyPoolOptions::new().max_connections(CONNECTIONS_MAX).after_connect(move |connection, _| {
-                Box::pin(async move {
-                    if is_sqlite {
-                        // A write-ahead log survives a kill, and readers do not wait for writers.
-                        connection.execute("PRAGMA journal_mode = WAL").await?;
-                        connection.execute("PRAGMA synchronous = NORMAL").await?;
-                        connection.execute("PRAGMA busy_timeout = 5000").await?;
-                        connection.execute("PRAGMA foreign_keys = ON").await?;
-                    }
-                    Ok(())
-                })
-            });
-        let pool = options.connect(url).await?;
+        let pool = options("NORMAL").max_connections(CONNECTIONS_MAX).connect(url).await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
-        Ok(Self { pool })
+        // Opened when there is something to change, which is seldom.
+        let lasting =
+            options("FULL").max_connections(1).acquire_timeout(CONNECT_TIMEOUT).connect_lazy(url)?;
+        Ok(Self { pool, lasting })
     }
 
     /// The URL of the SQLite database in a folder.
@@ -79,12 +74,61 @@ impl Store {
 
     /// Closes the connections; SQLite then folds its log into the database.
     pub async fn close(&self) {
+        self.lasting.close().await;
         self.pool.close().await;
     }
 
-    /// Whether the database answers.
-    pub async fn check(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+    /// Has the database write something, which changes nothing: one page of its log, that of a number which nobody reads.
+    /// Taking the lock alone would not show a full disk.
+    pub(crate) async fn check(&self) -> Result<(), StoreError> {
+        sqlx::query("PRAGMA user_version = 0").execute(&self.pool).await?;
         Ok(())
+    }
+}
+
+/// Connections that write their commits to the disk at once (`FULL`) or with the next checkpoint (`NORMAL`).
+fn options(synchronous: &'static str) -> AnyPoolOptions {
+    AnyPoolOptions::new().after_connect(move |connection, _| {
+        Box::pin(async move {
+            // A write-ahead log survives a kill, and readers do not wait for writers.
+            connection.execute("PRAGMA journal_mode = WAL").await?;
+            let synchronous = format!("PRAGMA synchronous = {synchronous}");
+            connection.execute(AssertSqlSafe(synchronous)).await?;
+            connection.execute("PRAGMA busy_timeout = 5000").await?;
+            connection.execute("PRAGMA foreign_keys = ON").await?;
+            Ok(())
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn classes_and_keys_are_written_to_the_disk_at_once_and_the_record_is_not() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(&Store::sqlite_url(folder.path())).await.unwrap();
+        let mode =
+            async |pool| sqlx::query_scalar::<_, i64>("PRAGMA synchronous").fetch_one(pool).await.unwrap();
+        assert_eq!((mode(&store.lasting).await, mode(&store.pool).await), (2, 1), "FULL and NORMAL");
+        let (id, slug) = ("id".to_owned(), "room".to_owned());
+        let class = Class { id, name: slug.clone(), slug, pin_hash: None };
+        let key = StreamKey::new(&class.id, "key", 0);
+        store.lasting.close().await;
+        for outcome in [
+            store.add_class(&class, None, 0).await,
+            store.remove_class(&class, 0).await,
+            store.put_pin("id", "hash").await,
+            store.add_stream_key(&key).await,
+            store.revoke_stream_key(&key.id, 0).await,
+            store.put_file_key(&key, 0).await.map(drop),
+        ] {
+            assert!(matches!(outcome, Err(StoreError::Database(sqlx::Error::PoolClosed))), "{outcome:?}");
+        }
+        store.record(&[]).await.unwrap();
+        store.check().await.unwrap();
     }
 }

@@ -259,8 +259,9 @@ impl Process {
             roles.spawn(Stage::Serving, "tls", |drain| inject("tls", tls.follow(drain)));
         }
         // The coordinator goes last: it writes down how the sessions ended.
+        let leaving = roles.drain(Stage::Serving);
         roles.spawn(Stage::Record, "coordinator", |drain| {
-            inject("coordinator", coordinator.run(front, Some(internal), drain))
+            inject("coordinator", coordinator.run(front, Some(internal), leaving, drain))
         });
         roles.spawn(Stage::Record, "admin", |drain| inject("admin", admin.run(admin_context, drain)));
         roles.spawn(Stage::Serving, "ingest", |drain| inject("ingest", ingest.run(ingest_context, drain)));

@@ -2,7 +2,7 @@
 //! PIN, and everybody. Nobody has rights because of where a request comes from, but one: in open mode private addresses
 //! are not asked for the PIN.
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,6 +24,9 @@ use crate::store::Class;
 
 /// The header that a class's PIN travels in.
 pub(super) const PIN: HeaderName = HeaderName::from_static("x-class-pin");
+
+/// Ends of names that nobody can register: RFC 6762, RFC 6761 section 6.3, RFC 8375, and ICANN's resolution 2024.07.29.06.
+const LOCAL_SUFFIXES: [&str; 4] = [".local", ".localhost", ".home.arpa", ".internal"];
 
 /// Whoever sent a request.
 #[derive(Debug)]
@@ -52,12 +55,24 @@ impl FromRequestParts<Arc<App>> for Caller {
     }
 }
 
-impl Caller {
-    /// The address that limits are counted for.
-    pub(super) fn ip(&self) -> IpAddr {
-        self.client.ip
-    }
+/// That whoever sent a request is an operator; everybody else is refused. It stands before the body among a handler's
+/// arguments, so that nothing of a stranger's is read.
+#[derive(Debug)]
+pub(super) struct ByOperator;
 
+impl FromRequestParts<Arc<App>> for ByOperator {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Failure> {
+        let caller = match Caller::from_request_parts(parts, app).await {
+            Ok(caller) => caller,
+            Err(never) => match never {},
+        };
+        if caller.is_operator(app) { Ok(Self) } else { Err(Failure::not_operator()) }
+    }
+}
+
+impl Caller {
     /// The scheme by which it knows this server.
     pub(super) fn scheme(&self) -> &'static str {
         self.scheme
@@ -74,21 +89,28 @@ impl Caller {
             || self.bearer().is_some_and(|secret| secret::is_equal(secret, &app.operator_secret))
     }
 
-    /// Refuses whoever is not an operator.
-    pub(super) fn operates(&self, app: &App) -> Result<(), Failure> {
-        if self.is_operator(app) { Ok(()) } else { Err(Failure::not_operator()) }
-    }
-
     /// Whether nothing is asked of it: operators, and in open mode whoever comes from a private address. The mode is
     /// decided anew for each request, because behind a 1:1 NAT a server cannot know that it is public.
     pub(super) fn is_let_in(&self, app: &App) -> bool {
-        let is_near = self.client.is_direct && is_private(self.client.ip) && !self.is_foreign_page();
-        self.is_operator(app) || (app.mode == Mode::Open && (app.allow_public_open || is_near))
+        if self.is_operator(app) {
+            return true;
+        }
+        let is_near = || {
+            let is_private = self.client.is_direct && is_private(self.client.ip);
+            is_private && !self.is_foreign_page() && self.is_under_own_name(app)
+        };
+        app.mode == Mode::Open && (app.allow_public_open || is_near())
     }
 
     /// Lets it into a class as what it says it is. Whoever is not let in without it needs the class's PIN, which makes a
     /// student. A class that does not exist looks like a wrong PIN then, so that names cannot be tried.
+    ///
+    /// Every call counts for the limit of tokens, whatever it is for: a network that has been right is never refused for its
+    /// wrong PINs alone, so another route would be one to try PINs at without an end.
     pub(super) fn enter(&self, app: &App, name: &str, role: Role) -> Result<Class, Failure> {
+        if !app.tokens.take(self.client.ip, Instant::now()) {
+            return Err(Failure::too_many_requests());
+        }
         let class = app.classes.class(name);
         if self.is_let_in(app) {
             return class.ok_or_else(Failure::no_class);
@@ -96,7 +118,7 @@ impl Caller {
         let pin = self.text(&PIN).ok_or_else(Failure::pin_needed)?;
         let is_right = app.classes.pins.is_right(class.as_ref(), pin);
         let target = class.as_ref().map_or(Target::Unknown(name), |class| Target::Class(&class.id));
-        let verdict = app.guesses().judge(target, network(self.ip()), is_right, Instant::now());
+        let verdict = app.classes.guesses().judge(target, network(self.client.ip), is_right, Instant::now());
         match (verdict, class) {
             (Verdict::Right, Some(class)) if role == Role::Student => Ok(class),
             (Verdict::Right, Some(_)) => Err(Failure::forbidden("the PIN is for students").code("pin_role")),
@@ -119,8 +141,17 @@ impl Caller {
     /// Whether a page of another site sent it. Such a page runs in the browser of somebody near, but is not near.
     fn is_foreign_page(&self) -> bool {
         let Some(origin) = self.headers.get(ORIGIN) else { return false };
-        let origin = origin.to_str().ok().and_then(|origin| host_of(origin.split_once("://")?.1));
+        let origin = origin.to_str().ok().and_then(url_host);
         origin.is_none() || origin != self.host()
+    }
+
+    /// Whether it names this server by a name that no stranger can have. A page of a stranger's name whose address was
+    /// changed to this server's sends that name as its host and as its origin (DNS rebinding); over TLS no certificate of
+    /// ours would have it.
+    fn is_under_own_name(&self, app: &App) -> bool {
+        let Some(host) = self.host() else { return false };
+        let is_public_url = |url: &str| url_host(url).is_some_and(|own| own.eq_ignore_ascii_case(&host));
+        self.scheme == "https" || is_local_name(&host) || app.registry().public_urls().any(is_public_url)
     }
 
     fn bearer(&self) -> Option<&str> {
@@ -131,6 +162,18 @@ impl Caller {
     fn text(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
+}
+
+fn url_host(url: &str) -> Option<String> {
+    host_of(url.split_once("://")?.1.split('/').next()?)
+}
+
+/// An address, or a name that is not to be had on the internet.
+fn is_local_name(host: &str) -> bool {
+    let v6 = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let is_address = v6.map_or(host.parse::<Ipv4Addr>().is_ok(), |v6| v6.parse::<Ipv6Addr>().is_ok());
+    let host = host.to_ascii_lowercase();
+    is_address || !host.contains('.') || LOCAL_SUFFIXES.iter().any(|suffix| host.ends_with(suffix))
 }
 
 fn host_of(authority: &str) -> Option<String> {
@@ -166,6 +209,27 @@ mod tests {
             assert_eq!(caller(&[("host", header)]).host().as_deref(), host, "{header}");
         }
         assert_eq!(caller(&[]).host(), None);
+    }
+
+    #[test]
+    fn a_name_that_a_stranger_could_have_is_not_a_local_one() {
+        for local in [
+            "192.168.1.5",
+            "8.8.8.8",
+            "[fd00::1]",
+            "localhost",
+            "lectern",
+            "Lectern.LOCAL",
+            "pi.home.arpa",
+            "lectern.school.internal",
+        ] {
+            assert!(is_local_name(local), "{local}");
+        }
+        for public in
+            ["evil.example", "192.168.1.5.evil.example", "local.example", "1.2.3", "evil.example.", "[::1]."]
+        {
+            assert!(!is_local_name(public), "{public}");
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::caller::Caller;
-use super::{Failure, Shared};
+use super::caller::ByOperator;
+use super::{Failure, Shared, change};
 use crate::pins;
 use crate::store::Class;
 
@@ -64,13 +64,12 @@ pub(super) struct MadePin {
 #[utoipa::path(get, path = "/api/v1/classes", security(("operator" = [])), responses(
     (status = 200, body = [Entry]), (status = 403),
 ))]
-pub(super) async fn list(State(app): Shared, caller: Caller) -> Result<Json<Vec<Entry>>, Failure> {
-    caller.operates(&app)?;
+pub(super) async fn list(State(app): Shared, _: ByOperator) -> Json<Vec<Entry>> {
     let entry = |Class { id, slug, name, .. }: Class| {
         let is_default = slug == app.classes.default_slug();
         Entry { id, slug, name, is_default }
     };
-    Ok(Json(app.classes.all().into_iter().map(entry).collect()))
+    Json(app.classes.all().into_iter().map(entry).collect())
 }
 
 /// Adds a class with a stream key and a PIN.
@@ -81,10 +80,9 @@ pub(super) async fn list(State(app): Shared, caller: Caller) -> Result<Json<Vec<
 ))]
 pub(super) async fn add(
     State(app): Shared,
-    caller: Caller,
+    _: ByOperator,
     body: Result<Json<NewClass>, axum::extract::rejection::JsonRejection>,
 ) -> Result<(StatusCode, Json<MadeClass>), Failure> {
-    caller.operates(&app)?;
     let Json(new) = body.map_err(Failure::body)?;
     if !Class::is_slug(&new.slug) {
         return Err(Failure::bad_request(
@@ -96,8 +94,9 @@ pub(super) async fn add(
         return Err(Failure::bad_request("name must have 200 characters at most"));
     }
     let pin = chosen(new.pin)?;
-    let added = app.classes.add(&new.slug, &name, &pin).await;
-    let (Class { id, slug, .. }, key) = added.map_err(|error| Failure::change(&app, error))?;
+    let chosen = pin.clone();
+    let added = change(app, async move |classes| classes.add(&new.slug, &name, &chosen).await).await;
+    let (Class { id, slug, .. }, key) = added?;
     let made = MadeClass { id, slug, key_id: key.id, stream_key: key.secret, pin };
     Ok((StatusCode::CREATED, Json(made)))
 }
@@ -110,12 +109,10 @@ pub(super) async fn add(
 ))]
 pub(super) async fn remove(
     State(app): Shared,
-    caller: Caller,
+    _: ByOperator,
     Path(slug): Path<String>,
 ) -> Result<StatusCode, Failure> {
-    caller.operates(&app)?;
-    let removed = app.classes.remove(&slug).await.map_err(|error| Failure::change(&app, error))?;
-    app.guesses().on_new_pin(&removed.id);
+    change(app, async move |classes| classes.remove(&slug).await).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -127,15 +124,14 @@ pub(super) async fn remove(
 ))]
 pub(super) async fn set_pin(
     State(app): Shared,
-    caller: Caller,
+    _: ByOperator,
     Path(slug): Path<String>,
     body: Result<Json<NewPin>, axum::extract::rejection::JsonRejection>,
 ) -> Result<Json<MadePin>, Failure> {
-    caller.operates(&app)?;
     let Json(new) = body.map_err(Failure::body)?;
     let pin = chosen(new.pin)?;
-    let class = app.classes.set_pin(&slug, &pin).await.map_err(|error| Failure::change(&app, error))?;
-    app.guesses().on_new_pin(&class.id);
+    let chosen = pin.clone();
+    let class = change(app, async move |classes| classes.set_pin(&slug, &chosen).await).await?;
     Ok(Json(MadePin { class: class.slug, pin }))
 }
 

@@ -45,11 +45,12 @@ pub(super) async fn heartbeat(
     State(app): Shared,
     Json(heartbeat): Json<Heartbeat>,
 ) -> Result<Json<Value>, Failure> {
-    // Its sessions first. If that fails, so will what follows, which then says so.
-    let _ = openings::flush(&app).await;
-    let now = Instant::now();
-    let changes = app.registry().on_heartbeat(now, heartbeat);
-    let written = reaper::apply(&app, changes, now, now_ms()).await;
+    // Its sessions first. If that fails, what follows is heard all the same: viewers are not concerned.
+    let flushed = openings::flush(&app).await;
+    let written = reaper::hear(&app, heartbeat, Instant::now(), now_ms()).await;
+    if let (Err(error), Ok(())) = (&flushed, &written) {
+        app.on_database_error(error);
+    }
     written.map_err(|error| Failure::database(&app, error))?;
     Ok(Json(json!({})))
 }
@@ -61,6 +62,10 @@ pub(super) async fn sessions(
 ) -> Result<Json<Value>, Failure> {
     // A viewer's session needs its stream's.
     openings::flush(&app).await.map_err(|error| Failure::database(&app, error))?;
-    app.store.record(&events).await.map_err(|error| Failure::database(&app, error))?;
+    let unknown = app.store.record(&events).await.map_err(|error| Failure::database(&app, error))?;
+    app.metrics.viewers_dropped.inc_by(unknown);
+    if !events.is_empty() {
+        app.on_written();
+    }
     Ok(Json(json!({})))
 }

@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::caller::Caller;
-use super::{Failure, Shared};
+use super::caller::ByOperator;
+use super::{Failure, Shared, change};
 
 /// A valid key as the list shows it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,10 +29,9 @@ pub(super) struct MadeKey {
     params(("class" = String, Path)), responses((status = 200, body = [Entry]), (status = 403), (status = 404)))]
 pub(super) async fn list(
     State(app): Shared,
-    caller: Caller,
+    _: ByOperator,
     Path(slug): Path<String>,
 ) -> Result<Json<Vec<Entry>>, Failure> {
-    caller.operates(&app)?;
     let (_, keys) = app.classes.keys(&slug).map_err(|error| Failure::change(&app, error))?;
     let entry = |(id, created_at_ms)| Entry { id, created_at_ms };
     Ok(Json(keys.into_iter().map(entry).collect()))
@@ -46,11 +45,10 @@ pub(super) async fn list(
 ))]
 pub(super) async fn add(
     State(app): Shared,
-    caller: Caller,
+    _: ByOperator,
     Path(slug): Path<String>,
 ) -> Result<(StatusCode, Json<MadeKey>), Failure> {
-    caller.operates(&app)?;
-    let (class, key) = app.classes.add_key(&slug).await.map_err(|error| Failure::change(&app, error))?;
+    let (class, key) = change(app, async move |classes| classes.add_key(&slug).await).await?;
     Ok((StatusCode::CREATED, Json(MadeKey { class: class.slug, id: key.id, stream_key: key.secret })))
 }
 
@@ -62,10 +60,9 @@ pub(super) async fn add(
 ))]
 pub(super) async fn revoke(
     State(app): Shared,
-    caller: Caller,
+    _: ByOperator,
     Path((slug, id)): Path<(String, String)>,
 ) -> Result<StatusCode, Failure> {
-    caller.operates(&app)?;
-    app.classes.revoke_key(&slug, &id).await.map_err(|error| Failure::change(&app, error))?;
+    change(app, async move |classes| classes.revoke_key(&slug, &id).await).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,10 +1,9 @@
 //! Whether the coordinator works, and the keys that its tokens are verified with. Answered from memory, each of them.
-use std::sync::atomic::Ordering;
-
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::{Failure, Shared};
@@ -20,8 +19,7 @@ pub(super) struct Health {
 }
 
 fn state(app: &crate::app::App) -> Health {
-    let is_up = app.is_database_up.load(Ordering::Relaxed);
-    let database = if is_up { "ok" } else { "failing" };
+    let database = if app.is_database_up() { "ok" } else { "failing" };
     Health { status: "ok", database, nodes: app.registry().nodes().len() }
 }
 
@@ -34,10 +32,16 @@ pub(super) async fn health(State(app): Shared) -> Result<Json<Health>, Failure> 
     if health.database == "ok" { Ok(Json(health)) } else { Err(Failure::no_database()) }
 }
 
-/// Whether tokens can be given, for load balancers. That takes no database.
-#[utoipa::path(get, path = "/readyz", responses((status = 200, body = Health)))]
-pub(super) async fn ready(State(app): Shared) -> Json<Health> {
-    Json(state(&app))
+/// Whether tokens can be given, for load balancers. That takes a media node, and no database.
+#[utoipa::path(get, path = "/readyz", responses(
+    (status = 200, body = Health), (status = 503, description = "no media node, or the server is about to end"),
+))]
+pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, Failure> {
+    if app.leaving.get().is_some_and(CancellationToken::is_cancelled) {
+        return Err(Failure::leaving());
+    }
+    let health = state(&app);
+    if health.nodes == 0 { Err(Failure::no_node()) } else { Ok(Json(health)) }
 }
 
 /// Whether the process runs.

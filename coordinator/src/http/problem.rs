@@ -101,13 +101,17 @@ impl Failure {
             .retry_after(2)
     }
 
+    pub(crate) fn leaving() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Leaving", "the server is about to end").code("leaving")
+    }
+
     pub(crate) fn no_database() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "No database", "").code("no_database")
     }
 
     /// The database's words are for the log, not for whoever asked.
     pub(crate) fn database(app: &App, error: StoreError) -> Self {
-        app.on_database::<()>(&Err(error));
+        app.on_database_error(&error);
         Self::no_database()
     }
 
@@ -118,12 +122,13 @@ impl Failure {
             ChangeError::Store(error) => Self::database(app, error),
             ChangeError::File(error) => {
                 tracing::error!(%error, "a file of the data folder cannot be written");
-                Self::internal()
+                let detail = "a file of the data folder cannot be written; nothing was changed";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error", detail)
             }
             ChangeError::Exists => conflict("class_exists"),
             ChangeError::IsDefault => conflict("class_is_default"),
             ChangeError::Full(_) => conflict("limit_reached"),
-            ChangeError::Pin => Self::bad_request(&text),
+            ChangeError::Pin | ChangeError::Key => Self::bad_request(&text),
             ChangeError::NoClass => Self::no_class(),
             ChangeError::NoKey => Self::not_found(&text).code("no_stream_key"),
         }

@@ -91,7 +91,7 @@ impl Store {
         key: Option<&StreamKey>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.lasting.begin().await?;
         let query = "INSERT INTO classes (id, slug, name, pin_hash, created_at) VALUES ($1, $2, $3, $4, $5)";
         let query = sqlx::query(query).bind(&class.id).bind(&class.slug).bind(&class.name);
         match query.bind(class.pin_hash.clone()).bind(now_ms).execute(&mut *transaction).await {
@@ -110,7 +110,7 @@ impl Store {
 
     /// Removes a class and revokes its keys. What was recorded of its lessons stays.
     pub(crate) async fn remove_class(&self, class: &Class, now_ms: i64) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.lasting.begin().await?;
         let query = "UPDATE stream_keys SET revoked_at = $1 WHERE class_id = $2 AND revoked_at IS NULL";
         sqlx::query(query).bind(now_ms).bind(&class.id).execute(&mut *transaction).await?;
         // No slug has a tilde, so this one is nobody's.
@@ -124,28 +124,28 @@ impl Store {
     /// Makes this the hash of a class's PIN.
     pub(crate) async fn put_pin(&self, class_id: &str, pin_hash: &str) -> Result<(), StoreError> {
         let query = "UPDATE classes SET pin_hash = $1 WHERE id = $2";
-        sqlx::query(query).bind(pin_hash).bind(class_id).execute(&self.pool).await?;
+        sqlx::query(query).bind(pin_hash).bind(class_id).execute(&self.lasting).await?;
         Ok(())
     }
 
     /// Adds a key.
     pub(crate) async fn add_stream_key(&self, key: &StreamKey) -> Result<(), StoreError> {
         let query = sqlx::query(INSERT_KEY).bind(&key.id).bind(&key.class_id).bind(&key.hash);
-        query.bind(key.created_at_ms).execute(&self.pool).await?;
+        query.bind(key.created_at_ms).execute(&self.lasting).await?;
         Ok(())
     }
 
     /// Revokes a key.
     pub(crate) async fn revoke_stream_key(&self, id: &str, now_ms: i64) -> Result<(), StoreError> {
         let query = "UPDATE stream_keys SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL";
-        sqlx::query(query).bind(now_ms).bind(id).execute(&self.pool).await?;
+        sqlx::query(query).bind(now_ms).bind(id).execute(&self.lasting).await?;
         Ok(())
     }
 
     /// Makes this the key of the file `stream-key`, which belongs to this class; the one that the file held before is
     /// revoked. Returns false, and changes nothing, if this key was revoked: a file that comes back does not revive it.
     pub(crate) async fn put_file_key(&self, key: &StreamKey, now_ms: i64) -> Result<bool, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.lasting.begin().await?;
         let query = "SELECT COUNT(*) FROM stream_keys WHERE secret_hash = $1 AND revoked_at IS NOT NULL";
         let row = sqlx::query(query).bind(&key.hash).fetch_one(&mut *transaction).await?;
         if row.try_get::<i64, _>(0)? > 0 {
@@ -166,7 +166,7 @@ impl Store {
     /// Whether a key is the one of the file `stream-key`.
     pub(crate) async fn is_file_key(&self, id: &str) -> Result<bool, StoreError> {
         let query = "SELECT COUNT(*) FROM stream_keys WHERE id = $1 AND is_from_file = 1";
-        let row = sqlx::query(query).bind(id).fetch_one(&self.pool).await?;
+        let row = sqlx::query(query).bind(id).fetch_one(&self.lasting).await?;
         Ok(row.try_get::<i64, _>(0)? > 0)
     }
 }

@@ -151,12 +151,12 @@ impl Store {
         Ok(())
     }
 
-    /// Writes down what happened to viewers and streams.
-    pub async fn record(&self, events: &[SessionEvent]) -> Result<(), StoreError> {
+    /// Writes down what happened to viewers and streams. Returns how many viewers joined streams that it knows nothing of.
+    pub async fn record(&self, events: &[SessionEvent]) -> Result<u64, StoreError> {
         let mut changes = Changes::default();
         events.iter().for_each(|event| changes.add(event));
         let mut transaction = self.pool.begin().await?;
-        changes.write(&mut transaction).await?;
+        let unknown = changes.write(&mut transaction).await?;
         for event in events {
             if let SessionEvent::StreamEnded { session, at_ms } = event {
                 let query = "UPDATE stream_sessions SET status = 'stopped', ended_at = $1, updated_at = $1,
@@ -166,7 +166,7 @@ impl Store {
             }
         }
         transaction.commit().await?;
-        Ok(())
+        Ok(unknown)
     }
 
     /// The nodes that have sessions which are not over.

@@ -89,33 +89,36 @@ impl<'a> Changes<'a> {
         self.joined.get_mut(*self.places.get(id)?)
     }
 
-    /// Writes everything.
-    pub(super) async fn write(&self, transaction: &mut Transaction<'_, Any>) -> Result<(), StoreError> {
+    /// Writes everything. Returns how many viewers it could not write down, because the session of their stream is not
+    /// there: a node may be older than the database, or the session was lost.
+    pub(super) async fn write(&self, transaction: &mut Transaction<'_, Any>) -> Result<u64, StoreError> {
         const COLUMNS: &str = "viewer_id, stream_session_id, node_id, user_id, role, user_agent, ip_address,
             joined_at, connected_at, disconnected_at, reason, bytes, packets, packets_lost";
-        // The stream's session must exist; a node may be older than the database.
+        // A viewer that is told again is written again as it is, so that it counts as written.
         let insert = format!(
             "INSERT INTO viewer_sessions ({COLUMNS}) SELECT {COLUMNS} FROM new
             WHERE stream_session_id IN (SELECT session_id FROM stream_sessions)
-            ON CONFLICT (viewer_id) DO NOTHING"
+            ON CONFLICT (viewer_id) DO UPDATE SET viewer_id = excluded.viewer_id"
         );
-        execute(transaction, COLUMNS, &insert, &self.joined).await?;
+        let written = execute(transaction, COLUMNS, &insert, &self.joined).await?;
         let update = "UPDATE viewer_sessions SET connected_at = new.at FROM new WHERE viewer_id = new.id";
         execute(transaction, "id, at", update, &self.connected).await?;
         let update =
             "UPDATE viewer_sessions SET disconnected_at = new.at, reason = new.why, bytes = new.sent,
             packets = new.count, packets_lost = new.lost FROM new WHERE viewer_id = new.id";
-        execute(transaction, "id, at, why, sent, count, lost", update, &self.left).await
+        execute(transaction, "id, at, why, sent, count, lost", update, &self.left).await?;
+        Ok(u64::try_from(self.joined.len()).unwrap_or(u64::MAX).saturating_sub(written))
     }
 }
 
-/// Runs a statement over `rows`, which it knows as the table `new`.
+/// Runs a statement over `rows`, which it knows as the table `new`. Returns how many rows it wrote.
 async fn execute<const COLUMNS: usize>(
     transaction: &mut Transaction<'_, Any>,
     columns: &str,
     statement: &str,
     mut rows: &[[Value<'_>; COLUMNS]],
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
+    let mut written = 0;
     while let Some(count) = rows.len().min(ROWS_MAX).checked_ilog2() {
         // Powers of two: each length is a statement that the database prepares once.
         let (now, later) = rows.split_at(1 << count);
@@ -136,9 +139,9 @@ async fn execute<const COLUMNS: usize>(
                 Value::Number(number) => query.bind(*number),
             };
         }
-        query.execute(&mut **transaction).await?;
+        written += query.execute(&mut **transaction).await?.rows_affected();
     }
-    Ok(())
+    Ok(written)
 }
 
 fn text(value: &str) -> Value<'_> {

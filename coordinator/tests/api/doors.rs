@@ -1,11 +1,14 @@
 //! Who is let in from where, and how those are answered who are not.
+use control::api::Heartbeat;
 use coordinator::{BindError, Config, Mode, bind};
 use prometheus::Registry;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::running::{NODE_SECRET, config, start, start_with};
+use crate::running::{NODE_SECRET, config, heartbeat, start, start_with};
 
 const PROBLEM: &str = "application/problem+json";
 
@@ -71,6 +74,60 @@ async fn open_mode_asks_whoever_is_not_private_for_the_pin() {
     assert_eq!(running.token(query, Some(("X-Forwarded-For", "192.168.1.7"))).await.0, 401);
     assert_eq!(running.token(query, Some(("Origin", "https://elsewhere.example"))).await.0, 401);
     assert_eq!(running.token(query, Some(("Origin", &running.base))).await.0, 200);
+}
+
+/// DNS rebinding: a page of a stranger's name, which now leads to this server, is its own host and its own origin.
+#[tokio::test]
+async fn a_page_under_a_name_that_a_stranger_could_have_is_asked_for_the_pin() {
+    let folder = TempDir::new().unwrap();
+    let running = start(folder.path(), Mode::Open).await;
+    running.beat(None).await;
+    let ask = async |host: &str, pin: &str| {
+        let request = running.request(Method::POST, "/api/token?user_type=student&user_id=s&wait=1");
+        let request = request.header("Host", host).header("Origin", format!("http://{host}"));
+        request.header("X-Class-Pin", pin).send().await.unwrap().status().as_u16()
+    };
+    for local in ["127.0.0.1:8000", "[::1]:8000", "localhost", "lectern:8000", "lectern.local", "192.168.1.5"]
+    {
+        assert_eq!(ask(local, "000-000").await, 200, "{local}");
+    }
+    assert_eq!(ask("evil.example:8000", "000-000").await, 401);
+    assert_eq!(ask("evil.example:8000", &running.pin).await, 200, "the PIN counts under every name");
+    let list = running.request(Method::GET, "/api/v1/streams").header("Host", "evil.example:8000");
+    assert_eq!(list.send().await.unwrap().status(), 403, "a page asks for what is its own without an origin");
+    let public_url = Some("https://media.school.example:8889/".to_owned());
+    running.node.heartbeat(&Heartbeat { public_url, ..heartbeat(vec![]) }).await.unwrap();
+    assert_eq!(ask("media.school.example", "000-000").await, 200, "the node's own name");
+    assert_eq!(ask("school.example", "000-000").await, 401);
+}
+
+/// Nothing of a stranger's is kept before it is known to be one.
+#[tokio::test]
+async fn the_body_of_a_stranger_is_not_waited_for() {
+    let folder = TempDir::new().unwrap();
+    let running = start(folder.path(), Mode::Open).await;
+    for request in ["POST /api/v1/classes", "PUT /api/v1/classes/lesson/pin", "POST /internal/v1/heartbeat"] {
+        let mut stream = TcpStream::connect(running.base.trim_start_matches("http://")).await.unwrap();
+        let head = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{";
+        stream.write_all(format!("{request} HTTP/1.1\r\n{head}").as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        let status = String::from_utf8_lossy(&status);
+        assert!(["HTTP/1.1 403", "HTTP/1.1 401"].contains(&&*status), "{request}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_has_room_for_what_is_asked_and_no_more() {
+    let folder = TempDir::new().unwrap();
+    let running = start(folder.path(), Mode::Open).await;
+    let class = |length| json!({ "slug": "room", "name": "x".repeat(length) });
+    for (length, status) in [(16_000, StatusCode::BAD_REQUEST), (17_000, StatusCode::PAYLOAD_TOO_LARGE)] {
+        let asked = running.operate(Method::POST, "/api/v1/classes").json(&class(length));
+        assert_eq!(asked.send().await.unwrap().status(), status, "{length}");
+    }
+    let public_url = Some("x".repeat(1_000_000));
+    running.node.heartbeat(&Heartbeat { public_url, ..heartbeat(vec![]) }).await.unwrap();
 }
 
 #[tokio::test]
@@ -176,7 +233,7 @@ async fn probes_and_keys_answer_and_metrics_are_not_for_everybody() {
     let folder = TempDir::new().unwrap();
     let running = start(folder.path(), Mode::Open).await;
     running.token("user_type=student&user_id=s-1", None).await;
-    for path in ["/health", "/livez", "/readyz"] {
+    for path in ["/health", "/livez"] {
         assert_eq!(running.get(path).await.status(), 200, "{path}");
     }
     assert_eq!(running.get("/metrics").await.status(), 404);
@@ -185,6 +242,22 @@ async fn probes_and_keys_answer_and_metrics_are_not_for_everybody() {
     let keys: Value = running.get("/.well-known/jwks.json").await.json().await.unwrap();
     let key = &keys["keys"][0];
     assert_eq!((&key["alg"], key.get("d")), (&json!("EdDSA"), None), "never the private half");
+}
+
+#[tokio::test]
+async fn it_is_ready_while_there_is_a_node_and_it_does_not_leave() {
+    let folder = TempDir::new().unwrap();
+    let running = start(folder.path(), Mode::Open).await;
+    let ready = async || {
+        let answer = running.get("/readyz").await;
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap()["code"].clone())
+    };
+    assert_eq!(ready().await, (503, json!("no_node")));
+    running.beat(None).await;
+    assert_eq!(ready().await, (200, Value::Null));
+    running.leaving.cancel();
+    assert_eq!(ready().await, (503, json!("leaving")));
+    assert_eq!(running.get("/livez").await.status(), 200);
 }
 
 /// The description and the routes are written by the same line; here that whatever it says is for operators is.

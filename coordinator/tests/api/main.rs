@@ -1,6 +1,7 @@
 //! The coordinator through its port, with the hands of a node, a student, an operator and an attacker.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod changes;
 mod classes;
 mod doors;
 mod operators;

@@ -1,6 +1,7 @@
 //! What operators do, and that nobody else does.
 use coordinator::store::Store;
-use coordinator::{Mode, Operator};
+use coordinator::{Mode, Operator, bind};
+use prometheus::Registry;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -155,6 +156,23 @@ async fn another_key_and_pin_in_the_files_end_the_old_ones() {
     let query = "user_type=student&user_id=s&wait=1";
     assert_eq!(running.token(query, Some(("X-Class-Pin", &old_pin))).await.0, 401);
     assert_eq!(running.token(query, Some(("X-Class-Pin", "orange-77"))).await.0, 200);
+}
+
+/// Of a key only a plain hash is kept, because it is long.
+#[tokio::test]
+async fn a_stream_key_that_could_be_guessed_is_refused_at_the_start() {
+    let folder = TempDir::new().unwrap();
+    start(folder.path(), Mode::Guarded).await.stop().await;
+    let file = folder.path().join("stream-key");
+    std::fs::write(&file, "fifteen-letters\n").unwrap();
+    let Err(error) = bind(config(folder.path(), Mode::Guarded), &Registry::new()).await else {
+        panic!("a short key is taken")
+    };
+    let text = format!("the stream key in {} must have at least 16 characters", file.display());
+    assert!(error.to_string().starts_with(&text), "{error}");
+    std::fs::write(&file, "sixteen--letters\n").unwrap();
+    let running = start(folder.path(), Mode::Guarded).await;
+    assert!(running.publish(None, "sixteen--letters").await.is_ok());
 }
 
 #[tokio::test]

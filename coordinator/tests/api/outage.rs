@@ -91,3 +91,22 @@ async fn a_locked_database_does_not_keep_a_phone_waiting() {
         |session, status: &str, reason: Option<&str>| (session, status.to_owned(), reason.map(str::to_owned));
     assert_eq!(rows, [row(second, "active", None), row(first, "stopped", Some("superseded"))]);
 }
+
+#[tokio::test]
+async fn publishers_that_wait_for_the_database_are_written_down_at_the_end_or_counted_as_lost() {
+    let folder = TempDir::new().unwrap();
+    let running = start(folder.path(), Mode::Guarded).await;
+    rename(&folder, "", "hidden_").await;
+    running.publish(None, &running.key).await.unwrap();
+    rename(&folder, "hidden_", "").await;
+    let metrics = running.stop().await;
+    assert!(metrics.contains("lectern_coordinator_openings_dropped_total 0\n"), "{metrics}");
+    let store = Store::open(&Store::sqlite_url(folder.path())).await.unwrap();
+    assert_eq!(store.session_counts().await.unwrap(), [("starting".to_owned(), 1)]);
+    store.close().await;
+    let running = start(folder.path(), Mode::Guarded).await;
+    rename(&folder, "", "hidden_").await;
+    running.publish(None, &running.key).await.unwrap();
+    let metrics = running.stop().await;
+    assert!(metrics.contains("lectern_coordinator_openings_dropped_total 1\n"), "{metrics}");
+}

@@ -75,6 +75,23 @@ async fn one_address_runs_out_of_guesses_also_with_a_whole_network_of_addresses(
     assert_eq!(statuses.last(), Some(&429));
 }
 
+/// A network that has been right is told so whenever it is right again: what is left against guessing is the limit.
+#[tokio::test]
+async fn every_door_that_takes_a_pin_takes_no_more_than_the_one_for_tokens() {
+    let folder = TempDir::new().unwrap();
+    let few = Config { tokens_at_once: 30, tokens_per_second: 0, ..config(folder.path(), Mode::Guarded) };
+    let running = start_with(few).await;
+    running.beat(None).await;
+    let mut statuses = vec![running.token(QUERY, Some(("X-Class-Pin", &running.pin))).await.0];
+    for n in 0..40 {
+        let pin = if n % 2 == 0 { "000-000" } else { &running.pin };
+        let asked = running.request(Method::GET, "/api/v1/streams/lesson").header("X-Class-Pin", pin);
+        statuses.push(asked.send().await.unwrap().status().as_u16());
+    }
+    let expected = [vec![200], [401, 404].repeat(15)[..29].to_vec(), vec![429; 11]].concat();
+    assert_eq!(statuses, expected);
+}
+
 #[tokio::test]
 async fn a_stolen_database_does_not_tell_the_pins() {
     let folder = TempDir::new().unwrap();

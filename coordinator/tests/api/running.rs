@@ -22,6 +22,8 @@ pub(crate) struct Running {
     pub(crate) node: Client,
     metrics: Registry,
     http: reqwest::Client,
+    /// The process is about to end, and still serves.
+    pub(crate) leaving: CancellationToken,
     end: CancellationToken,
     task: tokio::task::JoinHandle<std::io::Result<()>>,
 }
@@ -46,7 +48,7 @@ pub(crate) async fn start_with(config: Config) -> Running {
     let bound = bind(config, &metrics).await.unwrap();
     let base = format!("http://{}", bound.local_addr());
     let class = bound.default_class().clone();
-    let end = CancellationToken::new();
+    let (leaving, end) = (CancellationToken::new(), CancellationToken::new());
     Running {
         secret: bound.node_secret().to_owned(),
         node: Client::new(&base, bound.node_secret()).unwrap(),
@@ -55,7 +57,8 @@ pub(crate) async fn start_with(config: Config) -> Running {
         pin: class.pin,
         metrics,
         http: reqwest::Client::builder().no_proxy().build().unwrap(),
-        task: tokio::spawn(bound.run(Front::default(), None, end.clone())),
+        task: tokio::spawn(bound.run(Front::default(), None, leaving.clone(), end.clone())),
+        leaving,
         end,
     }
 }
@@ -64,10 +67,16 @@ pub(crate) fn heartbeat(streams: Vec<StreamReport>) -> Heartbeat {
     Heartbeat { node: "n1".to_owned(), started_at_ms: 1, public_url: None, whep_port: 8889, streams }
 }
 
+fn shown(metrics: &Registry) -> String {
+    TextEncoder::new().encode_to_string(&metrics.gather()).unwrap()
+}
+
 impl Running {
-    pub(crate) async fn stop(self) {
+    /// Ends it, and returns every metric as it was last.
+    pub(crate) async fn stop(self) -> String {
         self.end.cancel();
         self.task.await.unwrap().unwrap();
+        shown(&self.metrics)
     }
 
     /// Ends it in the middle of whatever it does.
@@ -87,7 +96,7 @@ impl Running {
 
     /// Every metric, as the admin port shows them.
     pub(crate) fn metrics(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.metrics.gather()).unwrap()
+        shown(&self.metrics)
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {

@@ -53,6 +53,12 @@ async fn sessions_are_recorded_as_they_happen() {
     is(&[("left", 1), ("stopped", 2)]).await;
     let lost = running.node.session_events(&[joined("a session of another database")]).await;
     assert!(lost.is_ok(), "what cannot be recorded must not be sent again and again");
+    let counted = "lectern_coordinator_viewers_dropped_total 1\n";
+    assert!(
+        running.metrics().contains(counted),
+        "and what was told twice is not lost: {}",
+        running.metrics()
+    );
 }
 
 #[tokio::test]

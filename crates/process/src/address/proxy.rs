@@ -16,6 +16,8 @@ const PROXY_HEADERS: [HeaderName; 5] = [
     HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-real-ip"),
 ];
+/// Where local networks are (RFC 1918, RFC 6598, RFC 4193).
+const PRIVATE: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
 /// Hops that are looked at: a request through more proxies than these is nobody's.
 const HOPS_MAX: usize = 16;
 
@@ -48,6 +50,17 @@ impl TryFrom<Vec<String>> for TrustedProxies {
 }
 
 impl TrustedProxies {
+    /// The networks that hold more of a private range than a subnet (IPv4 /24, IPv6 /64), and so most likely people as well as
+    /// proxies.
+    pub fn wide(&self) -> impl Iterator<Item = &IpNet> {
+        let len_max = |network: &IpNet| if network.addr().is_ipv4() { 24 } else { 64 };
+        let is_private = |network: &IpNet| {
+            let ranges = PRIVATE.iter().filter_map(|range| range.parse::<IpNet>().ok());
+            ranges.into_iter().any(|range| range.contains(network) || network.contains(&range))
+        };
+        self.0.iter().filter(move |network| network.prefix_len() < len_max(network) && is_private(network))
+    }
+
     /// Whether this address is a trusted proxy's.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
@@ -208,6 +221,17 @@ mod tests {
         assert_eq!(proto("https"), Some("https"));
         assert_eq!(proto("https, http"), Some("http"));
         assert_eq!(proto("gopher"), None);
+    }
+
+    #[test]
+    fn networks_that_hold_more_than_a_proxy_are_known() {
+        let texts = ["10.0.0.0/8", "10.1.0.0/16", "10.0.0.2", "192.168.7.0/24", "0.0.0.0/0", "104.16.0.0/13"];
+        let texts =
+            [&texts[..], &["127.0.0.0/8", "fd00::/8", "fd00:1::/64", "::/0", "2400:cb00::/32"]].concat();
+        let trusted =
+            TrustedProxies::try_from(texts.into_iter().map(str::to_owned).collect::<Vec<_>>()).unwrap();
+        let wide: Vec<_> = trusted.wide().map(IpNet::to_string).collect();
+        assert_eq!(wide, ["10.0.0.0/8", "10.1.0.0/16", "0.0.0.0/0", "fd00::/8", "::/0"]);
     }
 
     #[test]
