@@ -1,15 +1,6 @@
+import { Refused, request } from '../api/request';
 import { applyRestart, credentialsOf, writeFragment } from './fragment';
 import { iceServersOf } from './link';
-
-/** The server refused an offer. */
-export class Refused extends Error {
-  constructor(
-    readonly status: number,
-    readonly retryAfterMs: number | undefined,
-  ) {
-    super(`WHEP refused with ${status}`);
-  }
-}
 
 /** One WHEP session: a peer connection and the resource that stands for it on the server. */
 export class WhepSession {
@@ -30,15 +21,12 @@ export class WhepSession {
   /** Sends the offer at once. The server is ICE-lite: it needs no candidates of ours, checks reveal them. */
   async open(url: string, token: string): Promise<void> {
     await this.pc.setLocalDescription(stereo(await this.pc.createOffer()));
-    const response = await fetch(url, {
+    const response = await request(url, {
       method: 'POST',
       headers: { 'Content-Type': 'application/sdp', Authorization: `Bearer ${token}` },
       body: this.pc.localDescription?.sdp ?? '',
     });
-    if (response.status !== 201) {
-      const seconds = Number(response.headers.get('Retry-After') ?? Number.NaN);
-      throw new Refused(response.status, Number.isFinite(seconds) ? seconds * 1000 : undefined);
-    }
+    if (response.status !== 201) throw await Refused.from(response);
     const location = response.headers.get('Location');
     if (location !== null) this.#resource = new URL(location, response.url).href;
     this.#answer = await response.text();
@@ -54,12 +42,12 @@ export class WhepSession {
     await this.pc.setLocalDescription(stereo(await this.pc.createOffer({ iceRestart: true })));
     const credentials = credentialsOf(this.pc.localDescription?.sdp ?? '');
     if (credentials === undefined) throw new Error('the offer has no credentials');
-    const response = await fetch(this.#resource, {
+    const response = await request(this.#resource, {
       method: 'PATCH',
       headers: { 'Content-Type': 'application/trickle-ice-sdpfrag', 'If-Match': '*' },
       body: writeFragment(credentials),
     });
-    if (response.status !== 200) throw new Refused(response.status, undefined);
+    if (response.status !== 200) throw await Refused.from(response);
     this.#answer = applyRestart(this.#answer, await response.text());
     await this.pc.setRemoteDescription({ type: 'answer', sdp: this.#answer });
   }
