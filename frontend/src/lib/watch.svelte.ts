@@ -51,6 +51,7 @@ export class WatchController {
 
   stop(): void {
     clearInterval(this.#pinWait);
+    this.pinWaitS = 0;
     this.player.stop();
   }
 
