@@ -27,7 +27,10 @@ export class Refused extends Error {
   }
 }
 
-/** `fetch` that fails when nothing comes for too long, also in the middle of the answer. */
+/**
+ * `fetch` that fails when nothing comes for too long, also in the middle of the answer. Browsers without `timeout`, such as
+ * Safari before 16, wait for as long as they do by themselves.
+ */
 export function request(url: string, options: RequestInit = {}): Promise<Response> {
-  return fetch(url, { ...options, signal: AbortSignal.timeout(REQUEST_MS) });
+  return fetch(url, { ...options, signal: AbortSignal.timeout?.(REQUEST_MS) ?? null });
 }
