@@ -39,12 +39,17 @@ const CHROMIUM_FLAGS = [
  */
 const HOST_FLAGS = [...CHROMIUM_FLAGS, '--disable-features=WebRtcHideLocalIpsWithMdns'];
 
+/** How Chromium is started on this machine. */
+export function chromiumOptions(): { executablePath: string; args: string[] } {
+  return { executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium', args: CHROMIUM_FLAGS };
+}
+
 /** Debian's Chromium, or the one that `CHROMIUM` names; on `host` when there is one, with `env` in its environment. */
 export async function launch(host?: Host, env: Record<string, string> = {}): Promise<Browser> {
-  const chosen = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
+  const { executablePath: chosen, args: flags } = chromiumOptions();
   if (host === undefined) {
     const surroundings = { ...process.env, ...env } as Record<string, string>;
-    return chromium.launch({ executablePath: chosen, args: CHROMIUM_FLAGS, env: surroundings });
+    return chromium.launch({ executablePath: chosen, args: flags, env: surroundings });
   }
   // Playwright starts one executable with arguments of its own, so what comes before them needs a script.
   const home = mkdtempSync(join(tmpdir(), 'lectern-chromium-'));

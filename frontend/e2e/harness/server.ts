@@ -52,9 +52,11 @@ export interface Place {
   bind?: string;
   /** The text of its `lectern.toml`. */
   config?: string;
+  /** It asks everybody for the class's PIN. */
+  isGuarded?: boolean;
 }
 
-/** `lectern up --open` in a data directory of its own, on ports the kernel chose. */
+/** `lectern up`, in open mode unless the test says otherwise, in a data directory of its own, on ports the kernel chose. */
 export class Server {
   readonly #home = mkdtempSync(join(tmpdir(), 'lectern-e2e-'));
   readonly #place: Place;
@@ -74,6 +76,11 @@ export class Server {
   /** The directory with the database and the keys. */
   get dataDirectory(): string {
     return join(this.#home, 'data');
+  }
+
+  /** The PIN of its class. */
+  get pin(): string {
+    return readFileSync(join(this.dataDirectory, 'class-pin'), 'utf8').trim();
   }
 
   /** The program under test. */
@@ -161,15 +168,23 @@ export class Server {
       `--${name}-port`,
       String(this.#ready === undefined ? 0 : this.port(name)),
     ]);
-    const { host, bind = '127.0.0.1', config } = this.#place;
-    const place = ['--data-dir', this.dataDirectory, '--bind', bind, '--ready-file', file];
+    const { host, bind = '127.0.0.1', config, isGuarded = false } = this.#place;
+    const place = [
+      ...(isGuarded ? [] : ['--open']),
+      '--data-dir',
+      this.dataDirectory,
+      '--bind',
+      bind,
+      '--ready-file',
+      file,
+    ];
     if (config !== undefined) {
       writeFileSync(join(this.#home, 'lectern.toml'), config);
       place.push('--config', join(this.#home, 'lectern.toml'));
     }
     const written = appearance(file, READY_MS);
     const all = [...place, ...ports, '--rtmps-port', '0'];
-    this.#process = new Child(binary(), ['up', '--open', ...all], host);
+    this.#process = new Child(binary(), ['up', ...all], host);
     const failed = this.#process.exited.then((how) => {
       throw new Error(`no ready file: ${how}`);
     });

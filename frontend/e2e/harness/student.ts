@@ -20,6 +20,11 @@ export class Student {
   /** Opens the page of the server's class, or the given one. */
   static async open(browser: Browser, server: Server, url = server.ready.watch_url): Promise<Student> {
     const context = await browser.newContext({ viewport: { width: 1_280, height: 800 }, locale: 'en-GB' });
+    return Student.within(context, url);
+  }
+
+  /** Opens a page in a browser that a test has set up in a way of its own. */
+  static async within(context: BrowserContext, url: string): Promise<Student> {
     await context.addInitScript(() => {
       window.e2eConnections = [];
       window.RTCPeerConnection = class extends RTCPeerConnection {
@@ -51,6 +56,12 @@ export class Student {
     });
   }
 
+  /** The status of the last answer from this path, once there is one. */
+  async answered(path: string): Promise<number | undefined> {
+    const asked = this.requests.filter((request) => new URL(request.url()).pathname === path).at(-1);
+    return (await asked?.response())?.status();
+  }
+
   get video(): Locator {
     return this.page.locator('video');
   }
@@ -67,6 +78,25 @@ export class Student {
   /** The state the page is in, as it tells style sheets and tests. */
   async state(): Promise<string | null> {
     return this.page.locator('[data-state]').first().getAttribute('data-state');
+  }
+
+  /** Why it is in that state. */
+  async reason(): Promise<string | null> {
+    return this.page.locator('[data-state]').first().getAttribute('data-reason');
+  }
+
+  /** Waits until the page says `reason`. */
+  async says(reason: string, deadlineMs = 20_000): Promise<void> {
+    await until(
+      `the page giving the reason "${reason}"`,
+      async () => {
+        const now = await this.reason();
+        if (now !== reason)
+          throw new Error(`the page is in state "${await this.state()}", because of "${now}"`);
+        return now;
+      },
+      deadlineMs,
+    );
   }
 
   /** Waits until the page says `state`. */

@@ -93,9 +93,13 @@ test('whoever closes the page is gone from the class at once', async ({ server, 
 });
 
 test('a class that does not exist is refused in words', async ({ server, student }) => {
-  await student.page.goto(`http://${server.ready.http}/watch/no-such-class`);
-  await student.reaches('denied');
-  expect(await student.announcement()).toContain('There is no class with this name');
+  // The second is a link that was cut off.
+  for (const name of ['no-such-class', 'caf%C3']) {
+    await student.page.goto(`http://${server.ready.http}/watch/${name}`);
+    await student.says('unknown_class');
+    expect(await student.state()).toBe('denied');
+    expect(await student.announcement()).toContain('There is no class with this name');
+  }
 });
 
 test('the page asks nobody but its own server', async ({ server, student, teach }) => {
@@ -106,4 +110,41 @@ test('the page asks nobody but its own server', async ({ server, student, teach 
     .map((request) => new URL(request.url()))
     .filter(({ protocol, host }) => protocol.startsWith('http') && !ours.includes(host));
   expect(strangers).toEqual([]);
+});
+
+test('the page sends one request for a session, and one more when its network changes', async ({
+  server,
+  student,
+  teach,
+}) => {
+  teach(LESSONS.baseline);
+  await server.untilLive();
+  await student.plays();
+  const patches = () => student.requests.filter((request) => request.method() === 'PATCH');
+  expect(patches(), 'nobody needs our candidates').toEqual([]);
+  const connections = await student.connections();
+  const ufrag = () =>
+    student.page.evaluate(
+      () => window.e2eConnections.at(-1)?.remoteDescription?.sdp.match(/ice-ufrag:\S+/)?.[0],
+    );
+  const before = await ufrag();
+
+  // What Chromium says some seconds after a network has gone. The other one is there already: media goes on.
+  await student.page.evaluate(() => {
+    const connection = window.e2eConnections.at(-1);
+    if (connection === undefined) throw new Error('there is no connection');
+    Object.defineProperty(connection, 'connectionState', { value: 'disconnected', configurable: true });
+    connection.dispatchEvent(new Event('connectionstatechange'));
+  });
+  await until('other credentials of the server', async () => ((await ufrag()) === before ? undefined : true));
+  const [patch, ...more] = patches();
+  expect(more).toEqual([]);
+  expect(patch?.postData()).toMatch(/^a=ice-ufrag:\S+\r\na=ice-pwd:\S+\r\n$/);
+  expect(patch?.headers()).toMatchObject({
+    'if-match': '*',
+    'content-type': 'application/trickle-ice-sdpfrag',
+  });
+  expect((await patch?.response())?.status()).toBe(200);
+  await student.plays();
+  expect(await student.connections(), 'the session is the same').toBe(connections);
 });

@@ -1,9 +1,14 @@
-import { endpoint, ownUserId, requestToken, TokenRefused, type Token } from './api/token';
-import { AccessDenied, Player, type Access, type Reason, type State } from './whep/player';
+import { readPin } from './api/pin';
+import { Refused } from './api/request';
+import { endpoint, ownUserId, requestToken, type Token } from './api/token';
+import { AccessDenied, Player, type Access, type State } from './whep/player';
+import type { Reason } from './whep/reason';
 import type { Stats } from './whep/stats';
 
 /** A token is renewed when this much of its life is left. */
 const TOKEN_SPARE_MS = 600_000;
+/** Until another PIN may be tried, if the server does not say it. */
+const PIN_WAIT_MS = 10_000;
 
 /** Watching one class: the player, and what the page shows of it. */
 export class WatchController {
@@ -15,10 +20,14 @@ export class WatchController {
   isAudioOnly = $derived(
     this.stats !== undefined && this.stats.audioPackets > 100 && this.stats.frames === 0,
   );
-  needsPin = $derived(this.state === 'denied' && this.reason === 'pin');
+  needsPin = $derived(this.state === 'denied' && this.reason?.startsWith('pin_') === true);
+  /** Seconds until another PIN may be tried. */
+  pinWaitS = $state(0);
   readonly player: Player;
   #token: (Token & { until: number }) | undefined;
   #pin: string | undefined;
+  #pinWait: ReturnType<typeof setInterval> | undefined;
+  readonly #userId = ownUserId(() => localStorage);
 
   constructor(readonly className: string) {
     this.player = new Player((isRefused) => this.#access(isRefused), {
@@ -41,10 +50,19 @@ export class WatchController {
   }
 
   stop(): void {
+    clearInterval(this.#pinWait);
+    this.pinWaitS = 0;
     this.player.stop();
   }
 
-  usePin(pin: string): void {
+  /** Tries a PIN, unless no class can have it or the server would not look at it yet. */
+  usePin(entered: string): void {
+    if (this.pinWaitS > 0) return;
+    const pin = readPin(entered);
+    if (pin === undefined || pin === '') {
+      this.reason = pin === '' ? 'pin_needed' : 'pin_unusable';
+      return;
+    }
     this.#pin = pin;
     this.player.reconnect();
   }
@@ -64,16 +82,36 @@ export class WatchController {
 
   async #access(isRefused: boolean): Promise<Access> {
     if (this.#token === undefined || isRefused || Date.now() > this.#token.until) {
-      try {
-        const token = await requestToken(this.className, ownUserId(localStorage), this.#pin);
-        this.#token = { ...token, until: Date.now() + token.expires_in * 1000 - TOKEN_SPARE_MS };
-      } catch (error) {
-        if (error instanceof TokenRefused && error.status === 404) throw new AccessDenied('unknown_class');
-        if (error instanceof TokenRefused && error.status === 401) throw new AccessDenied('pin');
-        if (error instanceof TokenRefused && error.status === 403) throw new AccessDenied('forbidden');
-        throw error;
-      }
+      const token = await requestToken(this.className, this.#userId, this.#pin).catch((error: unknown) => {
+        throw this.#denied(error) ?? error;
+      });
+      this.#token = { ...token, until: Date.now() + token.expires_in * 1000 - TOKEN_SPARE_MS };
     }
     return { url: endpoint(this.#token.webrtc_url, this.latency), token: this.#token.token };
+  }
+
+  /** What only a person can change; everything else is tried again. */
+  #denied(error: unknown): AccessDenied | undefined {
+    if (!(error instanceof Refused)) return undefined;
+    const { status, code } = error;
+    if (code === 'no_class') return new AccessDenied('unknown_class');
+    if (status === 401) return new AccessDenied(code === 'pin_wrong' ? 'pin_wrong' : 'pin_needed');
+    if (status === 403) return new AccessDenied('forbidden');
+    if (code !== 'pin_attempts') return undefined;
+    this.#waitForPin(error.retryAfterMs ?? PIN_WAIT_MS);
+    return new AccessDenied('pin_attempts');
+  }
+
+  #waitForPin(waitMs: number): void {
+    const until = Date.now() + waitMs;
+    const look = (): void => {
+      this.pinWaitS = Math.max(0, Math.ceil((until - Date.now()) / 1000));
+      if (this.pinWaitS > 0) return;
+      clearInterval(this.#pinWait);
+      if (this.reason === 'pin_attempts') this.reason = 'pin_again';
+    };
+    clearInterval(this.#pinWait);
+    this.#pinWait = setInterval(look, 1000);
+    look();
   }
 }

@@ -1,19 +1,11 @@
+import { Refused, request } from './request';
+
 /** The answer of `POST /api/token`. */
 export interface Token {
   token: string;
   /** The WHEP endpoint with the token in its query. */
   webrtc_url: string;
   expires_in: number;
-}
-
-/** An answer that is not a token. */
-export class TokenRefused extends Error {
-  constructor(
-    readonly status: number,
-    readonly retryAfterMs: number | undefined,
-  ) {
-    super(`token refused with ${status}`);
-  }
 }
 
 /** Asks for a token for watching a class, also before its lesson begins. */
@@ -29,11 +21,8 @@ export async function requestToken(
     wait: '1',
   });
   const headers: Record<string, string> = pin === undefined ? {} : { 'X-Class-Pin': pin };
-  const response = await fetch(`/api/token?${query}`, { method: 'POST', headers });
-  if (!response.ok) {
-    const seconds = Number(response.headers.get('Retry-After') ?? Number.NaN);
-    throw new TokenRefused(response.status, Number.isFinite(seconds) ? seconds * 1000 : undefined);
-  }
+  const response = await request(`/api/token?${query}`, { method: 'POST', headers });
+  if (!response.ok) throw await Refused.from(response);
   return (await response.json()) as Token;
 }
 
@@ -48,11 +37,17 @@ export function endpoint(webrtcUrl: string, latency: 'smooth' | 'low'): string {
   return url.href;
 }
 
-/** A random id that this browser keeps, so that attendance counts a student once. */
-export function ownUserId(storage: Storage): string {
-  const known = storage.getItem('lectern.user');
-  if (known !== null) return known;
+/**
+ * A random id that this browser keeps, so that attendance counts a student once. Where storage is blocked or full, to look
+ * at it may throw; then the id is the page's alone.
+ */
+export function ownUserId(storage: () => Storage): string {
   const made = `web-${Array.from(crypto.getRandomValues(new Uint8Array(9)), (b) => b.toString(36)).join('')}`;
-  storage.setItem('lectern.user', made);
-  return made;
+  try {
+    const known = storage().getItem('lectern.user');
+    if (known === null) storage().setItem('lectern.user', made);
+    return known ?? made;
+  } catch {
+    return made;
+  }
 }

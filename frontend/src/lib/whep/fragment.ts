@@ -11,24 +11,15 @@ export function credentialsOf(sdp: string): Credentials | undefined {
   return ufrag === undefined || pwd === undefined ? undefined : { ufrag, pwd };
 }
 
-/** An `application/trickle-ice-sdpfrag` body (RFC 8840). */
-export function writeFragment(
-  credentials: Credentials,
-  mid: string,
-  candidates: readonly string[],
-  isComplete: boolean,
-): string {
-  const lines = [`a=ice-ufrag:${credentials.ufrag}`, `a=ice-pwd:${credentials.pwd}`];
-  lines.push(
-    'm=audio 9 UDP/TLS/RTP/SAVPF 0',
-    `a=mid:${mid}`,
-    ...candidates.map((candidate) => `a=${candidate}`),
-  );
-  if (isComplete) lines.push('a=end-of-candidates');
-  return lines.map((line) => `${line}\r\n`).join('');
+/**
+ * The `application/trickle-ice-sdpfrag` body of an ICE restart (RFC 8840, section 9). Credentials at the session level are
+ * those of every section, and without candidates no section needs to be named.
+ */
+export function writeFragment({ ufrag, pwd }: Credentials): string {
+  return `a=ice-ufrag:${ufrag}\r\na=ice-pwd:${pwd}\r\n`;
 }
 
-/** The description of a peer after an ICE restart: the old one with the fragment's credentials and candidates. */
+/** The description of a peer after an ICE restart: the old one with the fragment's credentials. */
 export function applyRestart(sdp: string, fragment: string): string {
   const credentials = credentialsOf(fragment);
   if (credentials === undefined) throw new Error('the fragment has no credentials');

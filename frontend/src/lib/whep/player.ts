@@ -1,12 +1,11 @@
+import { Refused } from '../api/request';
 import { Backoff } from './backoff';
+import { reasonOf, type Reason } from './reason';
+import { WhepSession } from './session';
 import { readStats, type Stats } from './stats';
-import { Refused, WhepSession } from './session';
 
 /** Where the player is, for people. */
-export type State = 'starting' | 'waiting' | 'connecting' | 'live' | 'reconnecting' | 'denied' | 'ended';
-
-/** Why, where that helps. */
-export type Reason = 'unknown_class' | 'pin' | 'forbidden' | 'server' | 'full' | 'network';
+export type State = 'starting' | 'waiting' | 'connecting' | 'live' | 'reconnecting' | 'denied';
 
 /** Where to watch, and with what. */
 export interface Access {
@@ -41,6 +40,7 @@ const CONNECT_MS = 10_000;
 export class Player {
   #session: WhepSession | undefined;
   #state: State = 'starting';
+  #reason: Reason | undefined;
   #timers = new Set<ReturnType<typeof setTimeout>>();
   #waiting = new Backoff(1000, 15_000);
   #retrying = new Backoff(500, 15_000);
@@ -48,6 +48,10 @@ export class Player {
   #progressAt = 0;
   #isStopped = false;
   #wasLive = false;
+  /** WHEP has refused the last token. */
+  #isTokenRefused = false;
+  /** Grows with each try, so that what an earlier one waited for changes nothing any more. */
+  #attempt = 0;
 
   constructor(
     readonly access: (isRefused: boolean) => Promise<Access>,
@@ -60,7 +64,9 @@ export class Player {
 
   start(): void {
     this.#isStopped = false;
-    void this.#connect(false);
+    // A browser can be built or set up without WebRTC; then no server can help.
+    if (typeof RTCPeerConnection === 'undefined') return this.#onDenied('browser');
+    void this.#connect();
   }
 
   /** Ends everything, also on the server. */
@@ -75,44 +81,59 @@ export class Player {
     this.start();
   }
 
-  async #connect(isTokenRefused: boolean): Promise<void> {
+  async #connect(): Promise<void> {
     this.#drop();
-    if (this.#state !== 'waiting') this.#enter(this.#wasLive ? 'reconnecting' : 'connecting');
+    const attempt = this.#attempt;
+    // What it said before stays true until something else is known.
+    if (this.#state !== 'waiting' && this.#state !== 'reconnecting') this.#enter('connecting');
     let access: Access;
     try {
-      access = await this.access(isTokenRefused);
+      access = await this.access(this.#isTokenRefused);
     } catch (error) {
+      if (attempt !== this.#attempt) return;
       if (error instanceof AccessDenied) return this.#onDenied(error.reason);
-      return this.#retry('server');
+      return this.#onFailed(error);
     }
-    if (this.#isStopped) return;
+    if (attempt !== this.#attempt) return;
     const session = new WhepSession((state) => this.#onConnectionState(session, state));
     this.#session = session;
     try {
       await session.open(access.url, access.token);
     } catch (error) {
       if (session !== this.#session) return session.close();
-      return this.#onRefused(error, isTokenRefused);
+      return this.#onRefused(error);
     }
     if (session !== this.#session) return session.close();
-    this.#waiting.reset();
-    if (this.#state === 'waiting') this.#enter('connecting');
+    this.#onAnswered();
     this.listener.onStream(session.stream);
     this.#progressAt = performance.now() + CONNECT_MS - STALL_MS;
     this.#after(STATS_MS / 4, () => void this.#watch(session));
   }
 
-  #onRefused(error: unknown, isTokenRefused: boolean): void {
-    if (!(error instanceof Refused)) return this.#retry('server');
-    const { status, retryAfterMs } = error;
-    if (status === 401 && !isTokenRefused) return void this.#connect(true);
-    if (status === 401 || status === 403) return this.#onDenied('forbidden');
-    if (status === 404 || status === 409 || status === 425) {
-      this.#drop();
-      this.#enter('waiting');
-      return this.#after(this.#waiting.next(retryAfterMs), () => void this.#connect(false));
-    }
-    this.#retry(status === 503 ? 'full' : 'server', retryAfterMs);
+  #onAnswered(): void {
+    this.#isTokenRefused = false;
+    this.#waiting.reset();
+    // An answer does not mean that media comes.
+    if (this.#reason === 'network' || this.#reason === 'silent') return;
+    this.#enter(this.#wasLive && this.#state === 'reconnecting' ? 'reconnecting' : 'connecting');
+  }
+
+  #onRefused(error: unknown): void {
+    if (!(error instanceof Refused)) return this.#onFailed(error);
+    const isTokenRefused = error.status === 401 || error.status === 403;
+    const isFirst = isTokenRefused && !this.#isTokenRefused;
+    this.#isTokenRefused = isTokenRefused;
+    if (isFirst) return void this.#connect();
+    // Who may watch is decided where tokens are given; a node that does not know its keys yet learns them.
+    if (isTokenRefused) return this.#retry('token', error.retryAfterMs);
+    if (error.status !== 409) return this.#onFailed(error);
+    this.#drop();
+    this.#enter('waiting');
+    this.#after(this.#waiting.next(error.retryAfterMs), () => void this.#connect());
+  }
+
+  #onFailed(error: unknown): void {
+    this.#retry(reasonOf(error), error instanceof Refused ? error.retryAfterMs : undefined);
   }
 
   #onDenied(reason: Reason): void {
@@ -120,22 +141,29 @@ export class Player {
     this.#enter('denied', reason);
   }
 
-  #retry(reason: Reason, retryAfterMs?: number): void {
+  #retry(reason: Reason | undefined, retryAfterMs?: number): void {
     this.#drop();
     if (this.#isStopped) return;
     this.#enter('reconnecting', reason);
-    this.#after(this.#retrying.next(retryAfterMs), () => void this.#connect(false));
+    this.#after(this.#retrying.next(retryAfterMs), () => void this.#connect());
   }
 
   #onConnectionState(session: WhepSession, state: RTCPeerConnectionState): void {
     if (session !== this.#session) return;
-    if (state === 'failed' || state === 'closed') return this.#retry(this.#wasLive ? 'server' : 'network');
+    if (state === 'failed' || state === 'closed') return this.#onCutOff();
     if (state !== 'disconnected') return;
     this.#after(DISCONNECTED_MS, () => {
       if (session !== this.#session || session.pc.connectionState !== 'disconnected') return;
       // A server that has forgotten the session answers 404: then a new one.
-      session.restartIce().catch(() => session === this.#session && this.#retry('server'));
+      session.restartIce().catch((error: unknown) => {
+        if (session === this.#session) this.#retry(error instanceof Refused ? undefined : 'server');
+      });
     });
+  }
+
+  /** There is no way to the server's media: there was one if this session has played. */
+  #onCutOff(): void {
+    this.#retry(this.#state === 'live' ? undefined : 'network');
   }
 
   /** Whatever the states say: pictures or sound must arrive. */
@@ -155,14 +183,16 @@ export class Player {
         this.#enter('live');
       }
     } else if (now - this.#progressAt > STALL_MS) {
-      return this.#retry(session.pc.connectionState === 'connected' ? 'server' : 'network');
+      // Connected means that the server answers checks: it has nothing to send.
+      return session.pc.connectionState === 'connected' ? this.#retry('silent') : this.#onCutOff();
     }
     this.#after(stats.frames > 0 ? STATS_MS : STATS_MS / 4, () => void this.#watch(session));
   }
 
   #enter(state: State, reason?: Reason): void {
-    if (this.#isStopped && state !== 'ended') return;
+    if (this.#isStopped) return;
     this.#state = state;
+    this.#reason = reason;
     this.listener.onState(state, reason);
   }
 
@@ -175,6 +205,7 @@ export class Player {
   }
 
   #drop(): void {
+    this.#attempt += 1;
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
     this.#session?.close();

@@ -1,26 +1,14 @@
+import { Refused, request } from '../api/request';
 import { applyRestart, credentialsOf, writeFragment } from './fragment';
 import { iceServersOf } from './link';
-
-/** The server refused an offer. */
-export class Refused extends Error {
-  constructor(
-    readonly status: number,
-    readonly retryAfterMs: number | undefined,
-  ) {
-    super(`WHEP refused with ${status}`);
-  }
-}
 
 /** One WHEP session: a peer connection and the resource that stands for it on the server. */
 export class WhepSession {
   readonly pc: RTCPeerConnection;
   readonly stream = new MediaStream();
   #resource: string | undefined;
-  #etag = '*';
   #answer = '';
-  #candidates: string[] = [];
   #isClosed = false;
-  #isRestarting = false;
 
   constructor(readonly onState: (state: RTCPeerConnectionState) => void) {
     this.pc = new RTCPeerConnection({ iceServers: [], bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require' });
@@ -28,55 +16,40 @@ export class WhepSession {
     this.pc.addTransceiver('audio', { direction: 'recvonly' });
     this.pc.ontrack = ({ track }) => this.stream.addTrack(track);
     this.pc.onconnectionstatechange = () => this.onState(this.pc.connectionState);
-    this.pc.onicecandidate = ({ candidate }) => {
-      if (candidate?.candidate) this.#candidates.push(candidate.candidate);
-      void this.#trickle(candidate === null);
-    };
   }
 
-  /** Sends the offer at once, without waiting for candidates. */
+  /** Sends the offer at once. The server is ICE-lite: it needs no candidates of ours, checks reveal them. */
   async open(url: string, token: string): Promise<void> {
     await this.pc.setLocalDescription(stereo(await this.pc.createOffer()));
-    const response = await fetch(url, {
+    const response = await request(url, {
       method: 'POST',
       headers: { 'Content-Type': 'application/sdp', Authorization: `Bearer ${token}` },
       body: this.pc.localDescription?.sdp ?? '',
     });
-    if (response.status !== 201) {
-      const seconds = Number(response.headers.get('Retry-After') ?? Number.NaN);
-      throw new Refused(response.status, Number.isFinite(seconds) ? seconds * 1000 : undefined);
-    }
+    if (response.status !== 201) throw await Refused.from(response);
     const location = response.headers.get('Location');
     if (location !== null) this.#resource = new URL(location, response.url).href;
-    this.#etag = response.headers.get('ETag') ?? '*';
     this.#answer = await response.text();
     if (this.#isClosed) return this.#delete();
     const iceServers = iceServersOf(response.headers.get('Link'));
     if (iceServers.length > 0) this.pc.setConfiguration({ ...this.pc.getConfiguration(), iceServers });
     await this.pc.setRemoteDescription({ type: 'answer', sdp: this.#answer });
-    await this.#trickle(false);
   }
 
   /** Moves the session to another network path and keeps everything else (RFC 9725, section 4.3.3). */
   async restartIce(): Promise<void> {
     if (this.#resource === undefined) throw new Error('the session is not open');
-    // Candidates of the new generation must not reach the server before the credentials that they belong to.
-    this.#isRestarting = true;
-    this.#candidates = [];
     await this.pc.setLocalDescription(stereo(await this.pc.createOffer({ iceRestart: true })));
     const credentials = credentialsOf(this.pc.localDescription?.sdp ?? '');
     if (credentials === undefined) throw new Error('the offer has no credentials');
-    const response = await this.#patch(
-      this.#resource,
-      '*',
-      writeFragment(credentials, this.#mid(), [], false),
-    );
-    if (response.status !== 200) throw new Refused(response.status, undefined);
-    this.#etag = response.headers.get('ETag') ?? '*';
+    const response = await request(this.#resource, {
+      method: 'PATCH',
+      headers: { 'Content-Type': 'application/trickle-ice-sdpfrag', 'If-Match': '*' },
+      body: writeFragment(credentials),
+    });
+    if (response.status !== 200) throw await Refused.from(response);
     this.#answer = applyRestart(this.#answer, await response.text());
     await this.pc.setRemoteDescription({ type: 'answer', sdp: this.#answer });
-    this.#isRestarting = false;
-    await this.#trickle(false);
   }
 
   /** Ends the session here and on the server, also while the page is going away. */
@@ -84,7 +57,6 @@ export class WhepSession {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.pc.onconnectionstatechange = null;
-    this.pc.onicecandidate = null;
     this.pc.ontrack = null;
     this.pc.close();
     this.#delete();
@@ -95,26 +67,6 @@ export class WhepSession {
     // A server that is gone has ended the session by itself.
     fetch(this.#resource, { method: 'DELETE', keepalive: true }).catch(() => undefined);
     this.#resource = undefined;
-  }
-
-  /** Our server is ICE-lite and needs none of these; others do. Failure changes nothing: checks reveal candidates. */
-  async #trickle(isComplete: boolean): Promise<void> {
-    const credentials = credentialsOf(this.pc.localDescription?.sdp ?? '');
-    if (this.#resource === undefined || credentials === undefined) return;
-    if (this.#isClosed || this.#isRestarting) return;
-    if (this.#candidates.length === 0 && !isComplete) return;
-    const candidates = this.#candidates.splice(0);
-    const body = writeFragment(credentials, this.#mid(), candidates, isComplete);
-    await this.#patch(this.#resource, this.#etag, body).catch(() => undefined);
-  }
-
-  #patch(resource: string, etag: string, body: string): Promise<Response> {
-    const headers = { 'Content-Type': 'application/trickle-ice-sdpfrag', 'If-Match': etag };
-    return fetch(resource, { method: 'PATCH', headers, body });
-  }
-
-  #mid(): string {
-    return this.pc.getTransceivers()[0]?.mid ?? '0';
   }
 }
 

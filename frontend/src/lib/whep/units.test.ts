@@ -17,22 +17,9 @@ describe('backoff', () => {
 });
 
 describe('fragments', () => {
-  it('carry credentials, the section and the candidates', () => {
-    const text = writeFragment(
-      { ufrag: 'abcd', pwd: 'secret' },
-      '0',
-      ['candidate:1 1 udp 1 192.0.2.1 9 typ host'],
-      true,
-    );
-    expect(text.split('\r\n')).toEqual([
-      'a=ice-ufrag:abcd',
-      'a=ice-pwd:secret',
-      'm=audio 9 UDP/TLS/RTP/SAVPF 0',
-      'a=mid:0',
-      'a=candidate:1 1 udp 1 192.0.2.1 9 typ host',
-      'a=end-of-candidates',
-      '',
-    ]);
+  it('carry the credentials for the whole session, and name no section', () => {
+    const text = writeFragment({ ufrag: 'abcd', pwd: 'secret' });
+    expect(text).toBe('a=ice-ufrag:abcd\r\na=ice-pwd:secret\r\n');
     expect(credentialsOf(text)).toEqual({ ufrag: 'abcd', pwd: 'secret' });
   });
 
