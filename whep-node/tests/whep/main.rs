@@ -2,6 +2,7 @@
 //!
 //! The checklist of the drafts, line by line, is tested against the whole program; here are the cases that need a hand
 //! on the hub, on the tokens or on the clock.
+mod failure;
 #[expect(clippy::unwrap_used, reason = "a room that cannot be set up fails its test")]
 mod room;
 

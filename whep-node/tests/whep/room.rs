@@ -1,4 +1,6 @@
 //! A node with one class, a coordinator that writes down what it is told, and a player's half of HTTP.
+use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -19,6 +21,7 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use whep_node::{Config, Context};
 
@@ -44,7 +47,16 @@ pub(crate) struct Room {
     registry: Registry,
     events: UnboundedReceiver<SessionEvent>,
     key: EncodingKey,
+    running: JoinHandle<io::Result<()>>,
+    harm: HashMap<Part, Box<dyn FnOnce() + Send>>,
     _drain: DropGuard,
+}
+
+/// What can be made to panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    Feed,
+    Shard,
 }
 
 impl Room {
@@ -84,7 +96,11 @@ impl Room {
         let verifier = TokenVerifier::new(&coordinator_base).unwrap();
         let (node, front) = ("node1".to_owned(), Front::default());
         let context = Context { hub: hub.clone(), control: client, verifier, node, front };
-        tokio::spawn(bound.run(context, drain.clone()));
+        let harm = HashMap::from([
+            (Part::Feed, Box::new(bound.feed_panic()) as Box<dyn FnOnce() + Send>),
+            (Part::Shard, Box::new(bound.shard_panic())),
+        ]);
+        let running = tokio::spawn(bound.run(context, drain.clone()));
         Self {
             hub,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
@@ -92,6 +108,8 @@ impl Room {
             registry,
             events,
             key: EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref()),
+            running,
+            harm,
             _drain: drain.drop_guard(),
         }
     }
@@ -157,6 +175,12 @@ impl Room {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == name).expect(name);
         family.get_metric().iter().map(|metric| metric.get_counter().get_value()).sum()
+    }
+
+    /// Lets a part panic, as a bug would, and waits for the end. Returns how it ended.
+    pub(crate) async fn fail(&mut self, part: Part) -> String {
+        self.harm.remove(&part).unwrap()();
+        (&mut self.running).await.unwrap().unwrap_err().to_string()
     }
 
     /// What the coordinator is told next.
