@@ -184,6 +184,7 @@ impl Bound {
         #[cfg(debug_assertions)]
         let streams = streams.with_fault(self.feed_fault);
         let feeding_failed = streams.failed();
+        let first_fetch = verifier.clone();
         let app = App {
             streams,
             engine: engine.clone(),
@@ -200,6 +201,8 @@ impl Bound {
         let mut deliver = tokio::spawn(delivery::deliver(waiting, control, self.metrics, followed.clone()));
         let mut follow = tokio::spawn(journal::follow(self.events, sessions, journal, ended.clone()));
         let mut shards = tokio::spawn(self.engine.run());
+        // Whoever comes first does not wait for the keys. It ends by its timeout.
+        tokio::spawn(async move { first_fetch.refresh().await });
         let server = Server { port: "whep", router: http::router(app), front, plain: PlainHttp::Refuse };
         let failure = tokio::select! {
             // Requests that are being served when the drain begins are finished.

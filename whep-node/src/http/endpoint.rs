@@ -134,6 +134,7 @@ impl Call<'_> {
         let token = bearer.or(self.parameters.jwt.as_deref()).ok_or_else(Failure::no_token)?;
         let claims = self.app.verifier.verify(token).await.map_err(|error| match error {
             TokenError::Expired => Failure::expired_token(),
+            TokenError::NoKeys => Failure::no_keys(),
             TokenError::Invalid | TokenError::Foreign | TokenError::UnknownKey => Failure::bad_token(),
         })?;
         if claims.cls != self.class || !claims.rights.contains(&Right::View) {
