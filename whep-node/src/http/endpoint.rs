@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
@@ -38,11 +39,8 @@ pub(super) async fn serve(
     let call = Call { app: &app, class, parameters: &parameters, client, headers: &head.headers };
     match head.method {
         Method::POST => {
-            let Ok(body) = axum::body::to_bytes(body, SDP_BYTES_MAX).await else {
-                return Failure::bad_offer("the offer is too large or was cut off").into_response();
-            };
             let path = head.uri.path().trim_end_matches('/');
-            call.join(path, &body).await.unwrap_or_else(Failure::into_response)
+            call.join(path, body).await.unwrap_or_else(Failure::into_response)
         }
         Method::GET => reply::empty(StatusCode::NO_CONTENT),
         Method::HEAD => reply::head(),
@@ -65,7 +63,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    async fn join(&self, path: &str, body: &[u8]) -> Result<Response, Failure> {
+    async fn join(&self, path: &str, body: Body) -> Result<Response, Failure> {
         let app = self.app;
         let claims = self.authorize().await?;
         reply::check_content_type(self.headers.get(CONTENT_TYPE), SDP)?;
@@ -73,7 +71,10 @@ impl Call<'_> {
             // Players read a 406 as "retry without sound", so the answer comes all the same.
             tracing::debug!("a player does not list application/sdp among what it accepts");
         }
-        let text = std::str::from_utf8(body).map_err(|_| Failure::bad_offer("the body is not text"))?;
+        let body = axum::body::to_bytes(body, SDP_BYTES_MAX)
+            .await
+            .map_err(|_| Failure::bad_offer("the offer is too large or was cut off"))?;
+        let text = std::str::from_utf8(&body).map_err(|_| Failure::bad_offer("the body is not text"))?;
         let offer = Offer::parse(text).map_err(|error| Failure::bad_offer(&error.to_string()))?;
         let open = app.streams.open(self.class).map_err(|_| Failure::not_live())?;
         let seat = app.engine.reserve().map_err(|_| {
