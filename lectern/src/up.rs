@@ -241,6 +241,7 @@ impl Process {
             accept: front.metrics.clone(),
             connections_max: shares.rtmp,
         };
+        let (swept, sweeper) = (hub.clone(), control.clone());
         let whep_context = whep_node::Context { hub, control, verifier, node, front: front.clone() };
 
         let mut roles = Supervisor::new(DRAIN_MAX);
@@ -265,6 +266,9 @@ impl Process {
         roles.spawn(Stage::Record, "admin", |drain| inject("admin", admin.run(admin_context, drain)));
         roles.spawn(Stage::Serving, "ingest", |drain| inject("ingest", ingest.run(ingest_context, drain)));
         roles.spawn(Stage::Serving, "whep", |drain| inject("whep", whep.run(whep_context, drain)));
+        roles.spawn(Stage::Serving, "sweeper", |drain| {
+            inject("sweeper", crate::sweep::run(swept, sweeper, drain))
+        });
         roles.spawn(Stage::Serving, "reporter", |drain| inject("reporter", reporter.run(drain)));
         Ok(roles.run(asked).await?)
     }
