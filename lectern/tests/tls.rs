@@ -192,6 +192,17 @@ async fn a_broken_certificate_leaves_the_old_one_in_force() {
 }
 
 #[test]
+fn a_certificate_is_put_where_the_settings_have_the_data() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("elsewhere");
+    let config = folder.path().join("lectern.toml");
+    std::fs::write(&config, format!("[coordinator]\ndata_dir = {data:?}\n")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lectern"));
+    assert!(command.args(["tls", "init"]).current_dir(&folder).output().unwrap().status.success());
+    assert!(data.join("cert.pem").is_file() && !folder.path().join("data").exists());
+}
+
+#[test]
 fn half_a_setting_is_an_error() {
     let folder = TempDir::new().unwrap();
     let config = folder.path().join("lectern.toml");
