@@ -1,9 +1,7 @@
 //! `lectern up`: every role in one process.
-use std::fs::{self, OpenOptions};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -121,7 +119,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let process = Process::bind(config).await?;
     let addresses = process.addresses();
     if let Some(file) = &arguments.ready_file {
-        write_ready_file(file, &addresses)
+        // It holds the key, so only its owner reads it.
+        process::file::replace(file, &serde_json::to_vec(&addresses)?, 0o600)
             .with_context(|| format!("cannot write the ready file {}", file.display()))?;
     }
     let secrets = if arguments.show_secrets || std::io::stdout().is_terminal() {
@@ -137,19 +136,6 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 #[expect(clippy::print_stdout, reason = "this is what the command is asked for")]
 fn show(text: &str) {
     println!("{text}");
-}
-
-/// Written beside and renamed: whoever waits for the file finds it whole. It holds the key, so only its owner reads it.
-fn write_ready_file(file: &Path, addresses: &Addresses) -> anyhow::Result<()> {
-    let beside = file.with_extension("new");
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    new.write_all(&serde_json::to_vec(addresses)?)?;
-    fs::rename(&beside, file)?;
-    Ok(())
 }
 
 /// All roles, with their ports held and nothing running.
