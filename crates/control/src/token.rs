@@ -29,8 +29,17 @@ pub enum Role {
     Teacher,
     /// Watches many.
     Monitor,
-    /// A program.
-    Service,
+}
+
+impl Role {
+    /// The word for it, in tokens and records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Student => "student",
+            Self::Teacher => "teacher",
+            Self::Monitor => "monitor",
+        }
+    }
 }
 
 /// What somebody may do.

@@ -10,7 +10,7 @@ use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use control::api::SessionEvent;
-use control::{Claims, Right, Role, TokenError};
+use control::{Claims, Right, TokenError};
 use media::Tracks;
 use process::clock::now_ms;
 use rtc::sdp::{Local, Offer, SDP_BYTES_MAX};
@@ -65,6 +65,7 @@ struct Call<'a> {
 impl Call<'_> {
     async fn join(&self, path: &str, body: Body) -> Result<Response, Failure> {
         let app = self.app;
+        // First: nobody else's offer is kept.
         let claims = self.authorize().await?;
         reply::check_content_type(self.headers.get(CONTENT_TYPE), SDP)?;
         if self.headers.get(ACCEPT).is_some_and(|accept| !reply::accepts(accept, SDP)) {
@@ -128,11 +129,10 @@ impl Call<'_> {
     /// The token must be good, allow watching, and be for this class.
     async fn authorize(&self) -> Result<Claims, Failure> {
         let bearer = self.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let bearer = bearer.and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        let token = bearer.or(self.parameters.jwt.as_deref()).ok_or_else(Failure::no_token)?;
+        let token = bearer
+            .and_then(control::bearer)
+            .or(self.parameters.jwt.as_deref())
+            .ok_or_else(Failure::no_token)?;
         let claims = self.app.verifier.verify(token).await.map_err(|error| match error {
             TokenError::Expired => Failure::expired_token(),
             TokenError::NoKeys => Failure::no_keys(),
@@ -151,19 +151,10 @@ impl Call<'_> {
             node: self.app.node.clone(),
             stream_session: stream_session.to_owned(),
             user_id: claims.sub.clone(),
-            user_type: role_name(claims.role).to_owned(),
+            user_type: claims.role.as_str().to_owned(),
             user_agent: user_agent.chars().take(USER_AGENT_MAX).collect(),
             ip_address: self.client.to_string(),
             at_ms: now_ms(),
         }
-    }
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Student => "student",
-        Role::Teacher => "teacher",
-        Role::Monitor => "monitor",
-        Role::Service => "service",
     }
 }
