@@ -107,7 +107,6 @@ impl Arguments {
         if let Some(port) = self.admin_port {
             node.admin_listen.set_port(port);
         }
-        whep.default_class.clone_from(&coordinator.default_class);
     }
 }
 
@@ -228,7 +227,9 @@ impl Process {
             connections_max: shares.rtmp,
         };
         let (swept, sweeper) = (hub.clone(), control.clone());
-        let whep_context = whep_node::Context { hub, control, verifier, node, front: front.clone() };
+        let default_class = config.coordinator.default_class;
+        let whep_context =
+            whep_node::Context { hub, control, verifier, node, default_class, front: front.clone() };
 
         let mut roles = Supervisor::new(DRAIN_MAX);
         let admin_context = admin::Context {

@@ -43,6 +43,7 @@ pub(crate) struct App {
     pub(crate) journal: Journal,
     pub(crate) metrics: Metrics,
     pub(crate) node: String,
+    pub(crate) default_class: String,
     pub(crate) config: Config,
     pub(crate) links: Links,
     pub(crate) limiter: Limiter,
@@ -51,7 +52,7 @@ pub(crate) struct App {
 impl App {
     /// The class that a URL means.
     fn class<'a>(&'a self, name: &'a str) -> &'a str {
-        if name == DEFAULT_CLASS_ALIAS { &self.config.default_class } else { name }
+        if name == DEFAULT_CLASS_ALIAS { &self.default_class } else { name }
     }
 }
 

@@ -54,8 +54,6 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// Servers that players may use to reach us. None by default: the node has its own addresses.
     pub ice_servers: Vec<IceServer>,
-    /// The class that `/live/stream/whep` means.
-    pub default_class: String,
 }
 
 impl Default for Config {
@@ -72,7 +70,6 @@ impl Default for Config {
             requests_per_second: 60,
             trusted_proxies: TrustedProxies::default(),
             ice_servers: Vec::new(),
-            default_class: "lesson".to_owned(),
         }
     }
 }
@@ -113,6 +110,8 @@ pub struct Context {
     pub verifier: TokenVerifier,
     /// The node's name.
     pub node: String,
+    /// The class that `/live/stream/whep` means.
+    pub default_class: String,
     /// What the public ports have in common.
     pub front: Front,
 }
@@ -176,7 +175,7 @@ impl Bound {
 
     /// Serves viewers until drained, then says goodbye to each. An engine or a task of its own that ends before is an error.
     pub async fn run(self, context: Context, drain: CancellationToken) -> io::Result<()> {
-        let Context { hub, control, verifier, node, front } = context;
+        let Context { hub, control, verifier, node, default_class, front } = context;
         let engine = self.engine.handle();
         let sessions = self.sessions;
         let (journal, waiting) = Journal::new(self.metrics.clone());
@@ -193,6 +192,7 @@ impl Bound {
             journal: journal.clone(),
             metrics: self.metrics.clone(),
             node,
+            default_class,
             links: Links::new(&self.config.ice_servers),
             limiter: Limiter::new(self.config.requests_at_once, self.config.requests_per_second),
             config: self.config,

@@ -83,7 +83,6 @@ impl Room {
             listen: ([127, 0, 0, 1], 0).into(),
             media_listen: ([127, 0, 0, 1], 0).into(),
             shards: 1,
-            default_class: CLASS.to_owned(),
             ..Config::default()
         };
         change(&mut config);
@@ -95,7 +94,8 @@ impl Room {
         let client = Client::new(&coordinator_base, "secret").unwrap();
         let verifier = TokenVerifier::new(&coordinator_base).unwrap();
         let (node, front) = ("node1".to_owned(), Front::default());
-        let context = Context { hub: hub.clone(), control: client, verifier, node, front };
+        let default_class = CLASS.to_owned();
+        let context = Context { hub: hub.clone(), control: client, verifier, node, default_class, front };
         let harm = HashMap::from([
             (Part::Feed, Box::new(bound.feed_panic()) as Box<dyn FnOnce() + Send>),
             (Part::Shard, Box::new(bound.shard_panic())),
