@@ -16,9 +16,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) async fn run(hub: Hub, control: Client, drain: CancellationToken) -> Result<(), Infallible> {
     // One at most for each interval, and each ends by the client's timeout.
     let mut reports = JoinSet::new();
+    let mut ticks = tokio::time::interval(INTERVAL);
     loop {
         tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {}
+            _ = ticks.tick() => {}
             Some(_) = reports.join_next(), if !reports.is_empty() => continue,
             () = drain.cancelled() => break,
         }

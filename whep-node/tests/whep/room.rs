@@ -2,7 +2,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use axum::routing::{get, post};
@@ -30,6 +30,9 @@ pub(crate) const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 pub(crate) const CLASS: &str = "room101";
 /// The publisher's session.
 pub(crate) const STREAM_SESSION: &str = "stream-session-1";
+
+/// Reports are gathered for a second, and the machine may be busy.
+const TOLD: Duration = Duration::from_secs(20);
 
 /// Sound and picture, as a small player would write it.
 pub(crate) const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\
@@ -180,12 +183,14 @@ impl Room {
     /// Lets a part panic, as a bug would, and waits for the end. Returns how it ended.
     pub(crate) async fn fail(&mut self, part: Part) -> String {
         self.harm.remove(&part).unwrap()();
-        (&mut self.running).await.unwrap().unwrap_err().to_string()
+        let ended = tokio::time::timeout(TOLD, &mut self.running).await.expect("the node ends");
+        ended.unwrap().unwrap_err().to_string()
     }
 
     /// What the coordinator is told next.
     pub(crate) async fn event(&mut self) -> SessionEvent {
-        self.events.recv().await.expect("the coordinator lives as long as the room")
+        let event = tokio::time::timeout(TOLD, self.events.recv()).await.expect("the coordinator is told");
+        event.expect("the coordinator lives as long as the room")
     }
 
     /// The name under which the coordinator hears of the viewer that has just joined.
