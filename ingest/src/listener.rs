@@ -180,7 +180,7 @@ async fn serve(
     metrics.connections.inc();
     tokio::select! {
         () = converse => {}
-        () = closed.cancelled() => metrics.connections_refused.inc(),
+        () = closed.cancelled() => {}
     }
     metrics.connections.dec();
 }

@@ -10,7 +10,6 @@ pub struct Metrics {
     /// Connections open now.
     pub connections: IntGauge,
     /// Connections refused because there were too many.
-    pub connections_refused: IntCounter,
     /// Publishers accepted.
     pub publishers: IntCounter,
     /// Publishers refused: wrong key, unusable codec.
@@ -49,7 +48,6 @@ impl Metrics {
         registry.register(Box::new(connections.clone()))?;
         Ok(Self {
             connections,
-            connections_refused: counter("connections_refused_total", "RTMP connections over the limit")?,
             publishers: counter("publishers_total", "Publishers accepted")?,
             publishers_refused: counter("publishers_refused_total", "Publishers refused")?,
             protocol_errors: counter(

@@ -1,8 +1,6 @@
 //! A certificate for a machine that has no name in the DNS, from an authority of its own.
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -107,19 +105,9 @@ fn good_for(params: &mut CertificateParams, days: i64) {
     params.not_after = now - CLOCK_DIFFERENCE + Duration::days(days);
 }
 
-/// Written beside and renamed: whoever reads the file meanwhile finds the old one or the new one, whole.
 fn write(file: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    let beside = file.with_extension("new");
-    let written = match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside),
-    };
-    let written = written.and_then(|mut new| {
-        new.write_all(text.as_bytes())?;
-        new.sync_all()?;
-        fs::rename(&beside, file)
-    });
-    written.with_context(|| format!("cannot write {}", file.display()))
+    process::file::replace(file, text.as_bytes(), mode)
+        .with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// The names and addresses by which this machine may be reached, without duplicates.

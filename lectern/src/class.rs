@@ -1,6 +1,7 @@
 //! `lectern class`: classes, stream keys and PINs, for whoever may read the data folder.
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -10,6 +11,8 @@ use serde_json::{Value, json};
 use crate::config::Config;
 
 const CLASSES: &str = "/api/v1/classes";
+/// The server gives a request 15 s, and then says so itself.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The command line of `class`.
 #[derive(Debug, clap::Args)]
@@ -129,7 +132,8 @@ async fn answer(operator: &Operator, verb: &Verb) -> anyhow::Result<Value> {
 }
 
 async fn call(operator: &Operator, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
-    let (status, answer) = operator.call(method.parse()?, path, body).await?;
+    let answered = tokio::time::timeout(ANSWER_TIMEOUT, operator.call(method.parse()?, path, body)).await;
+    let (status, answer) = answered.context("the server that uses the data folder does not answer")??;
     if (200..300).contains(&status) {
         return Ok(answer);
     }
@@ -208,4 +212,22 @@ fn age_days(at_ms: u64) -> u64 {
 #[expect(clippy::print_stdout, reason = "this is what the command is asked for")]
 fn show(text: &str) {
     println!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_is_not_waited_for_for_ever() {
+        let folder = tempfile::TempDir::new().unwrap();
+        // It holds the folder and its socket, and says nothing.
+        let lock = std::fs::File::create(folder.path().join("lock")).unwrap();
+        lock.try_lock().unwrap();
+        let _socket = tokio::net::UnixListener::bind(folder.path().join("operator.sock")).unwrap();
+        let config = coordinator::Config { data_dir: folder.path().to_owned(), ..Default::default() };
+        let operator = Operator::open(config).await.unwrap();
+        let error = answer(&operator, &Verb::List).await.unwrap_err();
+        assert!(error.to_string().contains("does not answer"), "{error:#}");
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use media::flv::file::{Tag, Tags};
+use process::address::reachable;
 use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
 use rml_rtmp::sessions::{
     ClientSession, ClientSessionConfig, ClientSessionEvent, ClientSessionResult, PublishRequestType,
@@ -14,6 +15,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
 
 /// Drawn by `assets/make-lesson.sh`.
 const LESSON: &[u8] = include_bytes!("../assets/lesson.flv");
@@ -29,27 +32,32 @@ const RETRY: Duration = Duration::from_secs(2);
 pub(crate) struct Arguments {
     /// Where to publish: rtmp://host[:port]/live/KEY [default: the server that `lectern up` started in this folder].
     url: Option<String>,
-    /// Where that server keeps its keys.
-    #[arg(long, value_name = "DIR", default_value = "data")]
-    data_dir: PathBuf,
+    /// Where that server keeps its keys [default: data].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// That server's configuration file [default: lectern.toml, if there is one].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// The address that was given, or that of the server with these settings.
+    fn url(self) -> anyhow::Result<String> {
+        if let Some(url) = self.url {
+            return Ok(url);
+        }
+        let settings: Config = process::config::load(self.config.as_deref())?;
+        let file = self.data_dir.unwrap_or(settings.coordinator.data_dir).join("stream-key");
+        let key = std::fs::read_to_string(&file).with_context(|| {
+            format!("{} cannot be read; give the address: lectern demo rtmp://host/live/KEY", file.display())
+        })?;
+        Ok(format!("rtmp://{}/live/{}", reachable(settings.ingest.listen), key.trim()))
+    }
 }
 
 /// Publishes until Ctrl-C.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let url = match arguments.url {
-        Some(url) => url,
-        None => {
-            let file = arguments.data_dir.join("stream-key");
-            let key = std::fs::read_to_string(&file).with_context(|| {
-                format!(
-                    "{} cannot be read; give the address: lectern demo rtmp://host/live/KEY",
-                    file.display()
-                )
-            })?;
-            format!("rtmp://127.0.0.1:1935/live/{}", key.trim())
-        }
-    };
-    let target = Target::parse(&url)?;
+    let target = Target::parse(&arguments.url()?)?;
     let drain = process::drain::on_signal()?;
     let mut has_published = false;
     loop {
@@ -262,6 +270,18 @@ mod tests {
         for bad in ["http://host/live/S", "rtmp://host", "rtmp://host/live", "rtmp://host/live/"] {
             assert!(Target::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_server_is_where_its_settings_say() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (config, data) = (folder.path().join("mine.toml"), folder.path().join("keys"));
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("stream-key"), "S\n").unwrap();
+        let text = format!("[ingest]\nlisten = '[::]:2935'\n[coordinator]\ndata_dir = {data:?}\n");
+        std::fs::write(&config, text).unwrap();
+        let arguments = Arguments { url: None, data_dir: None, config: Some(config) };
+        assert_eq!(arguments.url().unwrap(), "rtmp://127.0.0.1:2935/live/S");
     }
 
     #[test]

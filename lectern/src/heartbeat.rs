@@ -1,13 +1,14 @@
 //! What a node tells the coordinator: once a second, and whenever a stream changes.
 use std::convert::Infallible;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use control::Client;
-use control::api::{Heartbeat, SessionEvent, StreamProblem, StreamReport, StreamState};
+use control::api::{Heartbeat, StreamProblem, StreamReport, StreamState};
 use hub::{Hub, State, Status};
-use process::clock::now_ms;
 use tokio_util::sync::CancellationToken;
 use whep_node::Audience;
+
+use crate::sweep::report_ended;
 
 /// How often a node reports when nothing changes.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -30,8 +31,6 @@ impl Reporter {
     pub(crate) async fn run(self, drain: CancellationToken) -> Result<(), Infallible> {
         let mut is_reachable = true;
         while !drain.is_cancelled() {
-            let ended = self.hub.sweep(Instant::now());
-            self.report_ended(&ended).await;
             match self.control.heartbeat(&self.heartbeat()).await {
                 Ok(()) if is_reachable => {}
                 Ok(()) => {
@@ -51,19 +50,8 @@ impl Reporter {
                 () = drain.cancelled() => {}
             }
         }
-        self.report_ended(&self.hub.statuses()).await;
+        report_ended(&self.control, &self.hub.statuses()).await;
         Ok(())
-    }
-
-    async fn report_ended(&self, ended: &[Status]) {
-        let event =
-            |status: &Status| SessionEvent::StreamEnded { session: status.session.clone(), at_ms: now_ms() };
-        let events: Vec<SessionEvent> = ended.iter().map(event).collect();
-        if !events.is_empty()
-            && let Err(error) = self.control.session_events(&events).await
-        {
-            tracing::warn!(%error, "the end of streams could not be reported");
-        }
     }
 
     fn heartbeat(&self) -> Heartbeat {

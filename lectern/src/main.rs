@@ -7,6 +7,7 @@ mod config;
 mod demo;
 mod fault;
 mod heartbeat;
+mod sweep;
 mod tls;
 mod up;
 mod welcome;

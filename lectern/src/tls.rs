@@ -2,6 +2,7 @@
 use std::path::PathBuf;
 
 use crate::certificate::{self, CA_FILE, CERT_FILE, KEY_FILE, Made};
+use crate::config::Config;
 
 /// The command line of `tls`.
 #[derive(Debug, clap::Args)]
@@ -17,15 +18,20 @@ enum Command {
         /// A name or an address besides those that this machine has.
         #[arg(long, value_name = "NAME|ADDRESS")]
         host: Vec<String>,
-        /// Where the files are put [default: data].
-        #[arg(long, value_name = "DIR", default_value = "data")]
-        data_dir: PathBuf,
+        /// Where the files are put [default: the data folder, data].
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// The configuration file [default: lectern.toml, if there is one].
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
 }
 
 /// Does what is asked for and says what to do with it.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let Command::Init { host, data_dir } = &arguments.command;
+    let Command::Init { host, data_dir, config } = &arguments.command;
+    let settings: Config = process::config::load(config.as_deref())?;
+    let data_dir = data_dir.as_ref().unwrap_or(&settings.coordinator.data_dir);
     let Made { is_new_ca, names } = certificate::make(data_dir, certificate::own_names(host))?;
     let file = |name: &str| data_dir.join(name).display().to_string();
     let (ca, cert, key) = (file(CA_FILE), file(CERT_FILE), file(KEY_FILE));

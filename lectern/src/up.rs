@@ -1,9 +1,7 @@
 //! `lectern up`: every role in one process.
-use std::fs::{self, OpenOptions};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -109,7 +107,6 @@ impl Arguments {
         if let Some(port) = self.admin_port {
             node.admin_listen.set_port(port);
         }
-        whep.default_class.clone_from(&coordinator.default_class);
     }
 }
 
@@ -121,7 +118,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let process = Process::bind(config).await?;
     let addresses = process.addresses();
     if let Some(file) = &arguments.ready_file {
-        write_ready_file(file, &addresses)
+        // It holds the key, so only its owner reads it.
+        process::file::replace(file, &serde_json::to_vec(&addresses)?, 0o600)
             .with_context(|| format!("cannot write the ready file {}", file.display()))?;
     }
     let secrets = if arguments.show_secrets || std::io::stdout().is_terminal() {
@@ -137,19 +135,6 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
 #[expect(clippy::print_stdout, reason = "this is what the command is asked for")]
 fn show(text: &str) {
     println!("{text}");
-}
-
-/// Written beside and renamed: whoever waits for the file finds it whole. It holds the key, so only its owner reads it.
-fn write_ready_file(file: &Path, addresses: &Addresses) -> anyhow::Result<()> {
-    let beside = file.with_extension("new");
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    new.write_all(&serde_json::to_vec(addresses)?)?;
-    fs::rename(&beside, file)?;
-    Ok(())
 }
 
 /// All roles, with their ports held and nothing running.
@@ -241,7 +226,10 @@ impl Process {
             accept: front.metrics.clone(),
             connections_max: shares.rtmp,
         };
-        let whep_context = whep_node::Context { hub, control, verifier, node, front: front.clone() };
+        let (swept, sweeper) = (hub.clone(), control.clone());
+        let default_class = config.coordinator.default_class;
+        let whep_context =
+            whep_node::Context { hub, control, verifier, node, default_class, front: front.clone() };
 
         let mut roles = Supervisor::new(DRAIN_MAX);
         let admin_context = admin::Context {
@@ -266,6 +254,9 @@ impl Process {
         roles.spawn(Stage::Record, "admin", |drain| inject("admin", admin.run(admin_context, drain)));
         roles.spawn(Stage::Serving, "ingest", |drain| inject("ingest", ingest.run(ingest_context, drain)));
         roles.spawn(Stage::Serving, "whep", |drain| inject("whep", whep.run(whep_context, drain)));
+        roles.spawn(Stage::Serving, "sweeper", |drain| {
+            inject("sweeper", crate::sweep::run(swept, sweeper, drain))
+        });
         roles.spawn(Stage::Serving, "reporter", |drain| inject("reporter", reporter.run(drain)));
         Ok(roles.run(asked).await?)
     }

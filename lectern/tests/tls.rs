@@ -155,6 +155,19 @@ async fn plain_http_is_sent_to_https_and_a_token_in_the_clear_is_refused() {
     let page = plain.get(format!("http://{http}/watch/lesson?pin=1")).send().await.unwrap();
     assert_eq!(page.status(), StatusCode::PERMANENT_REDIRECT);
     assert_eq!(page.headers()["location"], format!("https://{http}/watch/lesson?pin=1"));
+    let token = format!("http://{http}/api/token?user_type=student&user_id=s1");
+    let in_the_clear = [
+        plain.get(format!("http://{http}/api/v1/classes")).bearer_auth("operator"),
+        plain.get(&token).header("X-Class-Pin", "123456"),
+        plain.post(&token),
+    ];
+    for request in in_the_clear {
+        let refused = request.send().await.unwrap();
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{}", refused.url());
+        assert!(refused.text().await.unwrap().contains("this port speaks https"));
+    }
+    let head = plain.head(format!("http://{http}/")).send().await.unwrap();
+    assert_eq!(head.status(), StatusCode::PERMANENT_REDIRECT);
     let offer =
         plain.post(format!("http://{whep}/live/lesson/whep")).bearer_auth("token").send().await.unwrap();
     assert_eq!(offer.status(), StatusCode::BAD_REQUEST);
@@ -176,6 +189,17 @@ async fn a_broken_certificate_leaves_the_old_one_in_force() {
     assert_eq!(school.metric("lectern_tls_reload_failures_total ").await, 1);
     let page = format!("https://{}/", school.server.addresses.http);
     assert_eq!(school.http.get(page).send().await.unwrap().status(), StatusCode::OK);
+}
+
+#[test]
+fn a_certificate_is_put_where_the_settings_have_the_data() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("elsewhere");
+    let config = folder.path().join("lectern.toml");
+    std::fs::write(&config, format!("[coordinator]\ndata_dir = {data:?}\n")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lectern"));
+    assert!(command.args(["tls", "init"]).current_dir(&folder).output().unwrap().status.success());
+    assert!(data.join("cert.pem").is_file() && !folder.path().join("data").exists());
 }
 
 #[test]

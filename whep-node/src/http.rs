@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, Method};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::any;
-use control::TokenVerifier;
+use control::{DEFAULT_CLASS_ALIAS, TokenVerifier};
 use process::limiter::Limiter;
 use rtc::EngineHandle;
 use rtc::sdp::SDP_BYTES_MAX;
@@ -30,8 +30,6 @@ use crate::server::Config;
 use crate::sessions::Sessions;
 use crate::stream::Streams;
 
-/// The name in the URLs of the oldest players for the only class there is.
-const DEFAULT_ALIAS: &str = "stream";
 /// From a request's head to its answer: the coordinator may be asked for its keys (3 s), and a phone sends 7 kB.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -45,6 +43,7 @@ pub(crate) struct App {
     pub(crate) journal: Journal,
     pub(crate) metrics: Metrics,
     pub(crate) node: String,
+    pub(crate) default_class: String,
     pub(crate) config: Config,
     pub(crate) links: Links,
     pub(crate) limiter: Limiter,
@@ -53,7 +52,7 @@ pub(crate) struct App {
 impl App {
     /// The class that a URL means.
     fn class<'a>(&'a self, name: &'a str) -> &'a str {
-        if name == DEFAULT_ALIAS { &self.config.default_class } else { name }
+        if name == DEFAULT_CLASS_ALIAS { &self.default_class } else { name }
     }
 }
 

@@ -54,8 +54,6 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// Servers that players may use to reach us. None by default: the node has its own addresses.
     pub ice_servers: Vec<IceServer>,
-    /// The class that `/live/stream/whep` means.
-    pub default_class: String,
 }
 
 impl Default for Config {
@@ -72,7 +70,6 @@ impl Default for Config {
             requests_per_second: 60,
             trusted_proxies: TrustedProxies::default(),
             ice_servers: Vec::new(),
-            default_class: "lesson".to_owned(),
         }
     }
 }
@@ -87,6 +84,8 @@ pub struct Bound {
     config: Config,
     metrics: Metrics,
     sessions: Sessions,
+    #[cfg(debug_assertions)]
+    feed_fault: CancellationToken,
 }
 
 /// Says how many watch; clones say the same.
@@ -111,6 +110,8 @@ pub struct Context {
     pub verifier: TokenVerifier,
     /// The node's name.
     pub node: String,
+    /// The class that `/live/stream/whep` means.
+    pub default_class: String,
     /// What the public ports have in common.
     pub front: Front,
 }
@@ -127,7 +128,17 @@ pub fn bind(config: Config, registry: &Registry) -> io::Result<Bound> {
         burst_multiple: config.burst_multiple,
     })?;
     let metrics = Metrics::new(registry, engine.handle()).map_err(io::Error::other)?;
-    Ok(Bound { listener, address, engine, events, config, metrics, sessions: Sessions::default() })
+    Ok(Bound {
+        listener,
+        address,
+        engine,
+        events,
+        config,
+        metrics,
+        sessions: Sessions::default(),
+        #[cfg(debug_assertions)]
+        feed_fault: CancellationToken::new(),
+    })
 }
 
 impl Bound {
@@ -149,6 +160,14 @@ impl Bound {
         move || engine.panic_shard(0)
     }
 
+    /// What lets every task that feeds a stream panic, as a bug would.
+    #[cfg(debug_assertions)]
+    #[doc(hidden)]
+    pub fn feed_panic(&self) -> impl FnOnce() + Send + use<> {
+        let fault = self.feed_fault.clone();
+        move || fault.cancel()
+    }
+
     /// Who watches, for reports.
     pub fn audience(&self) -> Audience {
         Audience(self.sessions.clone())
@@ -156,18 +175,24 @@ impl Bound {
 
     /// Serves viewers until drained, then says goodbye to each. An engine or a task of its own that ends before is an error.
     pub async fn run(self, context: Context, drain: CancellationToken) -> io::Result<()> {
-        let Context { hub, control, verifier, node, front } = context;
+        let Context { hub, control, verifier, node, default_class, front } = context;
         let engine = self.engine.handle();
         let sessions = self.sessions;
         let (journal, waiting) = Journal::new(self.metrics.clone());
+        let streams = Streams::new(hub, engine.clone());
+        #[cfg(debug_assertions)]
+        let streams = streams.with_fault(self.feed_fault);
+        let feeding_failed = streams.failed();
+        let first_fetch = verifier.clone();
         let app = App {
-            streams: Streams::new(hub, engine.clone()),
+            streams,
             engine: engine.clone(),
             sessions: sessions.clone(),
             verifier,
             journal: journal.clone(),
             metrics: self.metrics.clone(),
             node,
+            default_class,
             links: Links::new(&self.config.ice_servers),
             limiter: Limiter::new(self.config.requests_at_once, self.config.requests_per_second),
             config: self.config,
@@ -176,27 +201,41 @@ impl Bound {
         let mut deliver = tokio::spawn(delivery::deliver(waiting, control, self.metrics, followed.clone()));
         let mut follow = tokio::spawn(journal::follow(self.events, sessions, journal, ended.clone()));
         let mut shards = tokio::spawn(self.engine.run());
+        // Whoever comes first does not wait for the keys. It ends by its timeout.
+        tokio::spawn(async move { first_fetch.refresh().await });
         let server = Server { port: "whep", router: http::router(app), front, plain: PlainHttp::Refuse };
-        tokio::select! {
+        let failure = tokio::select! {
             // Requests that are being served when the drain begins are finished.
-            () = server.run(self.listener, drain.clone()) => {}
-            ended = &mut shards => return Err(early("the egress engine", ended.unwrap_or_else(|error| Err(error.into())))),
-            ended = &mut follow => return Err(early("the task that follows viewers", ended.map_err(Into::into))),
-            ended = &mut deliver => return Err(early("the task that reports viewers", ended.map_err(Into::into))),
-        }
+            () = server.run(self.listener, drain.clone()) => None,
+            () = feeding_failed.cancelled() => Some(io::Error::other("a task that feeds a stream panicked")),
+            ended = &mut shards => Some(early("the egress engine", ended.unwrap_or_else(|error| Err(error.into())))),
+            ended = &mut follow => Some(early("the task that follows viewers", ended.map_err(Into::into))),
+            ended = &mut deliver => Some(early("the task that reports viewers", ended.map_err(Into::into))),
+        };
+        // Whatever has failed: the viewers of the shards that live hear goodbye, and the coordinator of them.
         engine.drain();
-        shards.await.map_err(io::Error::other)??;
-        // Requests that are still being served hold senders of both queues, so neither ends by itself.
-        ended.cancel();
+        let outcome = match failure {
+            None => shards.await.unwrap_or_else(|error| Err(error.into())),
+            Some(failure) => Err(failure),
+        };
+        if outcome.is_ok() {
+            ended.cancel();
+        }
+        // Otherwise nobody knows when the shards that live have ended, but the queue of events ends with the last of them.
         let last_reports = async {
-            let _ = follow.await;
+            if !follow.is_finished() {
+                let _ = follow.await;
+            }
+            // Requests that are still being served hold senders, so this queue does not end by itself.
             followed.cancel();
-            let _ = deliver.await;
+            if !deliver.is_finished() {
+                let _ = deliver.await;
+            }
         };
         if tokio::time::timeout(LAST_REPORTS_MAX, last_reports).await.is_err() {
             tracing::warn!("shutdown timed out while the last session events were reported");
         }
-        Ok(())
+        outcome
     }
 }
 

@@ -1,4 +1,5 @@
-//! From the hub to the engine: a stream that somebody watches is packetised here, once for all its viewers.
+//! From the hub to the engine: a stream that somebody has asked for is packetised here until it ends, once for all its
+//! viewers.
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,6 +7,7 @@ use hub::{Hub, State, Subscription, Update};
 use media::{Frame, Tracks};
 use rtc::{EngineHandle, StreamId};
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 /// There is nothing to watch now.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -23,18 +25,56 @@ pub struct OpenStream {
     pub tracks: Tracks,
 }
 
-/// The streams of this node that somebody watches; clones share them.
+/// The streams of this node that somebody has asked for since they began; clones share them.
 #[derive(Clone, Debug)]
 pub struct Streams {
     hub: Hub,
     engine: EngineHandle,
     open: Arc<Mutex<HashMap<String, StreamId>>>,
+    failed: CancellationToken,
+    #[cfg(debug_assertions)]
+    fault: CancellationToken,
+}
+
+/// A stream that is fed. However that ends, its viewers are let go and the next to ask opens it anew.
+struct Feeding {
+    streams: Streams,
+    name: String,
+    id: StreamId,
+}
+
+impl Drop for Feeding {
+    fn drop(&mut self) {
+        self.streams.lock().remove(&self.name);
+        self.streams.engine.close_stream(self.id);
+        if std::thread::panicking() {
+            self.streams.failed.cancel();
+        }
+    }
 }
 
 impl Streams {
     /// None yet.
     pub fn new(hub: Hub, engine: EngineHandle) -> Self {
-        Self { hub, engine, open: Arc::default() }
+        Self {
+            hub,
+            engine,
+            open: Arc::default(),
+            failed: CancellationToken::new(),
+            #[cfg(debug_assertions)]
+            fault: CancellationToken::new(),
+        }
+    }
+
+    /// The same, whose tasks panic when `fault` is cancelled.
+    #[cfg(debug_assertions)]
+    pub fn with_fault(self, fault: CancellationToken) -> Self {
+        Self { fault, ..self }
+    }
+
+    /// Cancelled when a task that feeds a stream has panicked.
+    pub fn failed(&self) -> CancellationToken {
+        self.failed.clone()
     }
 
     /// Opens the stream of a class for one more viewer. Must be called within a tokio runtime.
@@ -47,45 +87,66 @@ impl Streams {
                 let subscription = self.hub.subscribe(name).ok_or(NotLive)?;
                 let id = self.engine.open_stream(status.origin);
                 open.insert(name.to_owned(), id);
-                tokio::spawn(self.clone().feed(name.to_owned(), id, subscription));
+                // A runtime that shuts down drops a new task at once, and that takes the lock.
+                drop(open);
+                self.spawn(Feeding { streams: self.clone(), name: name.to_owned(), id }, subscription);
                 id
             }
         };
         Ok(OpenStream { id, session: status.session, tracks: status.tracks })
     }
 
-    /// Runs for as long as the stream keeps its tracks: the viewers' answers name them, so that others need new answers.
-    async fn feed(self, name: String, id: StreamId, mut subscription: Subscription) {
-        let mut video = rtp::h264::Packetizer::default();
-        let mut audio = rtp::opus::Packetizer::default();
-        let mut tracks: Option<Tracks> = None;
-        while let Some(update) = subscription.next().await {
-            match update {
-                Update::Frame(frame) => {
-                    let packets = match &frame {
-                        Frame::Video(frame) => video.packetize(frame),
-                        Frame::Audio(frame) => audio.packetize(frame),
-                    };
-                    if let Some(packets) = packets {
-                        self.engine.send(id, &Arc::new(packets));
-                    }
-                }
-                Update::Tracks(new) => {
-                    if tracks.as_ref().is_some_and(|old| kinds(old) != kinds(&new)) {
-                        tracing::info!(class = name, "tracks changed: sessions end, players reconnect");
-                        break;
-                    }
-                    tracks = Some(new);
-                }
-                Update::Paused => {}
+    #[cfg(not(debug_assertions))]
+    fn spawn(&self, feeding: Feeding, subscription: Subscription) {
+        tokio::spawn(feed(feeding, subscription));
+    }
+
+    #[cfg(debug_assertions)]
+    fn spawn(&self, feeding: Feeding, subscription: Subscription) {
+        let fault = self.fault.clone();
+        let harm = async move {
+            fault.cancelled().await;
+            panic!("a task that feeds a stream was told to panic")
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = feed(feeding, subscription) => {}
+                () = harm => {}
             }
-        }
-        self.lock().remove(&name);
-        self.engine.close_stream(id);
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, StreamId>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs for as long as the stream keeps its tracks: the viewers' answers name them, so that others need new answers.
+async fn feed(feeding: Feeding, mut subscription: Subscription) {
+    let Feeding { streams, name, id } = &feeding;
+    let mut video = rtp::h264::Packetizer::default();
+    let mut audio = rtp::opus::Packetizer::default();
+    let mut tracks: Option<Tracks> = None;
+    while let Some(update) = subscription.next().await {
+        match update {
+            Update::Frame(frame) => {
+                let packets = match &frame {
+                    Frame::Video(frame) => video.packetize(frame),
+                    Frame::Audio(frame) => audio.packetize(frame),
+                };
+                if let Some(packets) = packets {
+                    streams.engine.send(*id, &Arc::new(packets));
+                }
+            }
+            Update::Tracks(new) => {
+                if tracks.as_ref().is_some_and(|old| kinds(old) != kinds(&new)) {
+                    tracing::info!(class = name, "tracks changed: sessions end, players reconnect");
+                    break;
+                }
+                tracks = Some(new);
+            }
+            Update::Paused => {}
+        }
     }
 }
 

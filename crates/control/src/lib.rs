@@ -4,11 +4,16 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod bearer;
 mod body;
 mod client;
 mod problem;
 mod token;
 
+pub use bearer::bearer;
 pub use client::{Client, ClientError, Outage};
 pub use problem::Problem;
+/// The name in the URLs of the oldest players for the only class there is.
+pub const DEFAULT_CLASS_ALIAS: &str = "stream";
+
 pub use token::{Claims, KeySet, Right, Role, TokenError, TokenVerifier};

@@ -29,8 +29,17 @@ pub enum Role {
     Teacher,
     /// Watches many.
     Monitor,
-    /// A program.
-    Service,
+}
+
+impl Role {
+    /// The word for it, in tokens and records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Student => "student",
+            Self::Teacher => "teacher",
+            Self::Monitor => "monitor",
+        }
+    }
 }
 
 /// What somebody may do.
@@ -90,6 +99,9 @@ pub enum TokenError {
     /// It names a key that is not known; the keys may have changed.
     #[error("the token is not valid")]
     UnknownKey,
+    /// It names a key that is not known, and the coordinator could not be asked: nobody knows whether it is good.
+    #[error("the keys that tokens are verified with cannot be fetched")]
+    NoKeys,
 }
 
 /// The public keys that tokens are verified with: no network, and no clock of its own.

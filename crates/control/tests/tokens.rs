@@ -163,3 +163,10 @@ fn keys_of_other_kinds_are_left_out_and_the_set_is_bounded() {
     assert_eq!(format!("{keys:?}").matches(',').count(), 31);
     assert!(KeySet::parse(b"<html>").is_err());
 }
+
+#[test]
+fn a_role_is_the_same_word_in_tokens_and_in_records() {
+    for role in [Role::Student, Role::Teacher, Role::Monitor] {
+        assert_eq!(serde_json::to_value(role).unwrap(), role.as_str());
+    }
+}

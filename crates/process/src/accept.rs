@@ -52,7 +52,7 @@ impl Metrics {
             )?,
             closed: counter(
                 "connections_closed_total",
-                "TCP connections accepted by closing another that waited",
+                "TCP connections that waited and were closed in favour of others",
                 &["port"],
             )?,
             timeouts: counter("http_timeouts_total", "HTTP requests that took too long", &["port"])?,
@@ -197,7 +197,9 @@ impl Acceptor {
             self.complained_at = Some(now);
             tracing::warn!(%error, port = self.port, "connections cannot be accepted");
         }
-        self.connections.close_one();
+        if self.connections.close_one() {
+            self.metrics.closed.with_label_values(&[self.port]).inc();
+        }
         self.resume_at = Some(now + PAUSE);
     }
 }
@@ -221,6 +223,21 @@ mod tests {
             let accepted = acceptor.accept().await;
             assert_eq!(accepted.peer, stream.local_addr().unwrap());
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_closed_for_its_descriptor_is_counted() {
+        let (listener, bound) = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut acceptor = acceptor(listener);
+        let out_of_descriptors = Errno::EMFILE.into();
+        acceptor.on_error(&out_of_descriptors);
+        let closed = acceptor.metrics.closed.with_label_values(&["http"]);
+        assert_eq!(closed.get(), 0, "there is nobody to close");
+        let _client = TcpStream::connect(bound).await.unwrap();
+        let accepted = acceptor.accept().await;
+        acceptor.on_error(&out_of_descriptors);
+        assert!(accepted.seat.closed().is_cancelled());
+        assert_eq!(closed.get(), 1);
     }
 
     #[test]

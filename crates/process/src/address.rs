@@ -30,18 +30,15 @@ pub fn network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Loopback, link-local, the private ranges of RFC 1918 and RFC 4193, and what is kept for documents and benchmarks
-/// (RFC 5737, RFC 3849, RFC 2544) and so is routed nowhere. An IPv4-mapped address is what it maps.
+/// Loopback, link-local, the private ranges of RFC 1918 and RFC 4193, and what is kept for documents (RFC 5737, RFC 3849)
+/// and so is routed nowhere. An IPv4-mapped address is what it maps.
 ///
 /// RFC 6598's shared range (100.64.0.0/10) is not private: behind a provider's NAT it holds the provider's other
-/// customers, who are strangers.
+/// customers, who are strangers. Nor is RFC 2544's for benchmarks (198.18.0.0/15): proxies give it to their tunnels, and what
+/// comes out of one may come from anywhere.
 pub fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            let is_benchmark = a == 198 && (b == 18 || b == 19);
-            v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_documentation() || is_benchmark
-        }
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_documentation(),
         IpAddr::V6(v6) => {
             let is_documentation = matches!(v6.segments(), [0x2001, 0xdb8, ..]);
             v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local() || is_documentation
@@ -51,7 +48,8 @@ pub fn is_private(ip: IpAddr) -> bool {
 
 /// The public address of a server that listens on `ip`, if it has one. Behind a 1:1 NAT it has none that it knows of.
 pub fn public(ip: IpAddr) -> Option<IpAddr> {
-    let is_public = |ip: &IpAddr| !is_private(*ip);
+    // The address of a tunnel says nothing of who is near, but nobody reaches this machine by it either.
+    let is_public = |ip: &IpAddr| !is_private(*ip) && !is_benchmark(*ip);
     if !ip.is_unspecified() {
         return Some(ip).filter(is_public);
     }
@@ -59,6 +57,10 @@ pub fn public(ip: IpAddr) -> Option<IpAddr> {
     // network from one of the internet, and IPv6 only where there is nothing else.
     let v6 = || if ip.is_ipv6() { outgoing(Ipv6Addr::UNSPECIFIED.into()) } else { None };
     outgoing(Ipv4Addr::UNSPECIFIED.into()).or_else(v6).filter(is_public)
+}
+
+fn is_benchmark(ip: IpAddr) -> bool {
+    matches!(ip.to_canonical(), IpAddr::V4(v4) if matches!(v4.octets(), [198, 18 | 19, ..]))
 }
 
 /// The address of this machine that the kernel would use towards the network, of the family of `any`.
@@ -101,13 +103,9 @@ fn interface(is_wanted: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
     addresses.into_iter().find(|ip| is_wanted(ip) && !ip.is_loopback() && !is_local(ip))
 }
 
-/// A listening address as one that can be connected to from this machine.
+/// A listening address as one that can be connected to from this machine. What takes every IPv6 address takes IPv4 too.
 pub fn reachable(bound: SocketAddr) -> SocketAddr {
-    let ip = match bound.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
+    let ip = if bound.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { bound.ip() };
     SocketAddr::new(ip, bound.port())
 }
 
@@ -127,7 +125,6 @@ mod tests {
             "192.0.2.2",
             "198.51.100.7",
             "203.0.113.9",
-            "198.19.0.1",
             "2001:db8::5",
             "::1",
             "fd00::1",
@@ -141,6 +138,8 @@ mod tests {
             "100.64.0.1",
             "100.127.255.255",
             "192.169.0.1",
+            "198.18.0.1",
+            "198.19.255.255",
             "8.8.8.8",
             "2a00::1",
             "ff02::1",
@@ -153,7 +152,9 @@ mod tests {
             assert!(!is_private(ip.parse().unwrap()), "{ip}");
         }
         assert_eq!(super::public("8.8.8.8".parse().unwrap()), Some("8.8.8.8".parse().unwrap()));
-        assert_eq!(super::public("192.168.1.1".parse().unwrap()), None);
+        for ip in ["192.168.1.1", "198.18.0.1"] {
+            assert_eq!(super::public(ip.parse().unwrap()), None, "{ip}");
+        }
     }
 
     #[test]
@@ -185,7 +186,7 @@ mod tests {
     #[test]
     fn an_unspecified_address_is_reached_over_loopback() {
         for (bound, expected) in
-            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("10.0.0.1:1", "10.0.0.1:1")]
+            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "127.0.0.1:1"), ("10.0.0.1:1", "10.0.0.1:1")]
         {
             assert_eq!(reachable(bound.parse().unwrap()), expected.parse().unwrap());
         }

@@ -2,9 +2,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Env, Format, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
@@ -15,6 +16,8 @@ const ENVIRONMENT: &str = "LECTERN__";
 const SEPARATOR: &str = "__";
 /// Characters of a misspelt key that are compared with the known ones: the longest of ours has 27.
 const COMPARED_MAX: usize = 64;
+/// Parts of the names of settings whose values nobody may read in a log.
+const SECRET: [&str; 3] = ["secret", "credential", "database_url"];
 
 /// Why settings cannot be used.
 #[derive(Debug, Error)]
@@ -39,6 +42,14 @@ pub enum ConfigError {
         /// Every key that is known there.
         known: &'static [&'static str],
     },
+    /// A secret of the wrong kind; what it is stays unsaid.
+    #[error("{place}: `{key}` must be text, in quotation marks")]
+    Secret {
+        /// Where it was found.
+        place: String,
+        /// The key.
+        key: String,
+    },
     /// A value of the wrong kind, or a file that is not TOML.
     #[error(transparent)]
     Value(#[from] Box<figment::Error>),
@@ -58,20 +69,62 @@ pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, ConfigError> 
         Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(ConfigError::Read { file: path.to_owned(), error }),
     }
-    figment.merge(Env::prefixed(ENVIRONMENT).split(SEPARATOR)).extract().map_err(explain)
+    // Lossy: it is the setting that says whether a text is read as a number.
+    let environment = Environment(Env::prefixed(ENVIRONMENT).split(SEPARATOR));
+    figment.merge(environment).extract_lossy().map_err(explain)
+}
+
+/// The environment, whose words stay text: a secret or a name may be all digits, and begin with a zero. Lists and tables
+/// are read as TOML has them.
+struct Environment(Env);
+
+impl Provider for Environment {
+    fn metadata(&self) -> Metadata {
+        self.0.metadata()
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let mut data = self.0.data()?;
+        for (key, text) in self.0.iter() {
+            data.values_mut().for_each(|dict| keep_text(dict, key.as_str(), &text));
+        }
+        Ok(data)
+    }
+}
+
+fn keep_text(dict: &mut Dict, key: &str, text: &str) {
+    match key.split_once('.') {
+        Some((section, rest)) => {
+            if let Some(Value::Dict(_, inner)) = dict.get_mut(section) {
+                keep_text(inner, rest, text);
+            }
+        }
+        None => {
+            if let Some(value) = dict.get_mut(key)
+                && !matches!(value, Value::String(..) | Value::Array(..) | Value::Dict(..))
+            {
+                *value = Value::from(text);
+            }
+        }
+    }
 }
 
 /// Turns a complaint about a key into one that helps.
 fn explain(error: figment::Error) -> ConfigError {
-    let Kind::UnknownField(key, known) = &error.kind else {
-        return Box::new(error).into();
-    };
     let source = match &error.metadata {
         Some(metadata) => match &metadata.source {
             Some(source) => source.to_string(),
             None => metadata.name.to_string(),
         },
         None => "the settings".to_owned(),
+    };
+    if error.path.last().is_some_and(|key| SECRET.iter().any(|part| key.contains(part)))
+        && matches!(error.kind, Kind::InvalidType(..) | Kind::InvalidValue(..))
+    {
+        return ConfigError::Secret { place: source, key: error.path.join(".") };
+    }
+    let Kind::UnknownField(key, known) = &error.kind else {
+        return Box::new(error).into();
     };
     let sections: Vec<&str> =
         error.path.iter().map(String::as_str).filter(|section| section != key).collect();
@@ -121,11 +174,23 @@ mod tests {
     struct Ingest {
         listen: SocketAddr,
         connections_max: usize,
+        plain: bool,
+        name: String,
+        secret: String,
+        proxies: Vec<String>,
     }
 
     impl Default for Ingest {
         fn default() -> Self {
-            Self { listen: ([127, 0, 0, 1], 1).into(), connections_max: 2 }
+            let (name, secret, proxies) = (String::new(), String::new(), Vec::new());
+            Self {
+                listen: ([127, 0, 0, 1], 1).into(),
+                connections_max: 2,
+                plain: true,
+                name,
+                secret,
+                proxies,
+            }
         }
     }
 
@@ -151,7 +216,7 @@ mod tests {
             jail.set_env("LECTERN__INGEST__CONNECTIONS_MAX", "4");
             // One underscore: the names of logging, which are no settings.
             jail.set_env("LECTERN_LOG", "debug");
-            let Ingest { listen, connections_max } = load::<Settings>(None).unwrap().ingest;
+            let Ingest { listen, connections_max, .. } = load::<Settings>(None).unwrap().ingest;
             assert_eq!((listen.port(), connections_max), (5, 4));
         });
     }
@@ -167,7 +232,12 @@ mod tests {
             assert!(refused("mine.toml").contains("there is no `injest`, did you mean `ingest`?"));
             jail.create_file("mine.toml", "[ingest]\ncolour = 'red'").unwrap();
             let text = refused("mine.toml");
-            assert!(text.ends_with("there is no `colour`; known are listen, connections_max"), "{text}");
+            assert!(
+                text.ends_with(
+                    "there is no `colour`; known are listen, connections_max, plain, name, secret, proxies"
+                ),
+                "{text}"
+            );
         });
     }
 
@@ -177,6 +247,41 @@ mod tests {
             jail.set_env("LECTERN__INGEST__LISTENS", "127.0.0.1:1");
             let text = load::<Settings>(None).unwrap_err().to_string();
             assert!(text.contains("environment") && text.contains("did you mean `listen`?"), "{text}");
+        });
+    }
+
+    #[test]
+    fn what_is_text_may_be_all_digits_in_the_environment() {
+        inside(|jail| {
+            for (name, value) in [
+                ("NAME", "0101"),
+                ("SECRET", "1234567890123456"),
+                ("LISTEN", "[::1]:7"),
+                ("CONNECTIONS_MAX", "9"),
+                ("PLAIN", "false"),
+                ("PROXIES", "[\"10.0.0.0/8\", \"::1\"]"),
+            ] {
+                jail.set_env(format!("LECTERN__INGEST__{name}"), value);
+            }
+            let ingest = load::<Settings>(None).unwrap().ingest;
+            assert_eq!((&*ingest.name, &*ingest.secret), ("0101", "1234567890123456"));
+            assert_eq!((ingest.listen.port(), ingest.connections_max, ingest.plain), (7, 9, false));
+            assert_eq!(ingest.proxies, ["10.0.0.0/8", "::1"]);
+            jail.set_env("LECTERN__INGEST__NAME", "true");
+            assert_eq!(load::<Settings>(None).unwrap().ingest.name, "true");
+            jail.set_env("LECTERN__INGEST__CONNECTIONS_MAX", "many");
+            let text = load::<Settings>(None).unwrap_err().to_string();
+            assert!(text.contains("many") && text.contains("CONNECTIONS_MAX"), "{text}");
+        });
+    }
+
+    #[test]
+    fn an_error_does_not_show_a_secret() {
+        inside(|jail| {
+            jail.create_file("mine.toml", "[ingest]\nsecret = 1234567890123456").unwrap();
+            let text = refused("mine.toml");
+            assert!(text.contains("mine.toml: `ingest.secret` must be text"), "{text}");
+            assert!(!text.contains("1234"), "{text}");
         });
     }
 

@@ -1,15 +1,24 @@
 //! The connections of strangers: counted, shared out among networks, and closed in favour of newcomers.
 //!
 //! A connection waits for its client, or works for it. When there are too many, the one that has waited longest makes
-//! room: idle sockets cannot keep anybody out, and whoever opens many of them closes his own.
+//! room: idle sockets cannot keep anybody out, however many networks they come from. If all of them are new, it is one of
+//! the network that has most: whoever opens many closes his own.
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use prometheus::IntGauge;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::address::network;
+
+/// Whoever connects to ask something does so within this time; what has waited longer is idle, and soon opened anew.
+const WAITED_LONG: Duration = Duration::from_secs(2);
 
 /// How many there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,16 +54,27 @@ struct Table {
     /// Counts the times that a connection began to wait, so that the order of these numbers is the order of time.
     clock: u64,
     connections: usize,
-    networks: HashMap<IpAddr, Network>,
-    /// The networks by their number of connections.
+    /// Those that wait, the longest first.
+    waiting: BTreeMap<u64, Waiting>,
+    networks: HashMap<IpAddr, Group>,
+    /// What one customer may have: many networks, if it is IPv6.
+    sites: HashMap<IpAddr, Group>,
+    /// The sites by their number of connections.
     by_size: BTreeSet<(usize, IpAddr)>,
 }
 
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    network: IpAddr,
+    closed: CancellationToken,
+}
+
 #[derive(Debug, Default)]
-struct Network {
+struct Group {
     connections: usize,
     /// Those that wait, the longest first.
-    waiting: BTreeMap<u64, CancellationToken>,
+    waiting: BTreeSet<u64>,
 }
 
 /// The place of one connection, which is free again when this is dropped.
@@ -99,8 +119,8 @@ impl Connections {
             }
         }
         let closed = CancellationToken::new();
-        table.resize(network, |connections| connections.saturating_add(1));
-        let since = table.wait(network, closed.clone());
+        table.add(network);
+        let since = Some(table.wait(network, closed.clone()));
         drop(table);
         let seat = Seat {
             inner: Arc::clone(&self.0),
@@ -139,40 +159,94 @@ impl Table {
         self.networks.get(&network).map_or(0, |network| network.connections)
     }
 
-    /// Changes the number of connections of a network.
-    fn resize(&mut self, network: IpAddr, change: impl FnOnce(usize) -> usize) {
-        let before = self.size(network);
-        let after = change(before);
-        self.by_size.remove(&(before, network));
-        self.connections = self.connections.saturating_sub(before).saturating_add(after);
-        if after == 0 {
-            self.networks.remove(&network);
-        } else {
-            self.networks.entry(network).or_default().connections = after;
-            self.by_size.insert((after, network));
+    /// One more connection.
+    fn add(&mut self, network: IpAddr) {
+        self.connections += 1;
+        self.networks.entry(network).or_default().connections += 1;
+        let site = site(network);
+        let group = self.sites.entry(site).or_default();
+        self.by_size.remove(&(group.connections, site));
+        group.connections += 1;
+        self.by_size.insert((group.connections, site));
+    }
+
+    /// One less; it does not wait any more.
+    fn remove(&mut self, network: IpAddr) {
+        self.connections = self.connections.saturating_sub(1);
+        let site = site(network);
+        if let Some(group) = self.sites.get(&site) {
+            let before = group.connections;
+            self.by_size.remove(&(before, site));
+            if before > 1 {
+                self.by_size.insert((before - 1, site));
+            }
+        }
+        for (groups, name) in [(&mut self.networks, network), (&mut self.sites, site)] {
+            let Some(group) = groups.get_mut(&name) else { continue };
+            group.connections = group.connections.saturating_sub(1);
+            if group.connections == 0 {
+                groups.remove(&name);
+            }
         }
     }
 
-    fn wait(&mut self, network: IpAddr, closed: CancellationToken) -> Option<u64> {
+    fn wait(&mut self, network: IpAddr, closed: CancellationToken) -> u64 {
         self.clock += 1;
-        self.networks.get_mut(&network)?.waiting.insert(self.clock, closed);
-        Some(self.clock)
+        let since = Instant::now();
+        self.waiting.insert(self.clock, Waiting { since, network, closed });
+        let groups = [self.networks.get_mut(&network), self.sites.get_mut(&site(network))];
+        for group in groups.into_iter().flatten() {
+            group.waiting.insert(self.clock);
+        }
+        self.clock
     }
 
-    fn close_longest_waiting_of(&mut self, network: IpAddr) -> bool {
-        let waiting = self.networks.get_mut(&network).and_then(|network| network.waiting.pop_first());
-        let Some((_, closed)) = waiting else { return false };
-        closed.cancel();
-        self.resize(network, |connections| connections.saturating_sub(1));
+    /// Ends the wait that began at `number`.
+    fn work(&mut self, number: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&number)?;
+        let groups = [self.networks.get_mut(&waiting.network), self.sites.get_mut(&site(waiting.network))];
+        for group in groups.into_iter().flatten() {
+            group.waiting.remove(&number);
+        }
+        Some(waiting)
+    }
+
+    fn close(&mut self, number: Option<u64>) -> bool {
+        let Some(waiting) = number.and_then(|number| self.work(number)) else { return false };
+        waiting.closed.cancel();
+        self.remove(waiting.network);
         true
     }
 
-    /// Of the network that has most, so that few pay for the many that one opens.
+    fn close_longest_waiting_of(&mut self, network: IpAddr) -> bool {
+        let longest = self.networks.get(&network).and_then(|group| group.waiting.first().copied());
+        self.close(longest)
+    }
+
+    /// Whoever has waited long, wherever from: a crowd of networks with a connection each would never be the largest, and
+    /// a school behind one address always is. If nobody has, one of the site that has most, so that few pay for the many
+    /// that one opens.
     fn close_longest_waiting(&mut self) -> bool {
-        let has_waiting =
-            |network: &IpAddr| self.networks.get(network).is_some_and(|network| !network.waiting.is_empty());
-        let largest = self.by_size.iter().rev().map(|(_, network)| *network).find(has_waiting);
-        largest.is_some_and(|network| self.close_longest_waiting_of(network))
+        let longest = self.waiting.first_key_value();
+        let idle = longest.filter(|(_, waiting)| waiting.since.elapsed() >= WAITED_LONG);
+        let of_largest = || {
+            let by_size = self.by_size.iter().rev();
+            by_size.filter_map(|(_, site)| self.sites.get(site)?.waiting.first().copied()).next()
+        };
+        let number = idle.map(|(number, _)| *number).or_else(of_largest);
+        self.close(number)
+    }
+}
+
+/// What one customer of a provider has, as far as an address tells: an IPv4 address, or the IPv6 /48 that RFC 6177 takes
+/// for the largest. Within it a new /64 for each connection costs nothing.
+fn site(network: IpAddr) -> IpAddr {
+    match network {
+        IpAddr::V6(v6) => {
+            let [a, b, c, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -187,10 +261,8 @@ impl Seat {
     /// From now on something is done for the client: this connection makes room for nobody.
     pub fn work(&self) {
         let mut table = self.inner.lock();
-        if let Some(since) = self.waiting_since().take()
-            && let Some(network) = table.networks.get_mut(&self.network)
-        {
-            network.waiting.remove(&since);
+        if let Some(since) = self.waiting_since().take() {
+            table.work(since);
         }
     }
 
@@ -199,7 +271,7 @@ impl Seat {
         let mut table = self.inner.lock();
         let mut since = self.waiting_since();
         if since.is_none() && !self.closed.is_cancelled() {
-            *since = table.wait(self.network, self.closed.clone());
+            *since = Some(table.wait(self.network, self.closed.clone()));
         }
     }
 
@@ -222,106 +294,7 @@ impl Drop for Seat {
         self.work();
         let mut table = self.inner.lock();
         if !self.closed.is_cancelled() {
-            table.resize(self.network, |connections| connections.saturating_sub(1));
+            table.remove(self.network);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ip(last: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, last])
-    }
-
-    fn connections(connections_max: usize, per_network_max: usize) -> Connections {
-        Connections::new(Limits { connections_max, per_network_max })
-    }
-
-    #[test]
-    fn the_connection_that_has_waited_longest_makes_room() {
-        let connections = connections(3, 3);
-        let seats: Vec<Seat> = (0..3).map(|_| connections.admit(ip(1)).unwrap().0).collect();
-        // The first has asked for something since, and waits again: now the second has waited longest.
-        seats[0].work();
-        seats[0].wait();
-        let (_newcomer, is_in_favour) = connections.admit(ip(2)).unwrap();
-        assert!(is_in_favour);
-        let closed: Vec<bool> = seats.iter().map(|seat| seat.closed().is_cancelled()).collect();
-        assert_eq!(closed, [false, true, false]);
-        assert_eq!(connections.len(), 3);
-    }
-
-    #[test]
-    fn whoever_has_most_connections_makes_room_for_the_others() {
-        let connections = connections(10, 10);
-        let small = connections.admit(ip(1)).unwrap().0;
-        let large: Vec<Seat> = (0..9).map(|_| connections.admit(ip(2)).unwrap().0).collect();
-        let newcomers: Vec<Seat> = (3..7).map(|last| connections.admit(ip(last)).unwrap().0).collect();
-        assert!(!small.closed().is_cancelled());
-        assert_eq!(large.iter().filter(|seat| seat.closed().is_cancelled()).count(), newcomers.len());
-    }
-
-    #[test]
-    fn a_network_over_its_share_closes_its_own() {
-        let connections = connections(100, 2);
-        let other = connections.admit(ip(9)).unwrap().0;
-        let first = connections.admit(ip(1)).unwrap().0;
-        let _second = connections.admit(ip(1)).unwrap().0;
-        let _third = connections.admit(ip(1)).unwrap().0;
-        assert!(first.closed().is_cancelled() && !other.closed().is_cancelled());
-    }
-
-    #[test]
-    fn an_ipv6_host_has_one_share_for_all_its_addresses() {
-        let connections = connections(100, 2);
-        let seats: Vec<Seat> = (1..=3_u16)
-            .map(|host| IpAddr::from([0x2001, 0xdb8, 0, 7, 0, 0, 0, host]))
-            .map(|ip| connections.admit(ip).unwrap().0)
-            .collect();
-        assert!(seats[0].closed().is_cancelled());
-        assert!(connections.admit(IpAddr::from([0x2001, 0xdb8, 0, 8, 0, 0, 0, 1])).is_ok());
-    }
-
-    #[test]
-    fn connections_at_work_are_not_closed_and_newcomers_are_refused() {
-        let connections = connections(3, 2);
-        let seats: Vec<Seat> =
-            [1, 1, 2].into_iter().map(|last| connections.admit(ip(last)).unwrap().0).collect();
-        seats.iter().for_each(Seat::work);
-        assert_eq!(connections.admit(ip(1)).unwrap_err(), Refused::NetworkFull);
-        assert_eq!(connections.admit(ip(3)).unwrap_err(), Refused::Full);
-        drop(seats);
-        assert!(connections.is_empty());
-        assert!(connections.admit(ip(3)).is_ok());
-    }
-
-    #[test]
-    fn the_count_is_right_whatever_happens() {
-        use std::collections::VecDeque;
-
-        let connections = connections(20, 7);
-        let mut seats = VecDeque::new();
-        // A small linear congruential generator (Knuth's constants): every run does the same.
-        let mut random: u64 = 1;
-        for _ in 0..2_000 {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let (choice, last) = ((random >> 33) % 4, u8::try_from((random >> 40) % 5).unwrap());
-            match choice {
-                0 | 1 => seats.extend(connections.admit(ip(last)).map(|(seat, _)| seat).ok()),
-                2 => seats.iter().skip(usize::from(last)).step_by(3).for_each(Seat::work),
-                _ => {
-                    seats.iter().skip(usize::from(last)).step_by(2).for_each(Seat::wait);
-                    drop(seats.pop_front());
-                }
-            }
-            let open = seats.iter().filter(|seat: &&Seat| !seat.closed().is_cancelled()).count();
-            assert_eq!(connections.len(), open);
-            assert!(open <= 20);
-        }
-        drop(seats);
-        let table = connections.0.lock();
-        assert!(table.networks.is_empty() && table.by_size.is_empty());
     }
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod connections;
 pub mod descriptors;
 pub mod drain;
+pub mod file;
 pub mod limiter;
 pub mod serve;
 mod stall;

@@ -78,7 +78,7 @@ impl Default for Front {
 /// What a port that speaks TLS does with plain HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlainHttp {
-    /// Sends browsers to the same address under https.
+    /// Sends browsers to the same address under https, unless they send more than an address.
     Redirect,
     /// Says what is wrong: a client that has sent a token in the clear must not do so again unnoticed.
     Refuse,

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header::HOST;
+use axum::http::header::{AUTHORIZATION, HOST};
 use axum::http::uri::Authority;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus::{IntCounter, IntGauge, Registry};
 use rustls::crypto::aws_lc_rs;
@@ -36,6 +36,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// RFC 8446, section 5.1: the first byte of a record that carries a handshake. No HTTP method begins with it.
 const HANDSHAKE_RECORD: u8 = 22;
+/// The class's PIN, as the coordinator takes it.
+const PIN: &str = "x-class-pin";
 /// RFC 7301: HTTP/2 would let one connection hold many requests, and none of our clients needs it.
 const ALPN_HTTP: &[u8] = b"http/1.1";
 
@@ -282,8 +284,13 @@ fn refuse() -> Response {
     (StatusCode::BAD_REQUEST, "this port speaks https, and this was plain http\n").into_response()
 }
 
-/// The same address under https: RFC 9110, section 15.4.9 keeps method and body.
+/// The same address under https, for who only looks. Whoever sends something is told: what came was readable on the way,
+/// and a client that follows a redirect would send it so each time and notice nothing.
 async fn redirect(request: Request) -> Response {
+    let shows_secret = [AUTHORIZATION.as_str(), PIN].iter().any(|name| request.headers().contains_key(*name));
+    if shows_secret || !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return refuse();
+    }
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let Some(host) = host.and_then(|host| host.parse::<Authority>().ok()) else { return refuse() };
     let (host, port) = (host.host(), host.port().map(|port| format!(":{port}")).unwrap_or_default());

@@ -85,17 +85,6 @@ impl Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-
-    /// Kilobytes of memory that it holds.
-    ///
-    /// # Panics
-    /// When it has ended.
-    pub fn resident_kb(&self) -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the process runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS is there");
-        line.trim().trim_end_matches("kB").trim().parse().expect("a number")
-    }
 }
 
 impl Drop for Process {

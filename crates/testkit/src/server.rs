@@ -42,7 +42,6 @@ pub struct Addresses {
 pub struct Server {
     program: PathBuf,
     folder: TempDir,
-    arguments: Vec<String>,
     /// The process.
     pub process: Process,
     /// Where everything is.
@@ -56,17 +55,8 @@ impl Server {
     /// When it does not start.
     pub fn start(program: &str, arguments: &[&str]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let (process, addresses) = launch(Path::new(program), folder.path(), &arguments, None);
-        Self { program: program.into(), folder, arguments, process, addresses }
-    }
-
-    /// Kills the process and starts it again in the same folder, on the same ports.
-    pub fn kill_and_restart(&mut self) {
-        self.process.kill();
-        let (process, addresses) =
-            launch(&self.program, self.folder.path(), &self.arguments, Some(&self.addresses));
-        (self.process, self.addresses) = (process, addresses);
+        let (process, addresses) = launch(Path::new(program), folder.path(), arguments);
+        Self { program: program.into(), folder, process, addresses }
     }
 
     /// Publishes the bundled lesson until the returned process is dropped.
@@ -83,27 +73,13 @@ impl Server {
     }
 }
 
-fn launch(
-    program: &Path,
-    folder: &Path,
-    arguments: &[String],
-    before: Option<&Addresses>,
-) -> (Process, Addresses) {
+fn launch(program: &Path, folder: &Path, arguments: &[&str]) -> (Process, Addresses) {
     let ready_file = folder.join("ready.json");
-    let _ = std::fs::remove_file(&ready_file);
     let mut command = Command::new(program);
     command.arg("up").args(["--bind", "127.0.0.1"]).current_dir(folder);
     command.arg("--data-dir").arg(folder.join("data")).arg("--ready-file").arg(&ready_file);
-    type Port = fn(&Addresses) -> SocketAddr;
-    let ports: [(&str, Port); 5] = [
-        ("--http-port", |a| a.http),
-        ("--rtmp-port", |a| a.rtmp),
-        ("--whep-port", |a| a.whep),
-        ("--media-port", |a| a.media),
-        ("--admin-port", |a| a.admin),
-    ];
-    for (flag, port) in ports {
-        command.arg(flag).arg(before.map_or(0, |before| port(before).port()).to_string());
+    for port in ["--http-port", "--rtmp-port", "--whep-port", "--media-port", "--admin-port"] {
+        command.args([port, "0"]);
     }
     command.args(arguments);
     let mut process = Process::start(&mut command);

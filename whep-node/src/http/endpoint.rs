@@ -3,13 +3,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use control::api::SessionEvent;
-use control::{Claims, Right, Role, TokenError};
+use control::{Claims, Right, TokenError};
 use media::Tracks;
 use process::clock::now_ms;
 use rtc::sdp::{Local, Offer, SDP_BYTES_MAX};
@@ -38,11 +39,8 @@ pub(super) async fn serve(
     let call = Call { app: &app, class, parameters: &parameters, client, headers: &head.headers };
     match head.method {
         Method::POST => {
-            let Ok(body) = axum::body::to_bytes(body, SDP_BYTES_MAX).await else {
-                return Failure::bad_offer("the offer is too large or was cut off").into_response();
-            };
             let path = head.uri.path().trim_end_matches('/');
-            call.join(path, &body).await.unwrap_or_else(Failure::into_response)
+            call.join(path, body).await.unwrap_or_else(Failure::into_response)
         }
         Method::GET => reply::empty(StatusCode::NO_CONTENT),
         Method::HEAD => reply::head(),
@@ -65,15 +63,19 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    async fn join(&self, path: &str, body: &[u8]) -> Result<Response, Failure> {
+    async fn join(&self, path: &str, body: Body) -> Result<Response, Failure> {
         let app = self.app;
+        // First: nobody else's offer is kept.
         let claims = self.authorize().await?;
         reply::check_content_type(self.headers.get(CONTENT_TYPE), SDP)?;
         if self.headers.get(ACCEPT).is_some_and(|accept| !reply::accepts(accept, SDP)) {
             // Players read a 406 as "retry without sound", so the answer comes all the same.
             tracing::debug!("a player does not list application/sdp among what it accepts");
         }
-        let text = std::str::from_utf8(body).map_err(|_| Failure::bad_offer("the body is not text"))?;
+        let body = axum::body::to_bytes(body, SDP_BYTES_MAX)
+            .await
+            .map_err(|_| Failure::bad_offer("the offer is too large or was cut off"))?;
+        let text = std::str::from_utf8(&body).map_err(|_| Failure::bad_offer("the body is not text"))?;
         let offer = Offer::parse(text).map_err(|error| Failure::bad_offer(&error.to_string()))?;
         let open = app.streams.open(self.class).map_err(|_| Failure::not_live())?;
         let seat = app.engine.reserve().map_err(|_| {
@@ -127,13 +129,13 @@ impl Call<'_> {
     /// The token must be good, allow watching, and be for this class.
     async fn authorize(&self) -> Result<Claims, Failure> {
         let bearer = self.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let bearer = bearer.and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        let token = bearer.or(self.parameters.jwt.as_deref()).ok_or_else(Failure::no_token)?;
+        let token = bearer
+            .and_then(control::bearer)
+            .or(self.parameters.jwt.as_deref())
+            .ok_or_else(Failure::no_token)?;
         let claims = self.app.verifier.verify(token).await.map_err(|error| match error {
             TokenError::Expired => Failure::expired_token(),
+            TokenError::NoKeys => Failure::no_keys(),
             TokenError::Invalid | TokenError::Foreign | TokenError::UnknownKey => Failure::bad_token(),
         })?;
         if claims.cls != self.class || !claims.rights.contains(&Right::View) {
@@ -149,19 +151,10 @@ impl Call<'_> {
             node: self.app.node.clone(),
             stream_session: stream_session.to_owned(),
             user_id: claims.sub.clone(),
-            user_type: role_name(claims.role).to_owned(),
+            user_type: claims.role.as_str().to_owned(),
             user_agent: user_agent.chars().take(USER_AGENT_MAX).collect(),
             ip_address: self.client.to_string(),
             at_ms: now_ms(),
         }
-    }
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Student => "student",
-        Role::Teacher => "teacher",
-        Role::Monitor => "monitor",
-        Role::Service => "service",
     }
 }

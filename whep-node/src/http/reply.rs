@@ -21,6 +21,8 @@ const RETRY_NOT_LIVE: u32 = 2;
 const RETRY_FULL: u32 = 5;
 /// Seconds after which a player that found a shard's queue full tries again: a shard works it off in much less.
 const RETRY_BUSY: u32 = 1;
+/// Seconds after which the coordinator is asked for its keys again.
+const RETRY_NO_KEYS: u32 = 2;
 /// Seconds in which the bucket of an address has gained some requests.
 const RETRY_RATE_LIMITED: u32 = 1;
 
@@ -71,6 +73,13 @@ impl Failure {
     pub(super) fn bad_token() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "token_invalid", "Token refused", "the token is not valid")
             .with_header(WWW_AUTHENTICATE, INVALID_TOKEN)
+    }
+
+    /// The coordinator publishes the keys, and has not been reached yet.
+    pub(super) fn no_keys() -> Self {
+        let detail = "tokens cannot be verified at the moment: the coordinator does not answer";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", "No keys", detail)
+            .retry_after(RETRY_NO_KEYS)
     }
 
     pub(super) fn forbidden() -> Self {
@@ -288,6 +297,7 @@ mod tests {
                 None,
             ),
             (Failure::too_many_requests(), 429, "rate_limited", "more requests than one", Some(1), None),
+            (Failure::no_keys(), 503, "keys_unavailable", "cannot be verified", Some(2), None),
             (Failure::full(), 503, "node_full", full, Some(5), None),
             (Failure::busy(), 503, "node_busy", busy, Some(1), None),
         ]

@@ -2,6 +2,7 @@
 //!
 //! The checklist of the drafts, line by line, is tested against the whole program; here are the cases that need a hand
 //! on the hub, on the tokens or on the clock.
+mod failure;
 #[expect(clippy::unwrap_used, reason = "a room that cannot be set up fails its test")]
 mod room;
 
@@ -185,13 +186,31 @@ async fn every_error_is_a_problem_that_a_page_may_read() {
     assert_eq!(room.http.get(&session).send().await.unwrap().status(), StatusCode::NO_CONTENT, "it goes on");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_request_that_never_ends_is_given_up() {
+/// The beginning of a request whose body is longer than what comes of it.
+fn slow_offer(token: &str) -> String {
+    let head = format!("POST /live/{CLASS}/whep HTTP/1.1\r\nHost: node\r\nAuthorization: Bearer {token}\r\n");
+    format!("{head}Content-Type: application/sdp\r\nContent-Length: 1000\r\n\r\nv=0\r\n")
+}
+
+#[tokio::test]
+async fn an_offer_is_not_read_before_its_token() {
     let room = Room::new(|_| {}).await;
+    let mut stranger = TcpStream::connect(room.base.strip_prefix("http://").unwrap()).await.unwrap();
+    stranger.write_all(slow_offer("a.b.c").as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    stranger.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 401");
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_given_up() {
+    let (room, _publisher) = Room::with_lesson().await;
+    // The node has the keys before the clock jumps.
+    room.join(&room.token(|_| {})).await;
+    tokio::time::pause();
     let address = room.base.strip_prefix("http://").unwrap();
     let mut slow = TcpStream::connect(address).await.unwrap();
-    let head =
-        format!("POST /live/{CLASS}/whep HTTP/1.1\r\nHost: node\r\nContent-Length: 1000\r\n\r\nv=0\r\n");
+    let head = slow_offer(&room.token(|_| {}));
     let begun = Instant::now();
     slow.write_all(head.as_bytes()).await.unwrap();
     let mut status = [0; 12];

@@ -1,6 +1,8 @@
 //! A node with one class, a coordinator that writes down what it is told, and a player's half of HTTP.
+use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use axum::routing::{get, post};
@@ -19,6 +21,7 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use whep_node::{Config, Context};
 
@@ -27,6 +30,9 @@ pub(crate) const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 pub(crate) const CLASS: &str = "room101";
 /// The publisher's session.
 pub(crate) const STREAM_SESSION: &str = "stream-session-1";
+
+/// Reports are gathered for a second, and the machine may be busy.
+const TOLD: Duration = Duration::from_secs(20);
 
 /// Sound and picture, as a small player would write it.
 pub(crate) const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\
@@ -44,7 +50,16 @@ pub(crate) struct Room {
     registry: Registry,
     events: UnboundedReceiver<SessionEvent>,
     key: EncodingKey,
+    running: JoinHandle<io::Result<()>>,
+    harm: HashMap<Part, Box<dyn FnOnce() + Send>>,
     _drain: DropGuard,
+}
+
+/// What can be made to panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    Feed,
+    Shard,
 }
 
 impl Room {
@@ -71,7 +86,6 @@ impl Room {
             listen: ([127, 0, 0, 1], 0).into(),
             media_listen: ([127, 0, 0, 1], 0).into(),
             shards: 1,
-            default_class: CLASS.to_owned(),
             ..Config::default()
         };
         change(&mut config);
@@ -83,8 +97,13 @@ impl Room {
         let client = Client::new(&coordinator_base, "secret").unwrap();
         let verifier = TokenVerifier::new(&coordinator_base).unwrap();
         let (node, front) = ("node1".to_owned(), Front::default());
-        let context = Context { hub: hub.clone(), control: client, verifier, node, front };
-        tokio::spawn(bound.run(context, drain.clone()));
+        let default_class = CLASS.to_owned();
+        let context = Context { hub: hub.clone(), control: client, verifier, node, default_class, front };
+        let harm = HashMap::from([
+            (Part::Feed, Box::new(bound.feed_panic()) as Box<dyn FnOnce() + Send>),
+            (Part::Shard, Box::new(bound.shard_panic())),
+        ]);
+        let running = tokio::spawn(bound.run(context, drain.clone()));
         Self {
             hub,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
@@ -92,6 +111,8 @@ impl Room {
             registry,
             events,
             key: EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref()),
+            running,
+            harm,
             _drain: drain.drop_guard(),
         }
     }
@@ -159,9 +180,17 @@ impl Room {
         family.get_metric().iter().map(|metric| metric.get_counter().get_value()).sum()
     }
 
+    /// Lets a part panic, as a bug would, and waits for the end. Returns how it ended.
+    pub(crate) async fn fail(&mut self, part: Part) -> String {
+        self.harm.remove(&part).unwrap()();
+        let ended = tokio::time::timeout(TOLD, &mut self.running).await.expect("the node ends");
+        ended.unwrap().unwrap_err().to_string()
+    }
+
     /// What the coordinator is told next.
     pub(crate) async fn event(&mut self) -> SessionEvent {
-        self.events.recv().await.expect("the coordinator lives as long as the room")
+        let event = tokio::time::timeout(TOLD, self.events.recv()).await.expect("the coordinator is told");
+        event.expect("the coordinator lives as long as the room")
     }
 
     /// The name under which the coordinator hears of the viewer that has just joined.

@@ -73,8 +73,11 @@ impl TokenVerifier {
         self.renew().await;
         match self.verify_offline(token, SystemTime::now()) {
             Err(TokenError::UnknownKey) => {
-                self.refresh().await;
-                self.verify_offline(token, SystemTime::now())
+                let is_current = self.refresh().await;
+                match self.verify_offline(token, SystemTime::now()) {
+                    Err(TokenError::UnknownKey) if !is_current => Err(TokenError::NoKeys),
+                    outcome => outcome,
+                }
             }
             outcome => outcome,
         }
@@ -85,12 +88,13 @@ impl TokenVerifier {
         self.0.keys.read().unwrap_or_else(PoisonError::into_inner).verify(token, now)
     }
 
-    /// Fetches the keys, unless that was just done. Failure leaves the known ones.
-    pub async fn refresh(&self) {
+    /// Fetches the keys, unless that was just done. Failure leaves the known ones. Returns whether the last fetch succeeded.
+    pub async fn refresh(&self) -> bool {
         let mut fetched = self.0.fetched.lock().await;
         if fetched.tried.is_none_or(|at| at.elapsed() >= REFRESH_INTERVAL) {
             self.fetch_into(&mut fetched).await;
         }
+        fetched.succeeded == fetched.tried
     }
 
     /// Fetches keys that are old anew. One caller does so; the others go on with the known ones.
@@ -204,6 +208,24 @@ mod tests {
         assert!(verifier.verify(&token).await.is_ok());
         serving.await.unwrap();
         assert!(verifier.verify(&token).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_token_is_not_called_bad_while_the_keys_cannot_be_fetched() {
+        let (known, (_, unknown)) = (key_and_token("old"), key_and_token("new"));
+        let (base, serving) = coordinator(vec![known.0]).await;
+        let node = verifier(&base, AGE_MAX);
+        assert_eq!(
+            node.verify(&unknown).await,
+            Err(TokenError::UnknownKey),
+            "the coordinator does not know it"
+        );
+        serving.await.unwrap();
+        let newcomer = verifier(&base, AGE_MAX);
+        assert_eq!(newcomer.verify(&known.1).await, Err(TokenError::NoKeys));
+        assert_eq!(newcomer.verify(&unknown).await, Err(TokenError::NoKeys), "nor is it within the interval");
+        assert_eq!(newcomer.verify("a.b.c").await, Err(TokenError::Invalid), "which no key would help");
+        assert!(node.verify(&known.1).await.is_ok());
     }
 
     #[tokio::test]
