@@ -172,7 +172,7 @@ impl Classes {
 
     /// The name under which a class is known.
     pub(crate) fn canonical<'a>(&'a self, name: &'a str) -> &'a str {
-        if name == Class::DEFAULT_ALIAS { &self.default_slug } else { name }
+        if name == control::DEFAULT_CLASS_ALIAS { &self.default_slug } else { name }
     }
 
     /// The class that is meant when none is named.

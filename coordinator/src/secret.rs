@@ -1,7 +1,7 @@
 //! Secrets: made at random, kept as hashes, and in files that only the owner reads.
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -73,19 +73,9 @@ pub(crate) fn load_or_make_text(path: &Path, make: impl FnOnce() -> String) -> i
     Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
-/// Writes a secret into a file that only the owner reads: beside and renamed, so that a crash leaves the old or the new.
+/// Writes a secret into a file that only the owner reads.
 pub(crate) fn write(path: &Path, secret: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(secret)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(Ok(()), sync_folder)
-}
-
-/// The new name itself must survive a loss of power too.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    process::file::replace(path, secret, 0o600)
 }
 
 /// Makes the folder that secrets and the database are in, for its owner only; one that is there becomes so.

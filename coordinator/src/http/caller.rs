@@ -155,8 +155,7 @@ impl Caller {
     }
 
     fn bearer(&self) -> Option<&str> {
-        let (scheme, secret) = self.text(&AUTHORIZATION)?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
+        control::bearer(self.text(&AUTHORIZATION)?)
     }
 
     fn text(&self, name: &HeaderName) -> Option<&str> {

@@ -54,7 +54,7 @@ pub(super) async fn issue(
     caller: Caller,
     Query(parameters): Query<Parameters>,
 ) -> Result<Json<Answer>, Failure> {
-    let (role, user_type) = role_of(parameters.user_type.as_deref())?;
+    let role = role_of(parameters.user_type.as_deref())?;
     let user_id = parameters
         .user_id
         .filter(|id| is_user_id(id))
@@ -72,8 +72,8 @@ pub(super) async fn issue(
     };
     let token = sign(&app, role, &user_id, &class.slug)?;
     let webrtc_url = format!("{endpoint}?jwt={token}");
-    app.metrics.tokens.with_label_values(&[user_type]).inc();
-    let user_type = user_type.to_owned();
+    app.metrics.tokens.with_label_values(&[role.as_str()]).inc();
+    let user_type = role.as_str().to_owned();
     Ok(Json(Answer {
         token,
         webrtc_url,
@@ -84,13 +84,10 @@ pub(super) async fn issue(
     }))
 }
 
-fn role_of(user_type: Option<&str>) -> Result<(Role, &'static str), Failure> {
-    match user_type {
-        Some("student") => Ok((Role::Student, "student")),
-        Some("teacher") => Ok((Role::Teacher, "teacher")),
-        Some("monitor") => Ok((Role::Monitor, "monitor")),
-        _ => Err(Failure::bad_request("user_type must be student, teacher or monitor")),
-    }
+fn role_of(user_type: Option<&str>) -> Result<Role, Failure> {
+    let roles = [Role::Student, Role::Teacher, Role::Monitor];
+    let role = roles.into_iter().find(|role| user_type == Some(role.as_str()));
+    role.ok_or_else(|| Failure::bad_request("user_type must be student, teacher or monitor"))
 }
 
 fn is_user_id(id: &str) -> bool {

@@ -21,15 +21,12 @@ pub struct Class {
 }
 
 impl Class {
-    /// The other name of the default class: the seed addresses say `live/stream`.
-    pub const DEFAULT_ALIAS: &'static str = "stream";
-
     /// Whether a class may have this name in addresses.
     pub fn is_slug(text: &str) -> bool {
         let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         (1..=SLUG_LEN_MAX).contains(&text.len())
             && text.bytes().all(is_allowed)
-            && text != Self::DEFAULT_ALIAS
+            && text != control::DEFAULT_CLASS_ALIAS
     }
 }
 
