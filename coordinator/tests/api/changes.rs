@@ -30,11 +30,15 @@ async fn first_key_id(running: &Running) -> String {
     keys[0]["id"].as_str().unwrap().to_owned()
 }
 
-/// Whoever writes the file anew finds a folder in the way.
-fn obstruct(folder: &Path, file: &str) -> std::path::PathBuf {
-    let beside = folder.join(file).with_extension("new");
-    std::fs::create_dir(&beside).unwrap();
-    beside
+/// Whoever writes the file anew finds a folder in its place, until what is returned is called.
+fn obstruct(folder: &Path, file: &str) -> impl FnOnce() {
+    let (file, aside) = (folder.join(file), folder.join("aside"));
+    std::fs::rename(&file, &aside).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    move || {
+        std::fs::remove_dir(&file).unwrap();
+        std::fs::rename(&aside, &file).unwrap();
+    }
 }
 
 /// Lets the database refuse to write a table that it can read, or no longer so.
@@ -48,10 +52,10 @@ async fn refuse(folder: &TempDir, change: &str) {
 async fn a_pin_whose_file_cannot_be_written_is_not_changed() {
     let folder = TempDir::new().unwrap();
     let running = start(folder.path(), Mode::Guarded).await;
-    let beside = obstruct(folder.path(), "class-pin");
+    let clear = obstruct(folder.path(), "class-pin");
     assert_eq!(set_pin(&running, "orange-77").await, 500);
     assert!(opens(&running, &running.pin).await && !opens(&running, "orange-77").await);
-    std::fs::remove_dir(beside).unwrap();
+    clear();
     assert_eq!(set_pin(&running, "orange-77").await, 200);
     assert!(!opens(&running, &running.pin).await && opens(&running, "orange-77").await);
 }
@@ -78,10 +82,10 @@ async fn a_key_whose_file_cannot_be_written_is_not_revoked() {
     let path = format!("{KEYS}/{}", first_key_id(&running).await);
     let revoke = async || running.operate(Method::DELETE, &path).send().await.unwrap().status().as_u16();
     let file = || std::fs::read_to_string(folder.path().join("stream-key")).unwrap();
-    let beside = obstruct(folder.path(), "stream-key");
+    let clear = obstruct(folder.path(), "stream-key");
     assert_eq!(revoke().await, 500);
     assert!(running.publish(None, &running.key).await.is_ok());
-    std::fs::remove_dir(beside).unwrap();
+    clear();
     refuse(&folder, "CREATE TRIGGER no BEFORE INSERT ON stream_keys BEGIN SELECT RAISE(ABORT, 'no'); END")
         .await;
     assert_eq!(revoke().await, 503);

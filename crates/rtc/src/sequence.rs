@@ -121,9 +121,9 @@ impl Sequence {
         Some((run.source + (index - run.first), index))
     }
 
-    /// The viewer's index of the first packet since it last set out at a keyframe.
-    pub(crate) fn begun(&self) -> u64 {
-        self.runs.back().map_or(0, |run| run.first)
+    /// The viewer's index of the next packet.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
     }
 
     /// The stamp that packet `index` of the viewer's count had, which is packet `place` of `frame`.

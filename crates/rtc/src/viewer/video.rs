@@ -43,6 +43,8 @@ pub(super) struct Video {
     playout_delay: Option<PlayoutDelay>,
     pub(super) sequence: Sequence,
     cursor: Cursor,
+    /// Packets before this one, in the viewer's count, are not sent again: pictures that need them were given up.
+    given_up: u64,
     /// The keyframe that is sent alone, because its group is too large for a burst.
     still: Option<u64>,
     /// Frames are sent later than they were made.
@@ -91,6 +93,7 @@ impl Video {
             terms,
             sequence: Sequence::new(super::start(rng), rng.random()),
             cursor: Cursor::Keyframe { from: 0 },
+            given_up: 0,
             still: None,
             is_late: false,
             frame_began: now,
@@ -205,10 +208,7 @@ impl Video {
         self.pace.on_nack(now);
         for sequence in sequences {
             let found = self.sequence.find(sequence);
-            // What came before the keyframe at which it set out is given up: no picture needs it any more.
-            let Some((source, index)) = found.filter(|(_, index)| *index >= self.sequence.begun()) else {
-                continue;
-            };
+            let Some((source, index)) = found.filter(|(_, index)| *index >= self.given_up) else { continue };
             let Some((frame, packet)) = ring.packet(source) else { continue };
             let Some(payload) = frame.payload(packet) else { continue };
             if self.resend.is_repeat(now, sequence, round_trip) {
@@ -246,6 +246,7 @@ impl Video {
         {
             stats.skips += 1;
             self.cursor = Cursor::Keyframe { from: newest.number + 1 };
+            self.given_up = self.sequence.next();
         }
     }
 

@@ -133,7 +133,7 @@ fn a_viewer_that_asks_for_everything_gets_its_share_and_others_their_answers() {
     }
     world.run(ms(500));
     let stats = world.stats(greedy);
-    assert!(stats.resends_refused > 1_000, "{stats:?}");
+    assert!(stats.resends_refused > 0, "{stats:?}");
     assert!(stats.resent * 100 < stats.packets * 45, "a share of the stream and no more: {stats:?}");
     for viewer in modest {
         let screen = world.screen(viewer);
