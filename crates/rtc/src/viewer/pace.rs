@@ -194,7 +194,9 @@ impl Pace {
     /// The viewer has been sent everything. Ends the probe when all has been well for a while.
     pub(crate) fn on_caught_up(&mut self, now: Instant) {
         let Some(probe) = &mut self.probe else { return };
-        let was_behind = now.saturating_duration_since(std::mem::replace(&mut probe.caught_up, now)) > BEHIND;
+        let since = now.saturating_duration_since(std::mem::replace(&mut probe.caught_up, now));
+        // At its stream's rate a viewer is behind after each keyframe, whatever its link.
+        let was_behind = since > BEHIND && matches!(probe.link, Link::Reported(_));
         if was_behind || probe.queue() >= QUEUE_HIGH || probe.is_lost(now) {
             probe.calm_since = None;
             return;

@@ -231,6 +231,22 @@ fn at_the_live_edge_nothing_is_reported() {
 }
 
 #[test]
+fn at_the_live_edge_of_a_good_link_a_keyframe_is_not_paced() {
+    for (who, group) in [Who::Str0m, REPORTING, BLIND].into_iter().flat_map(|who| [(who, 1), (who, 2)]) {
+        let mut world = World::new(1);
+        let stream = world.publish(Lesson::with_group(group));
+        world.run(Duration::from_millis(900));
+        let viewer = who.join(&mut world, stream, Link::default());
+        world.run(Duration::from_secs(12));
+        let live = |number: u64| world.began + Duration::from_secs(1) * u32::try_from(number).unwrap() / FPS;
+        let keyframes = world.viewers[viewer].screen.shown.iter().filter(|shown| shown.is_keyframe);
+        let late: Vec<Duration> = keyframes.map(|shown| shown.whole - live(shown.number)).collect();
+        let settled = &late[late.len() / 2..];
+        assert!(settled.iter().all(|late| *late < Duration::from_millis(30)), "{who:?}, {group} s: {late:?}");
+    }
+}
+
+#[test]
 fn reports_that_are_lost_hold_nobody_back() {
     // Transport-wide feedback: its header is not encrypted.
     let feedback: Kind = |packet| packet.len() > 2 && packet[0] & 0x1f == 15 && packet[1] == 205;
