@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Type};
 
 use crate::batch::Batch;
 use crate::bell::Bell;
-use crate::udp::{RECEIVE_BATCH, Received, SOCKET_BUFFER_BYTES, Sent, Socket};
+use crate::udp::{RECEIVE_BATCH, Received, SEND_BUFFER_BYTES, Sent, Socket};
 
 const WAKER: Token = Token(usize::MAX);
 const UDP: Token = Token(usize::MAX - 1);
@@ -88,9 +88,9 @@ impl Sockets {
         if let Some(bytes) = self.udp.small_send_buffer() {
             tracing::warn!(
                 bytes,
-                wanted = SOCKET_BUFFER_BYTES,
+                wanted = SEND_BUFFER_BYTES,
                 "the kernel limits the send buffer of the media port, so keyframes to many viewers wait; \
-                 raise it with: sysctl -w net.core.wmem_max={SOCKET_BUFFER_BYTES}"
+                 raise it with: sysctl -w net.core.wmem_max={SEND_BUFFER_BYTES}"
             );
         }
     }

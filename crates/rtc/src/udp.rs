@@ -27,8 +27,11 @@ const SEND_BATCH: usize = 64;
 pub(crate) const RECEIVE_BATCH: usize = 32;
 /// Bytes of one received datagram: viewers send STUN, DTLS and RTCP, all below the MTU.
 const DATAGRAM_MAX: usize = 2048;
-/// Kernel buffers: a keyframe to a thousand viewers must not find the queue full at its first packet.
-pub(crate) const SOCKET_BUFFER_BYTES: usize = 8 << 20;
+/// What the kernel queues for sending, 8 ms at 1 Gbit/s: audio waits behind it, and the card's queue drops what it has no
+/// room for, while what finds this one full waits here and is sent later.
+pub(crate) const SEND_BUFFER_BYTES: usize = 1 << 20;
+/// What it queues of what viewers send: feedback of thousands, while a keyframe is written.
+const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
 /// One UDP socket of the media port, shared with the other shards through `SO_REUSEPORT`.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -65,8 +68,8 @@ impl Socket {
         socket.set_reuse_port(true)?;
         socket.set_nonblocking(true)?;
         // Best effort: the kernel caps both at net.core.{w,r}mem_max.
-        let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+        let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
         socket.bind(&address.into())?;
         let inner: UdpSocket = socket.into();
         if address.ip().is_unspecified() {
@@ -93,7 +96,7 @@ impl Socket {
     pub(crate) fn small_send_buffer(&self) -> Option<usize> {
         // The kernel doubles what is asked for, to make room for its own bookkeeping (socket(7)).
         let bytes = socket2::SockRef::from(&self.inner).send_buffer_size().ok()? / 2;
-        (bytes < SOCKET_BUFFER_BYTES).then_some(bytes)
+        (bytes < SEND_BUFFER_BYTES).then_some(bytes)
     }
 
     /// A socket that is full sooner.
