@@ -118,7 +118,6 @@ impl Session {
         }
         self.state = State::Publishing;
         self.deadline = now.checked_add(self.limits.idle_timeout).unwrap_or(now);
-        self.reader.message_max = self.limits.message_bytes;
         self.reader.set_partial_max(self.limits.partial_bytes);
         self.outbox.control(message::USER_CONTROL, &message::user_control(message::STREAM_BEGIN, STREAM));
         self.status("status", "NetStream.Publish.Start", "Publishing.");
@@ -349,6 +348,9 @@ impl Session {
         }
         self.request.stream_key = command.text(1).unwrap_or_default();
         self.state = State::Deciding;
+        // Who does not wait for the answer may have begun its first keyframe behind the command; what is kept of it is bounded
+        // as before.
+        self.reader.message_max = self.limits.message_bytes;
         self.outbox.event(Event::PublishRequested(self.request.clone()));
     }
 

@@ -141,6 +141,18 @@ fn media_before_the_answer_is_kept_within_bounds() {
 }
 
 #[test]
+fn a_keyframe_that_begins_behind_the_command_is_read_to_its_end() {
+    let mut client = Client::waiting();
+    let keyframe = [&[0x17, 1, 0, 0, 0][..], &[7; 100_000]].concat();
+    let bytes = chunks(6, 9, 40, &keyframe, client.chunk_size);
+    client.feed(&bytes[..2_000]).unwrap();
+    assert!(client.session.buffered_bytes() < 128 << 10);
+    client.accept();
+    client.feed(&bytes[2_000..]).unwrap();
+    assert_eq!(client.media(), [(40, keyframe)]);
+}
+
+#[test]
 fn publishing_without_a_stream_and_twice_is_refused() {
     let mut client = Client::open();
     client.command("publish", 1.0, &[null(), string("k")]).unwrap();
