@@ -16,6 +16,7 @@ mod ice;
 mod id;
 mod interfaces;
 mod mailbox;
+mod pass;
 mod ring;
 pub mod sdp;
 mod seats;

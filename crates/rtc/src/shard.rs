@@ -11,22 +11,19 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::batch::Path;
 use crate::bell::{Bell, Heard};
-use crate::command::Event;
+use crate::command::{Command, Event};
 use crate::egress::{Clock, Egress};
 use crate::handshake::Desk;
 use crate::ice;
 use crate::id::shard_of;
 use crate::mailbox::{Forwarded, Inbox, Mailbox};
+use crate::pass::{self, Around, TAKEN_AT_ONCE};
 use crate::sockets::{Ready, Sockets};
 use crate::tcp::Connection;
 use crate::udp::Received;
 
-/// Commands, frames, forwarded datagrams and handshakes taken before the next step of a pass.
-const TAKEN_AT_ONCE: usize = 256;
 /// Calls of `recvmmsg` in one pass.
 const RECEIVES_PER_PASS: usize = 16;
-/// How long frames, and then timers, may take before the next step of a pass: a good part of what audio may be late.
-const STEP_MAX: Duration = Duration::from_millis(10);
 /// How often connections are looked through for those that belong to nobody.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest sleep; timers usually end it sooner.
@@ -92,9 +89,9 @@ impl Shard {
             let ready = self.wait();
             let began = Instant::now();
             self.is_busy = false;
-            self.take_commands(began);
+            pass::take_commands(&mut self, began);
             self.egress.set_blocked(self.sockets.is_blocked());
-            self.send_frames(began);
+            pass::send_frames(&mut self, began);
             let now = Instant::now();
             self.take_forwarded(now);
             if ready.udp {
@@ -109,35 +106,11 @@ impl Shard {
             self.sweep_connections(now);
             let clock = clock();
             self.take_handshakes(clock);
-            self.run_timers(clock);
+            pass::run_timers(&mut self, clock);
             self.flush();
             self.egress.counters().pass_time.observe(began.elapsed());
         }
         self.flush();
-    }
-
-    fn send_frames(&mut self, began: Instant) {
-        let mut now = began;
-        while self.egress.work(now) {
-            now = self.make_way();
-            if now > began + STEP_MAX {
-                self.is_busy = true;
-                return;
-            }
-        }
-    }
-
-    fn run_timers(&mut self, began: Clock) {
-        let mut now = began;
-        while self.egress.on_timeout(now) {
-            let later = self.make_way();
-            self.egress.work(later);
-            if later > began.now + STEP_MAX {
-                self.is_busy = true;
-                return;
-            }
-            now = clock();
-        }
     }
 
     fn wait(&mut self) -> Ready {
@@ -153,28 +126,10 @@ impl Shard {
         ready
     }
 
-    /// Amid long work: writes what there is, lets those run who bring audio, if they share this core, and takes it. Returns
-    /// the moment at which the work goes on: what is sent then must not look as if it had been on its way for long.
-    fn make_way(&mut self) -> Instant {
-        self.flush();
-        std::thread::yield_now();
-        let now = Instant::now();
-        self.take_commands(now);
-        now
-    }
-
-    fn take_commands(&mut self, now: Instant) {
-        for _ in 0..TAKEN_AT_ONCE {
-            let Some(command) = self.inbox.command() else { return };
-            self.egress.on_command(now, command);
-        }
-        self.is_busy = true;
-    }
-
     fn take_forwarded(&mut self, now: Instant) {
         for _ in 0..TAKEN_AT_ONCE {
             let Some(forwarded) = self.inbox.forwarded() else { return };
-            self.take_commands(now);
+            pass::take_commands(self, now);
             match forwarded {
                 Forwarded::Datagram { path, from, mut bytes } => {
                     self.on_datagram(now, path, from, &mut bytes);
@@ -191,7 +146,7 @@ impl Shard {
             self.is_busy |= taken == RECEIVES_PER_PASS;
             let has_more = self.sockets.receive(&mut received);
             // A viewer was added before it was answered, and checks after that: whoever is in here is known by now.
-            self.take_commands(now);
+            pass::take_commands(self, now);
             received.for_each(|path, from, bytes| self.on_datagram(now, path, from, bytes));
             if !has_more {
                 break;
@@ -223,8 +178,7 @@ impl Shard {
         self.is_busy = true;
     }
 
-    /// Sends what the machine has written, and passes on what else came out.
-    fn flush(&mut self) {
+    fn write(&mut self) {
         for job in self.egress.take_jobs() {
             if let Some(job) = self.desk.leave(job) {
                 self.egress.on_refused(Instant::now(), job);
@@ -317,7 +271,7 @@ impl Shard {
             Err(_) => is_alive = false,
         }
         let peer = connection.peer;
-        self.take_commands(now);
+        pass::take_commands(self, now);
         while is_alive {
             let Some(connection) = self.connections.get_mut(&number) else { return };
             let mut frame = match connection.next_frame() {
@@ -364,6 +318,29 @@ impl Shard {
             self.sockets.unwatch(&mut connection.stream);
         }
         self.egress.on_disconnect(Path::Tcp(number));
+    }
+}
+
+impl Around for Shard {
+    fn egress(&mut self) -> &mut Egress {
+        &mut self.egress
+    }
+
+    fn next_command(&mut self) -> Option<Command> {
+        self.inbox.command()
+    }
+
+    fn flush(&mut self) {
+        self.write();
+    }
+
+    fn give_way(&mut self) -> Clock {
+        std::thread::yield_now();
+        clock()
+    }
+
+    fn set_busy(&mut self) {
+        self.is_busy = true;
     }
 }
 

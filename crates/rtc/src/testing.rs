@@ -11,7 +11,7 @@ use mio::Waker;
 
 use crate::batch::Path;
 use crate::bell::Bell;
-use crate::command::Event;
+use crate::command::{Command, Event};
 use crate::counters::Counters;
 use crate::dtls::{Flight, Identity};
 use crate::egress::{Clock, Egress};
@@ -19,12 +19,11 @@ use crate::handle::EngineHandle;
 use crate::handshake::{Done, Job, work};
 use crate::id::ViewerId;
 use crate::mailbox::{Forwarded, Inbox, Mailbox, mailbox};
+use crate::pass::{self, Around, TAKEN_AT_ONCE};
 use crate::seats::Seats;
 use crate::srtp::Srtp;
 use crate::viewer::ViewerStats;
 
-/// As many as a pass of [`crate::shard`] takes.
-const TAKEN_AT_ONCE: usize = 256;
 /// The wall clock at the beginning, as NTP writes it: a day in 2026.
 const NTP_ORIGIN: u64 = 3_990_000_000 << 32;
 /// Bytes of keys and salts that [`Node::admit`] takes.
@@ -124,17 +123,15 @@ impl Node {
         }
     }
 
-    /// One pass of every shard, as [`crate::shard`] makes it.
+    /// One pass of every shard, in which no time passes.
     pub fn pass(&mut self, now: Instant) {
         let clock = self.clock(now);
         for index in 0..self.shards.len() {
-            self.take_commands(now, index);
+            self.shard(index).is_busy = false;
+            pass::take_commands(&mut At { node: self, clock, index }, now);
             let is_blocked = self.socket_room == 0;
             self.shard(index).egress.set_blocked(is_blocked);
-            while self.shard(index).egress.work(now) {
-                self.flush(now, index);
-                self.take_commands(now, index);
-            }
+            pass::send_frames(&mut At { node: self, clock, index }, now);
             for taken in 0..=TAKEN_AT_ONCE {
                 let shard = self.shard(index);
                 shard.is_busy |= taken == TAKEN_AT_ONCE;
@@ -151,10 +148,7 @@ impl Node {
             while self.work_on_handshake(clock, index) {
                 self.flush(now, index);
             }
-            while self.shard(index).egress.on_timeout(clock) {
-                self.flush(now, index);
-                self.shard(index).egress.work(now);
-            }
+            pass::run_timers(&mut At { node: self, clock, index }, clock);
             self.flush(now, index);
         }
     }
@@ -198,16 +192,6 @@ impl Node {
         self.shards.get_mut(index).expect("one of ours")
     }
 
-    fn take_commands(&mut self, now: Instant, index: usize) {
-        let shard = self.shard(index);
-        shard.is_busy = false;
-        for _ in 0..TAKEN_AT_ONCE {
-            let Some(command) = shard.inbox.command() else { return };
-            shard.egress.on_command(now, command);
-        }
-        shard.is_busy = true;
-    }
-
     fn work_on_handshake(&mut self, clock: Clock, index: usize) -> bool {
         let identity = Arc::clone(&self.identity);
         let shard = self.shard(index);
@@ -244,6 +228,35 @@ impl Node {
         out.hang_ups.clear();
         shard.egress.set_blocked(*socket_room == 0);
         shard.egress.on_flushed(|| now);
+    }
+}
+
+/// One shard of a node, at a moment.
+struct At<'a> {
+    node: &'a mut Node,
+    clock: Clock,
+    index: usize,
+}
+
+impl Around for At<'_> {
+    fn egress(&mut self) -> &mut Egress {
+        &mut self.node.shard(self.index).egress
+    }
+
+    fn next_command(&mut self) -> Option<Command> {
+        self.node.shard(self.index).inbox.command()
+    }
+
+    fn flush(&mut self) {
+        self.node.flush(self.clock.now, self.index);
+    }
+
+    fn give_way(&mut self) -> Clock {
+        self.clock
+    }
+
+    fn set_busy(&mut self) {
+        self.node.shard(self.index).is_busy = true;
     }
 }
 
