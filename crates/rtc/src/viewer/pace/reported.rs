@@ -238,6 +238,7 @@ impl Reported {
         } else {
             rate * HOLD_PERCENT / 100
         };
+        tracing::trace!(rate, new, received, queue = ?self.queue, lost = train.lost, packets = train.packets(), "pace");
         self.rate = Some(new.clamp(RATE_MIN_BPS, burst_bps.max(RATE_MIN_BPS)));
     }
 }
