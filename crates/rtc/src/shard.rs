@@ -145,7 +145,8 @@ impl Shard {
         for taken in 0..=RECEIVES_PER_PASS {
             self.is_busy |= taken == RECEIVES_PER_PASS;
             let has_more = self.sockets.receive(&mut received);
-            // A viewer was added before it was answered, and checks after that: whoever is in here is known by now.
+            // A viewer was added before it was answered, and checks after that: whoever is in here is known by now, unless
+            // hundreds of commands were before it; then its next check finds it.
             pass::take_commands(self, now);
             received.for_each(|path, from, bytes| self.on_datagram(now, path, from, bytes));
             if !has_more {
