@@ -155,7 +155,8 @@ export class Probe {
 
   /** What changes when a connection is made anew: its ICE and DTLS identities and the stream that it carries. */
   async transport(): Promise<Transport> {
-    return transport(await this.stats());
+    const serverCertificate = await this.page.evaluate(() => window.probe.viewer.serverCertificate());
+    return { ...transport(await this.stats()), serverCertificate };
   }
 
   /** Watches for at least `seconds` of the page's time, and answers with the counters before and after. */

@@ -28,7 +28,8 @@ export interface Security {
 /** What changes when a connection is made anew. */
 export interface Transport {
   iceUfrag: string;
-  certificates: string[];
+  localCertificate: string;
+  serverCertificate: string;
   ssrcs: number[];
 }
 
@@ -87,12 +88,12 @@ export function security(stats: readonly Stat[]): Security {
 }
 
 /** The identity of the connection's one transport. */
-export function transport(stats: readonly Stat[]): Transport {
+export function transport(stats: readonly Stat[]): Omit<Transport, 'serverCertificate'> {
   const found = onlyTransport(stats);
   const inbound = stats.filter((stat) => stat.type === 'inbound-rtp');
   return {
     iceUfrag: String(found['iceLocalUsernameFragment']),
-    certificates: [String(found['localCertificateId']), String(found['remoteCertificateId'])],
+    localCertificate: String(found['localCertificateId']),
     ssrcs: inbound.map((stat) => number(stat, 'ssrc')).sort((a, b) => a - b),
   };
 }

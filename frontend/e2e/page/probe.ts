@@ -130,6 +130,13 @@ class Viewer {
     return patched.status;
   }
 
+  /** The server's certificate. The statistics will not do: they keep what they saw first, which may be none. */
+  serverCertificate(): string {
+    const transport = this.connection.getReceivers()[0]?.transport;
+    const [certificate] = transport?.getRemoteCertificates() ?? [];
+    return certificate === undefined ? 'none' : btoa(String.fromCharCode(...new Uint8Array(certificate)));
+  }
+
   /** Begins to read the Gray clock from every frame that is shown. */
   readClock(): void {
     this.#readsClock = true;

@@ -23,6 +23,7 @@ test('a viewer that changes its network restarts ICE and the picture goes on', a
   await probe.join(server);
   await decodes(probe, 30);
   const before = await probe.transport();
+  expect(before.serverCertificate).not.toBe('none');
   expect(await probe.route()).toEqual({ protocol: 'udp', iceState: 'connected' });
 
   expect(await probe.restartIce()).toBe(200);
