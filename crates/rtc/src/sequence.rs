@@ -82,6 +82,7 @@ impl Sequence {
     /// The number and stamp of the next packet, which is packet `place` of `frame`. A frame that is sent late is stamped
     /// with `live`, the moment on the live timeline: to the player it is as old as every other, so that it shows the
     /// newest at once instead of playing the past.
+    #[inline]
     pub(crate) fn number(
         &mut self,
         frame: &Packets,

@@ -295,6 +295,7 @@ fn start(rng: &mut impl Rng) -> u16 {
     rng.random::<u16>() >> 1
 }
 
+#[inline]
 fn write(out: &mut Out<'_>, class: Class, header: Header, index: u64, payload: &[&[u8]]) {
     let start = out.batch.arena.len();
     header.write(&mut out.batch.arena);

@@ -75,6 +75,7 @@ impl Header {
     }
 
     /// Appends the header to `out`.
+    #[inline]
     pub fn write(&self, out: &mut Vec<u8>) {
         let [s0, s1] = self.sequence.to_be_bytes();
         let [t0, t1, t2, t3] = self.timestamp.to_be_bytes();

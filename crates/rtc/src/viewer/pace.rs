@@ -114,7 +114,13 @@ impl Pace {
     }
 
     /// When the next packet of a stream of `stream_bps` may be sent; `None` for now.
+    #[inline]
     pub(crate) fn wait(&mut self, now: Instant, stream_bps: u64) -> Option<Instant> {
+        self.probe.as_ref()?;
+        self.wait_probing(now, stream_bps)
+    }
+
+    fn wait_probing(&mut self, now: Instant, stream_bps: u64) -> Option<Instant> {
         let probe = self.probe.as_mut()?;
         if let Link::Reported(link) = &probe.link
             && link.is_mute(now)
@@ -131,7 +137,13 @@ impl Pace {
     }
 
     /// A packet of this size leaves. Returns the number that it is to carry.
+    #[inline]
     pub(crate) fn on_sent(&mut self, now: Instant, bytes: usize, stream_bps: u64) -> Option<TransportNumber> {
+        self.probe.as_ref()?;
+        self.count_sent(now, bytes, stream_bps)
+    }
+
+    fn count_sent(&mut self, now: Instant, bytes: usize, stream_bps: u64) -> Option<TransportNumber> {
         let probe = self.probe.as_mut()?;
         // What leaves before the link is known is not held against it; time in which nothing was sent is not saved up.
         if !probe.is_first() {
