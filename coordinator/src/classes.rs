@@ -41,7 +41,7 @@ pub(crate) enum ChangeError {
     NoClass,
     #[error("the class has no such stream key")]
     NoKey,
-    #[error("the default class cannot be removed; make another one the default first")]
+    #[error("the default class cannot be removed; name another one as [coordinator] default_class first")]
     IsDefault,
     #[error("there are already {0} of them")]
     Full(usize),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyPool, AssertSqlSafe, Executor};
+use sqlx::{AnyPool, AssertSqlSafe, Connection, Executor};
 use thiserror::Error;
 
 pub use self::classes::Class;
@@ -88,7 +88,15 @@ impl Store {
 
 /// Connections that write their commits to the disk at once (`FULL`) or with the next checkpoint (`NORMAL`).
 fn options(synchronous: &'static str) -> AnyPoolOptions {
-    AnyPoolOptions::new().after_connect(move |connection, _| {
+    let options = AnyPoolOptions::new().after_release(|connection, _| {
+        Box::pin(async move {
+            // What was left of a transaction is rolled back first. SQLite ends one by itself when the disk is full, of which the
+            // driver does not learn: it would nest the next ones in it for ever, and keep the lock.
+            connection.ping().await?;
+            Ok(!connection.is_in_transaction())
+        })
+    });
+    options.after_connect(move |connection, _| {
         Box::pin(async move {
             // A write-ahead log survives a kill, and readers do not wait for writers.
             connection.execute("PRAGMA journal_mode = WAL").await?;
@@ -106,6 +114,29 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_full_disk_leaves_no_lock_behind() {
+        let folder = TempDir::new().unwrap();
+        let url = Store::sqlite_url(folder.path());
+        sqlx::any::install_default_drivers();
+        let other = AnyPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
+        let pool = options("NORMAL").max_connections(1).connect(&url).await.unwrap();
+        pool.execute("CREATE TABLE large (content BLOB)").await.unwrap();
+        // No room for another page.
+        pool.execute("PRAGMA max_page_count = 1").await.unwrap();
+        let mut transaction = pool.begin().await.unwrap();
+        let full = transaction.execute("INSERT INTO large VALUES (zeroblob(1000000))").await.unwrap_err();
+        assert!(full.to_string().contains("full"), "{full}");
+        drop(transaction);
+        // Another one that does not come to its end.
+        let mut transaction = pool.begin().await.unwrap();
+        transaction.execute("INSERT INTO large VALUES ('small')").await.unwrap();
+        drop(transaction);
+        pool.execute("SELECT 1").await.unwrap();
+        other.execute("PRAGMA busy_timeout = 0").await.unwrap();
+        other.execute("INSERT INTO large VALUES ('other')").await.expect("nobody holds the lock");
+    }
 
     #[tokio::test]
     async fn classes_and_keys_are_written_to_the_disk_at_once_and_the_record_is_not() {

@@ -85,26 +85,27 @@ pub(crate) async fn serve(
         publication: None,
         superseded: CancellationToken::new(),
     };
-    let span = tracing::info_span!("rtmp", class = tracing::field::Empty);
+    let span = tracing::info_span!("rtmp", %peer, class = tracing::field::Empty);
     let end = connection.run(drain).instrument(span.clone()).await;
     let was_publishing = connection.publication.is_some();
     drop(connection);
     let _entered = span.enter();
+    let reason = end.as_ref().err().map(ToString::to_string);
     match end {
         Ok(never) => match never {},
         Err(end @ End::Protocol(_)) => {
             context.metrics.protocol_errors.inc();
-            tracing::debug!(%peer, reason = %end, "connection refused");
+            tracing::debug!(reason = %end, "connection refused");
         }
         Err(end) => {
             if matches!(end, End::WriteTimeout) {
                 context.metrics.write_timeouts.inc();
             }
-            tracing::debug!(%peer, reason = %end, "connection ended");
+            tracing::debug!(reason = %end, "connection ended");
         }
     }
     if was_publishing {
-        tracing::info!("publisher gone");
+        tracing::info!(reason, "publisher gone");
     }
 }
 

@@ -1,6 +1,7 @@
 //! A certificate for a machine that has no name in the DNS, from an authority of its own.
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -38,7 +39,9 @@ pub(crate) struct Made {
 
 /// Makes a certificate for `names`; the authority too, unless there is one.
 pub(crate) fn make(folder: &Path, names: Vec<String>) -> anyhow::Result<Made> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot use the folder {}", folder.display()))?;
+    // The database and its secrets may come to lie here too.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("cannot use the folder {}", folder.display()))?;
     let (ca_file, ca_key_file) = (folder.join(CA_FILE), folder.join(CA_KEY_FILE));
     let is_new_ca = match (ca_file.try_exists()?, ca_key_file.try_exists()?) {
         (true, true) => false,

@@ -20,9 +20,9 @@ use tokio::runtime::Builder;
 
 /// What is logged unless LECTERN_LOG or LOG_LEVEL say otherwise.
 const LOG: &str = "info,sqlx=warn,tower_http=warn";
-/// Protocol libraries warn of whatever strangers send, some of them before they know who it is from: that would be a way to
-/// fill the log and to hold up media. A filter that names them is still heeded.
-const STRANGERS: &str = "is=error,dimpl=error";
+/// Libraries warn of whatever strangers and broken encoders send, some of them before they know who it is from: that would be a
+/// way to fill the log and to hold up media. A filter that names them is still heeded.
+const STRANGERS: &str = "is=error,dimpl=error,symphonia=off";
 
 /// Live lessons from a phone to a class of browsers, in under 300 ms.
 #[derive(Debug, Parser)]

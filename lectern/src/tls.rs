@@ -31,12 +31,15 @@ enum Command {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Command::Init { host, data_dir, config } = &arguments.command;
     let settings: Config = process::config::load(config.as_deref())?;
-    let data_dir = data_dir.as_ref().unwrap_or(&settings.coordinator.data_dir);
-    let Made { is_new_ca, names } = certificate::make(data_dir, certificate::own_names(host))?;
-    let file = |name: &str| data_dir.join(name).display().to_string();
+    let folder = data_dir.as_ref().unwrap_or(&settings.coordinator.data_dir);
+    let Made { is_new_ca, names } = certificate::make(folder, certificate::own_names(host))?;
+    let file = |name: &str| folder.join(name).display().to_string();
     let (ca, cert, key) = (file(CA_FILE), file(CERT_FILE), file(KEY_FILE));
     let mut text = format!("\n  A certificate for {}\n  is in {cert}, its key in {key}.\n", names.join(", "));
-    text += "  A running server takes it up within two seconds; start one with\n\n      lectern up --tls\n\n";
+    let elsewhere = data_dir.as_ref().map(|dir| format!(" --data-dir {}", dir.display())).unwrap_or_default();
+    text += &format!(
+        "  A running server takes it up within two seconds; start one with\n\n      lectern up --tls{elsewhere}\n\n"
+    );
     if is_new_ca {
         text += &format!(
             "  Devices trust it once they trust its authority, {ca}. Give it to them by hand:\n\

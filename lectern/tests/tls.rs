@@ -1,5 +1,6 @@
 //! TLS with the certificate that `lectern tls init` makes, to real clients.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -200,6 +201,24 @@ fn a_certificate_is_put_where_the_settings_have_the_data() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lectern"));
     assert!(command.args(["tls", "init"]).current_dir(&folder).output().unwrap().status.success());
     assert!(data.join("cert.pem").is_file() && !folder.path().join("data").exists());
+    assert_eq!(std::fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn the_way_to_a_certificate_is_said_where_there_is_none() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("mine");
+    let lectern = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lectern"));
+        command.args(arguments).arg("--data-dir").arg(&data).current_dir(&folder).output().unwrap()
+    };
+    let refused = lectern(&["up", "--tls"]);
+    assert!(!refused.status.success());
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(text.contains("cert.pem") && text.contains("lectern tls init"), "{text}");
+    let made = lectern(&["tls", "init"]);
+    let text = String::from_utf8_lossy(&made.stdout);
+    assert!(text.contains(&format!("lectern up --tls --data-dir {}", data.display())), "{text}");
 }
 
 #[test]

@@ -86,7 +86,7 @@ pub(super) async fn add(
     let Json(new) = body.map_err(Failure::body)?;
     if !Class::is_slug(&new.slug) {
         return Err(Failure::bad_request(
-            "slug must be 1 to 64 lower-case letters, digits or hyphens, not 'stream'",
+            "the name in addresses (slug) must be 1 to 64 lower-case letters, digits or hyphens; stream is taken, for it means the default class",
         ));
     }
     let name = new.name.unwrap_or_else(|| new.slug.clone());

@@ -51,8 +51,8 @@ pub enum ConfigError {
         key: String,
     },
     /// A value of the wrong kind, or a file that is not TOML.
-    #[error(transparent)]
-    Value(#[from] Box<figment::Error>),
+    #[error("{0}")]
+    Value(String),
 }
 
 fn hint(near: &Option<&'static str>) -> String {
@@ -124,7 +124,8 @@ fn explain(error: figment::Error) -> ConfigError {
         return ConfigError::Secret { place: source, key: error.path.join(".") };
     }
     let Kind::UnknownField(key, known) = &error.kind else {
-        return Box::new(error).into();
+        // The library's words name its own profile, and put quotation marks around ours.
+        return ConfigError::Value(error.to_string().replace("\"default.", "\"").replace("``", "`"));
     };
     let sections: Vec<&str> =
         error.path.iter().map(String::as_str).filter(|section| section != key).collect();
@@ -293,7 +294,7 @@ mod tests {
             assert!(refused("mine.toml").contains("TOML"), "{}", refused("mine.toml"));
             jail.create_file("mine.toml", "[ingest]\nconnections_max = 'many'").unwrap();
             let text = refused("mine.toml");
-            assert!(text.contains("ingest.connections_max") && text.contains("mine.toml"), "{text}");
+            assert!(text.contains("\"ingest.connections_max\"") && text.contains("mine.toml"), "{text}");
         });
     }
 

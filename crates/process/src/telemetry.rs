@@ -1,4 +1,6 @@
 //! Logs.
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// How logs are written.
@@ -21,6 +23,7 @@ pub fn init(format: Format, filter: &str) {
     let complaint = parsed.as_ref().err().map(ToString::to_string);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(parsed.unwrap_or_else(|_| EnvFilter::new(FALLBACK)))
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second call, as tests in one process make, changes nothing.
     let _ = match format {

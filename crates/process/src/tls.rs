@@ -1,6 +1,6 @@
 //! TLS from PEM files, which may be replaced while it runs.
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -51,6 +51,16 @@ pub struct Config {
     pub key: Option<PathBuf>,
 }
 
+/// Where a certificate comes from that is not there.
+fn hint(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::Io(error) if error.kind() == ErrorKind::NotFound => {
+            "; `lectern tls init` makes one for this network"
+        }
+        _ => "",
+    }
+}
+
 /// Why a certificate cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsError {
@@ -58,7 +68,7 @@ pub enum TlsError {
     #[error("[tls] needs both cert and key")]
     Incomplete,
     /// A file cannot be read, or is not PEM.
-    #[error("cannot use {}: {error}", file.display())]
+    #[error("cannot use {}: {error}{}", file.display(), hint(error))]
     File {
         /// Which.
         file: PathBuf,
@@ -197,7 +207,7 @@ impl Tls {
     ) -> io::Result<TlsStream<S>> {
         let handshake = TlsAcceptor::from(Arc::clone(config)).accept(stream);
         let outcome = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
-        let outcome = outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let outcome = outcome.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
         outcome.inspect_err(|_| self.0.metrics.handshake_failures.inc())
     }
 }
@@ -267,7 +277,7 @@ impl Metrics {
 pub(crate) async fn is_client_hello(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0];
     match stream.peek(&mut first).await? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        0 => Err(ErrorKind::UnexpectedEof.into()),
         _ => Ok(first == [HANDSHAKE_RECORD]),
     }
 }

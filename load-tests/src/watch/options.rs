@@ -28,7 +28,7 @@ pub(crate) struct Common {
     /// The WHEP endpoint; may be left out when the answer of --token-url names it
     #[arg(long, value_name = "URL")]
     whep: Option<String>,
-    /// A Bearer token. `{n}`, here and in the other texts, is replaced by the viewer's number
+    /// A Bearer token. An n in braces, here and in the other texts, is replaced by the viewer's number
     #[arg(long, value_name = "TEXT")]
     token: Option<String>,
     /// POST here first, and take `token` and `webrtc_url` from the JSON answer

@@ -117,7 +117,7 @@ impl Failure {
     }
 
     pub(super) fn precondition_failed() -> Self {
-        let detail = "ICE was restarted since";
+        let detail = "If-Match is not the present tag of the session";
         Self::new(StatusCode::PRECONDITION_FAILED, "etag_outdated", "Entity tag outdated", detail)
     }
 
