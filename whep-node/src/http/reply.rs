@@ -284,7 +284,7 @@ mod tests {
             (Failure::method_not_allowed("GET"), 405, "method_not_allowed", "Allow header", None, allow),
             (Failure::timeout(), 408, "request_timeout", "did not arrive in time", None, None),
             (Failure::not_live(), 409, "not_live", "the lesson is not live now", Some(2), None),
-            (Failure::precondition_failed(), 412, "etag_outdated", "ICE was restarted", None, None),
+            (Failure::precondition_failed(), 412, "etag_outdated", "not the present tag", None, None),
             (Failure::bad_content_type(SDP), 415, "content_type_unsupported", SDP, None, None),
             (Failure::bad_offer("no codec"), 422, "offer_unusable", "no codec", None, None),
             (Failure::bad_fragment(), 422, "fragment_unusable", "not an SDP fragment", None, None),
