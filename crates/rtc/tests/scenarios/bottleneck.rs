@@ -322,7 +322,7 @@ fn a_clock_that_is_fast_is_no_queue() {
 }
 
 #[test]
-fn packets_that_overtake_others_do_not_make_a_link_fast() {
+fn packets_that_overtake_others_cost_nothing_behind_a_bottleneck() {
     for who in [Who::Str0m, REPORTING] {
         let down = Link { reordering: 0.02, ..Link::bottleneck(3_500_000) };
         let (_, _, outcome) = joins_late(who, Link::default(), down, 40);

@@ -102,3 +102,22 @@ impl Run {
         Some(bits / u64::try_from(span_us).ok()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_that_was_overtaken_does_not_make_the_link_look_faster() {
+        let now = Instant::now();
+        // 1,250 bytes every 10 ms are 1 Mbit/s; the first or the last of them comes out of its turn.
+        let late = [95_000, 10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 70_000, 80_000, 90_000];
+        let early = [0, 10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 70_000, 80_000, 5_000];
+        for arrivals in [late, early] {
+            let mut train = Train::default();
+            arrivals.iter().for_each(|arrival_us| train.add((now, 0), 1_250, *arrival_us));
+            let bps = train.received_bps().unwrap();
+            assert!((900_000..1_500_000).contains(&bps), "{bps}");
+        }
+    }
+}
