@@ -75,7 +75,17 @@ impl Ring {
     }
 
     /// The frame with this number.
+    #[inline]
     pub(crate) fn frame(&self, number: u64) -> Option<&Arc<Packets>> {
+        let behind = self.frames.back()?.number.checked_sub(number)?;
+        // Numbers are in a row, but for frames that were dropped before they got here.
+        let at = usize::try_from(behind).ok().and_then(|behind| self.frames.len().checked_sub(behind + 1));
+        let found = at.and_then(|at| self.frames.get(at)).filter(|frame| frame.number == number);
+        found.or_else(|| self.search(number))
+    }
+
+    #[cold]
+    fn search(&self, number: u64) -> Option<&Arc<Packets>> {
         let at = self.frames.partition_point(|frame| frame.number < number);
         let found = self.frames.get(at).filter(|frame| frame.number == number);
         found.or(self.still.as_ref().filter(|still| still.number == number))
