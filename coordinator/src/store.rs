@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyPool, AssertSqlSafe, Connection, Executor};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection, Executor};
 use thiserror::Error;
 
 pub use self::classes::Class;
@@ -50,6 +50,10 @@ impl Store {
     /// Opens a database by its URL and brings its tables up to date.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
+        // A pool would try for half a minute, and then say no more than that it took so long.
+        let mut first = AnyConnection::connect(url).await?;
+        first.execute("PRAGMA schema_version").await?;
+        first.close().await?;
         let pool = options("NORMAL").max_connections(CONNECTIONS_MAX).connect(url).await?;
         sqlx::migrate!("./migrations").run(&pool).await?;
         // Opened when there is something to change, which is seldom.
@@ -136,6 +140,19 @@ mod tests {
         pool.execute("SELECT 1").await.unwrap();
         other.execute("PRAGMA busy_timeout = 0").await.unwrap();
         other.execute("INSERT INTO large VALUES ('other')").await.expect("nobody holds the lock");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_told_at_once() {
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("lectern.db"), "no database at all, but long enough".repeat(100))
+            .unwrap();
+        let url = Store::sqlite_url(folder.path());
+        let opening = Store::open(&url);
+        // The pool's own patience is 30 s.
+        let outcome = tokio::time::timeout(Duration::from_secs(20), opening).await.expect("it does not wait");
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains("not a database"), "{error}");
     }
 
     #[tokio::test]
