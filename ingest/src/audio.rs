@@ -1,20 +1,24 @@
-//! The audio of one publisher: AAC through a transcoder of the pool, or Opus passed on as it is.
+//! The audio of one publisher: through a transcoder of the pool, or Opus passed on as it is.
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hub::Publisher;
-use media::aac::{AacError, AudioSpecificConfig, HighEfficiency};
+use hub::{Publisher, Superseded};
+use media::aac::{AacError, AudioSpecificConfig, HighEfficiency, SbrSearch};
+use media::flv::audio::Codec;
 use media::{AudioFrame, Frame, MediaTime};
 
+use crate::health::Sound;
 use crate::metrics::Metrics;
 use crate::pool::{Handle, Lane, Work};
-use crate::publish::PublishError;
 use crate::transcode::clock::{AudioClock, Correction};
-use crate::transcode::{Redundancy, Transcoder};
+use crate::transcode::source::Source;
+use crate::transcode::{CHANNELS_MAX, Redundancy, TranscodeError, Transcoder};
 
+/// Bytes of a message of another codec: a fifth of a second of the largest.
+const CODED_BYTES_MAX: usize = 36 << 10;
 /// Bytes of an AAC frame, with an ADTS header or without: its length has 13 bits (ISO/IEC 14496-3, section 1.A.2.2).
 const AAC_BYTES_MAX: usize = (1 << 13) - 1;
 /// The only length of Opus packets that is passed on: the count of packets is a clock.
@@ -33,19 +37,35 @@ pub(crate) struct Audio {
     pool: Handle,
     lane: Option<Lane<Worker>>,
     passthrough: AudioClock,
+    passthrough_latest: MediaTime,
+    /// Looks for HE-AAC that nothing announces.
+    search: SbrSearch,
     state: Arc<State>,
+    refused: Option<Refused>,
+}
+
+/// Sound that cannot be played. The picture goes on without it.
+pub(crate) struct Refused {
+    pub(crate) since: Instant,
+    /// Why, for the teacher.
+    pub(crate) text: String,
 }
 
 /// What the worker tells.
 #[derive(Debug, Default)]
 struct State {
     has_begun: AtomicBool,
+    /// AAC frames in a row that could not be decoded, and how long the others have been silent.
+    undecodable: AtomicU32,
+    silent_us: AtomicU64,
+    /// When the last packet was due, in microseconds, of whatever made it.
+    latest_us: AtomicI64,
     failure: Mutex<Option<String>>,
 }
 
-/// One AAC frame on its way to the transcoder.
-struct AacFrame {
-    config: AudioSpecificConfig,
+/// One frame on its way to the transcoder.
+struct Coded {
+    source: Source,
     time: MediaTime,
     frame: Bytes,
     arrival: Instant,
@@ -57,8 +77,8 @@ struct Worker {
     metrics: Metrics,
     redundancy: Redundancy,
     state: Arc<State>,
-    transcoder: Option<(AudioSpecificConfig, Transcoder)>,
-    /// When the last packet was due, of whatever transcoder or publisher.
+    transcoder: Option<(Source, Transcoder)>,
+    /// When its last packet was due.
     latest: MediaTime,
 }
 
@@ -69,48 +89,111 @@ impl Audio {
         redundancy: Redundancy,
         metrics: Metrics,
     ) -> Self {
+        let state = State::default();
+        state.set_latest(publisher.resume_after());
         Self {
             passthrough: AudioClock::after(publisher.resume_after()),
+            passthrough_latest: publisher.resume_after(),
             publisher,
             metrics,
             config: None,
             redundancy,
             pool,
             lane: None,
-            state: Arc::default(),
+            search: SbrSearch::default(),
+            state: Arc::new(state),
+            refused: None,
         }
     }
 
-    /// Whether packets have come out.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.state.has_begun.load(Ordering::Relaxed)
+    /// Whether packets come out.
+    pub(crate) fn is_playing(&self) -> bool {
+        self.state.has_begun.load(Ordering::Relaxed) && self.refused.is_none()
     }
 
-    /// What the worker could not cope with ends the publication.
-    pub(crate) fn check(&self) -> Result<(), PublishError> {
+    /// What is known of it beyond its arrival.
+    pub(crate) fn sound(&self) -> Sound {
+        Sound {
+            undecodable: self.state.undecodable.load(Ordering::Relaxed),
+            silent: Duration::from_micros(self.state.silent_us.load(Ordering::Relaxed)),
+            is_refused: self.refused.is_some(),
+        }
+    }
+
+    /// Why it cannot be played, if it cannot.
+    pub(crate) fn refused(&self) -> Option<&Refused> {
+        self.refused.as_ref()
+    }
+
+    /// Takes up what the worker could not cope with.
+    pub(crate) fn check(&mut self, now: Instant) -> Result<(), Superseded> {
         let failure = self.state.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-        failure.map_or(Ok(()), |text| self.refuse(text))
+        let Some(text) = failure else { return Ok(()) };
+        // Its work has ended; what comes next gets another.
+        self.lane = None;
+        self.refuse(now, text)
     }
 
-    pub(crate) fn on_config(&mut self, config: &[u8]) -> Result<(), PublishError> {
+    pub(crate) fn on_config(&mut self, now: Instant, config: &[u8]) -> Result<(), Superseded> {
         let extension = HighEfficiency::parse(config).map(|_| CORE_ONLY.to_owned());
         self.publisher.set_problem("sound_core_only", extension)?;
+        self.search = SbrSearch::default();
         match AudioSpecificConfig::parse(config) {
-            Ok(config) => self.config = Some(config),
-            Err(AacError::Damaged) => self.metrics.damaged.inc(),
-            Err(error) => return self.refuse(error.to_string()),
+            Ok(config) if config.channels > CHANNELS_MAX => {
+                self.refuse(now, TranscodeError::Channels(config.channels).to_string())
+            }
+            Ok(config) => {
+                self.config = Some(config);
+                self.accept()
+            }
+            Err(AacError::Damaged) => {
+                self.metrics.damaged.inc();
+                Ok(())
+            }
+            Err(error) => self.refuse(now, error.to_string()),
         }
+    }
+
+    pub(crate) fn on_aac(&mut self, now: Instant, time: MediaTime, frame: Bytes) -> Result<(), Superseded> {
+        if frame.len() > AAC_BYTES_MAX {
+            self.metrics.damaged.inc();
+            return Ok(());
+        }
+        let config = media::aac::strip_adts(&frame).map(|(config, _)| config).or(self.config);
+        if self.refused.is_some() {
+            // Without a new configuration it is what was refused.
+            if config.is_none() {
+                return Ok(());
+            }
+            self.accept()?;
+        }
+        if self.search.on_frame(&frame) {
+            self.publisher.set_problem("sound_core_only", Some(CORE_ONLY.to_owned()))?;
+        }
+        // Encoders that send no configuration send ADTS headers, or what most send: stereo at 44.1 kHz.
+        let config = config.unwrap_or(AudioSpecificConfig { rate_hz: 44_100, channels: 2 });
+        self.transcode(Coded { source: Source::Aac(config), time, frame, arrival: now });
         Ok(())
     }
 
-    pub(crate) fn on_aac(&mut self, now: Instant, time: MediaTime, frame: Bytes) {
-        if frame.len() > AAC_BYTES_MAX {
+    /// A frame of a codec that needs no configuration.
+    pub(crate) fn on_coded(
+        &mut self,
+        now: Instant,
+        time: MediaTime,
+        codec: Codec,
+        frame: Bytes,
+    ) -> Result<(), Superseded> {
+        if frame.len() > CODED_BYTES_MAX {
             self.metrics.damaged.inc();
-            return;
+            return Ok(());
         }
-        // Encoders that send no configuration send ADTS headers, or what most send: stereo at 44.1 kHz.
-        let config = media::aac::strip_adts(&frame).map(|(config, _)| config).or(self.config);
-        let config = config.unwrap_or(AudioSpecificConfig { rate_hz: 44_100, channels: 2 });
+        self.accept()?;
+        self.transcode(Coded { source: Source::Other(codec), time, frame, arrival: now });
+        Ok(())
+    }
+
+    fn transcode(&mut self, coded: Coded) {
         let lane = self.lane.get_or_insert_with(|| {
             self.pool.lane(Worker {
                 publisher: Arc::clone(&self.publisher),
@@ -118,10 +201,10 @@ impl Audio {
                 redundancy: self.redundancy,
                 state: Arc::clone(&self.state),
                 transcoder: None,
-                latest: self.publisher.resume_after(),
+                latest: self.state.latest(),
             })
         });
-        self.metrics.audio_dropped.inc_by(lane.push(AacFrame { config, time, frame, arrival: now }));
+        self.metrics.audio_dropped.inc_by(lane.push(coded));
     }
 
     pub(crate) fn on_opus(
@@ -129,34 +212,88 @@ impl Audio {
         now: Instant,
         time: MediaTime,
         packet: &Bytes,
-    ) -> Result<(), PublishError> {
+    ) -> Result<(), Superseded> {
         if media::opus::duration(packet) != Some(OPUS_PACKET) {
-            return self.refuse(
-                "the app sends Opus packets that are not 20 ms long; choose 20 ms, or AAC".to_owned(),
-            );
+            let text = "the app sends Opus packets that are not 20 ms long; choose 20 ms, or AAC";
+            return self.refuse(now, text.to_owned());
+        }
+        self.accept()?;
+        let latest = self.state.latest();
+        if latest > self.passthrough_latest {
+            // A transcoder has given packets since.
+            (self.passthrough, self.passthrough_latest) = (AudioClock::after(latest), latest);
         }
         if let Correction::Trim(_) = self.passthrough.on_input(time, 0.0, 0.0) {
             let time = self.passthrough.next_packet();
+            self.passthrough_latest = time;
+            self.state.set_latest(time);
             self.publisher.push(Frame::Audio(AudioFrame { time, packet: packet.clone(), arrival: now }))?;
             self.state.has_begun.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    fn refuse(&self, text: String) -> Result<(), PublishError> {
+    /// There is no sound from now on, and the teacher is told why. The picture goes on.
+    pub(crate) fn refuse(&mut self, now: Instant, text: String) -> Result<(), Superseded> {
+        if self.refused.as_ref().is_some_and(|refused| refused.text == text) {
+            return Ok(());
+        }
+        tracing::info!(reason = text, "the publisher's sound cannot be played");
         self.publisher.set_problem("sound_unsupported", Some(text.clone()))?;
-        Err(PublishError::Unusable(text))
+        self.config = None;
+        let since = self.refused.take().map_or(now, |refused| refused.since);
+        self.refused = Some(Refused { since, text });
+        Ok(())
+    }
+
+    /// What comes now can be played.
+    fn accept(&mut self) -> Result<(), Superseded> {
+        if self.refused.take().is_some() {
+            tracing::info!("the publisher's sound can be played again");
+            self.publisher.set_problem("sound_unsupported", None)?;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn latest(&self) -> MediaTime {
+        MediaTime::from_micros(self.latest_us.load(Ordering::Relaxed))
+    }
+
+    fn set_latest(&self, latest: MediaTime) {
+        self.latest_us.store(latest.as_micros(), Ordering::Relaxed);
+    }
+
+    /// One worker counts at a time.
+    fn count(&self, is_damaged: bool, silence: Option<Duration>) {
+        if is_damaged {
+            self.undecodable.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.undecodable.store(0, Ordering::Relaxed);
+        match silence {
+            Some(took) => {
+                self.silent_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(0), Ordering::Relaxed);
+            }
+            None => self.silent_us.store(0, Ordering::Relaxed),
+        }
     }
 }
 
 impl Work for Worker {
-    type Frame = AacFrame;
+    type Frame = Coded;
 
-    fn on_frame(&mut self, aac: AacFrame) -> ControlFlow<()> {
-        let current = match self.transcoder.take().filter(|(config, _)| *config == aac.config) {
+    fn on_frame(&mut self, coded: Coded) -> ControlFlow<()> {
+        let latest = self.state.latest();
+        if latest > self.latest {
+            // Packets have been passed on meanwhile.
+            (self.transcoder, self.latest) = (None, latest);
+        }
+        let current = match self.transcoder.take().filter(|(source, _)| *source == coded.source) {
             Some(current) => current,
-            None => match Transcoder::new(aac.config, self.redundancy) {
-                Ok(new) => (aac.config, new.after(self.latest)),
+            None => match Transcoder::new(coded.source, self.redundancy) {
+                Ok(new) => (coded.source, new.after(self.latest)),
                 Err(error) => return self.fail(error.to_string()),
             },
         };
@@ -164,13 +301,16 @@ impl Work for Worker {
         let (publisher, state, latest) = (&self.publisher, &self.state, &mut self.latest);
         let damaged_before = transcoder.damaged_frames;
         let mut is_superseded = false;
-        let outcome = transcoder.push(aac.time, &aac.frame, |opus| {
+        let outcome = transcoder.push(coded.time, &coded.frame, |opus| {
             state.has_begun.store(true, Ordering::Relaxed);
             *latest = opus.time;
-            let frame = AudioFrame { time: opus.time, packet: opus.packet, arrival: aac.arrival };
+            state.set_latest(opus.time);
+            let frame = AudioFrame { time: opus.time, packet: opus.packet, arrival: coded.arrival };
             is_superseded |= publisher.push(Frame::Audio(frame)).is_err();
         });
-        self.metrics.damaged.inc_by(transcoder.damaged_frames - damaged_before);
+        let damaged = transcoder.damaged_frames - damaged_before;
+        self.metrics.damaged.inc_by(damaged);
+        state.count(damaged > 0, transcoder.silence());
         match outcome {
             Err(error) => self.fail(error.to_string()),
             Ok(()) if is_superseded => ControlFlow::Break(()),
@@ -180,7 +320,7 @@ impl Work for Worker {
 
     fn on_panic(&mut self) {
         self.metrics.transcoder_panics.inc();
-        tracing::error!("audio transcoder panicked; its publisher is ended");
+        tracing::error!("audio transcoder panicked; its publisher goes on without sound");
         let _ = self.fail(PANICKED.to_owned());
     }
 }

@@ -1,7 +1,8 @@
 //! One RTMP connection: read, feed, drain, write.
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use control::api::PublishRequest as Authorization;
 use control::{Client, ClientError};
@@ -20,7 +21,12 @@ use crate::transcode::Redundancy;
 /// Bytes taken from the socket at once.
 const READ_BYTES: usize = 32 << 10;
 /// How long a peer may take to accept the answers that are written to it.
-const WRITE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection that we have closed is read on for, so that its peer learns why.
+const LINGER: Duration = Duration::from_millis(500);
+/// What a publisher hears when another one takes its place, and when the node goes.
+const SUPERSEDED: &str = "Another app publishes this class now.";
+const DRAINING: &str = "The server is being shut down; publish again.";
 
 /// What every connection shares.
 #[derive(Debug)]
@@ -65,6 +71,8 @@ struct Connection {
     seat: Seat,
     session: Session,
     publication: Option<Publication>,
+    /// Its publisher was accepted, and has neither ended its stream nor been refused since.
+    is_publishing: bool,
     superseded: CancellationToken,
 }
 
@@ -83,11 +91,12 @@ pub(crate) async fn serve(
         peer,
         seat,
         publication: None,
+        is_publishing: false,
         superseded: CancellationToken::new(),
     };
     let span = tracing::info_span!("rtmp", %peer, class = tracing::field::Empty);
     let end = connection.run(drain).instrument(span.clone()).await;
-    let was_publishing = connection.publication.is_some();
+    let was_publishing = connection.is_publishing;
     drop(connection);
     let _entered = span.enter();
     let reason = end.as_ref().err().map(ToString::to_string);
@@ -110,7 +119,21 @@ pub(crate) async fn serve(
 }
 
 impl Connection {
-    async fn run(&mut self, drain: CancellationToken) -> Result<std::convert::Infallible, End> {
+    async fn run(&mut self, drain: CancellationToken) -> Result<Infallible, End> {
+        let Err(end) = self.converse(drain).await;
+        let reason = match end {
+            End::Superseded => SUPERSEDED,
+            End::Draining => DRAINING,
+            _ => return Err(end),
+        };
+        if self.publication.take().is_some() {
+            self.session.reject_publish(&Rejection::Failed(reason.to_owned()));
+            let _ = self.drain_outputs().await;
+        }
+        Err(end)
+    }
+
+    async fn converse(&mut self, drain: CancellationToken) -> Result<Infallible, End> {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let deadline = self.drain_outputs().await?;
@@ -148,11 +171,20 @@ impl Connection {
                 Output::Event(event) => self.on_event(event).await?,
                 Output::Close => {
                     let _ = self.socket.shutdown().await;
+                    self.linger().await;
                     return Err(End::Finished);
                 }
                 Output::Timeout(deadline) => return Ok(deadline),
             }
         }
+    }
+
+    /// Reads on until the peer has closed too. With bytes unread the system would reset the connection, and a reset throws away
+    /// what the peer has yet to read: the reason.
+    async fn linger(&mut self) {
+        let mut buffer = vec![0; READ_BYTES];
+        let read = async { while matches!(self.socket.read(&mut buffer).await, Ok(1..)) {} };
+        let _ = tokio::time::timeout(LINGER, read).await;
     }
 
     async fn on_event(&mut self, event: Event) -> Result<(), End> {
@@ -174,14 +206,14 @@ impl Connection {
                         self.context.metrics.publishers_refused.inc();
                         tracing::info!(reason = text, "publisher refused");
                         self.session.reject_publish(&Rejection::Failed(text));
-                        self.publication = None;
+                        (self.publication, self.is_publishing) = (None, false);
                     }
                 }
             }
             Event::Metadata(properties) => tracing::debug!(?properties, "metadata"),
             Event::PublishEnded => {
                 tracing::info!("the publisher ended its stream");
-                self.publication = None;
+                (self.publication, self.is_publishing) = (None, false);
                 self.seat.wait();
             }
         }
@@ -221,6 +253,7 @@ impl Connection {
         self.superseded = publisher.superseded();
         let Context { pool, redundancy, metrics, .. } = &*self.context;
         self.publication = Some(Publication::new(publisher, pool.handle(), *redundancy, metrics.clone()));
+        self.is_publishing = true;
         Ok(())
     }
 }

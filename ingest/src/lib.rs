@@ -3,6 +3,7 @@
 
 mod audio;
 mod connection;
+mod health;
 mod listener;
 pub mod metrics;
 pub mod pool;

@@ -10,6 +10,7 @@ use rtmp::MediaKind;
 use thiserror::Error;
 
 use crate::audio::Audio;
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::pool::Handle;
 use crate::timeline::Timeline;
@@ -40,6 +41,7 @@ pub struct Publication {
     is_announced: bool,
     video: Video,
     audio: Audio,
+    health: Health,
 }
 
 impl Publication {
@@ -55,6 +57,7 @@ impl Publication {
             started: None,
             tracks: Tracks::default(),
             is_announced: false,
+            health: Health::default(),
         }
     }
 
@@ -72,53 +75,65 @@ impl Publication {
             MediaKind::Video => match VideoTag::parse(body) {
                 Ok(VideoTag::Config(record)) => self.video.on_config(&record)?,
                 Ok(VideoTag::Frame { composition_ms, data }) => {
-                    let time = self.unroll(Track::Video, timestamp_ms, media_now);
+                    let time = self.unroll(Track::Video, timestamp_ms, (now, media_now));
                     let frame = self.video.on_access_unit(now, time, composition_ms, &data)?;
                     frame.map_or(Ok(()), |frame| self.on_video_frame(frame))?;
                 }
                 Ok(VideoTag::Nothing) => {}
-                Err(error) => self.on_tag_error(&error)?,
+                Err(error @ TagError::Unsupported { .. }) => {
+                    self.publisher.set_problem("codec_unsupported", Some(error.to_string()))?;
+                    return Err(PublishError::Unusable(error.to_string()));
+                }
+                Err(error) => self.on_damaged(&error),
             },
             MediaKind::Audio => match AudioTag::parse(body) {
-                Ok(AudioTag::AacConfig(config)) => self.audio.on_config(&config)?,
+                Ok(AudioTag::AacConfig(config)) => self.audio.on_config(now, &config)?,
                 Ok(AudioTag::Aac(frame)) => {
-                    let time = self.unroll(Track::Audio, timestamp_ms, media_now);
-                    self.audio.on_aac(now, time, frame);
+                    let time = self.unroll(Track::Audio, timestamp_ms, (now, media_now));
+                    self.audio.on_aac(now, time, frame)?;
                 }
                 Ok(AudioTag::Opus(packet)) => {
-                    let time = self.unroll(Track::Audio, timestamp_ms, media_now);
+                    let time = self.unroll(Track::Audio, timestamp_ms, (now, media_now));
                     self.audio.on_opus(now, time, &packet)?;
                 }
+                Ok(AudioTag::Coded(codec, frame)) => {
+                    let time = self.unroll(Track::Audio, timestamp_ms, (now, media_now));
+                    self.audio.on_coded(now, time, codec, frame)?;
+                }
                 Ok(AudioTag::Nothing) => {}
-                Err(error) => self.on_tag_error(&error)?,
+                Err(error @ TagError::Unsupported { .. }) => self.audio.refuse(now, error.to_string())?,
+                Err(error) => self.on_damaged(&error),
             },
         }
         self.settle(now)
     }
 
-    /// A single damaged message is counted; a codec that nobody can play ends the publication.
-    fn on_tag_error(&mut self, error: &TagError) -> Result<(), PublishError> {
-        if let TagError::Unsupported { .. } = error {
-            self.publisher.set_problem("codec_unsupported", Some(error.to_string()))?;
-            return Err(PublishError::Unusable(error.to_string()));
-        }
+    fn on_damaged(&self, error: &TagError) {
         self.metrics.damaged.inc();
         tracing::debug!(%error, "media message skipped");
-        Ok(())
     }
 
-    fn unroll(&mut self, track: Track, timestamp_ms: u32, now: MediaTime) -> MediaTime {
+    fn unroll(
+        &mut self,
+        track: Track,
+        timestamp_ms: u32,
+        (now, media_now): (Instant, MediaTime),
+    ) -> MediaTime {
         let steps_before = self.timeline.steps();
-        let time = self.timeline.unroll(track, timestamp_ms, now);
+        let time = self.timeline.unroll(track, timestamp_ms, media_now);
         if self.timeline.steps() != steps_before {
             self.metrics.clock_steps.inc();
+            self.health.on_step(now);
             tracing::debug!(?track, timestamp_ms, "publisher's clock stepped");
         }
+        self.health.on_message(now, track, time - media_now);
         time
     }
 
     fn on_video_frame(&mut self, frame: VideoFrame) -> Result<(), PublishError> {
+        self.health.on_picture(frame.time, frame.keyframe || frame.recovery_point);
         if frame.keyframe && self.tracks.video.as_ref() != Some(&frame.config) {
+            self.health.on_config(&frame.config);
             self.tracks.video = Some(Arc::clone(&frame.config));
             if self.is_announced {
                 self.publisher.set_tracks(&self.tracks)?;
@@ -129,18 +144,30 @@ impl Publication {
         Ok(())
     }
 
-    /// Says which tracks there are: at once when both have been seen, else when the other has not come in a while.
+    /// Says which tracks there are: at once when both have been seen, else when the other has not come in a while. Sound
+    /// that cannot be played is none; it ends a publication only if nothing else comes.
     fn settle(&mut self, now: Instant) -> Result<(), PublishError> {
-        self.audio.check()?;
-        if self.audio.has_begun() {
+        self.audio.check(now)?;
+        if let Some(refused) = self.audio.refused()
+            && self.tracks.video.is_none()
+            && now.saturating_duration_since(refused.since) >= SETTLE
+        {
+            return Err(PublishError::Unusable(refused.text.clone()));
+        }
+        let has_audio = self.audio.is_playing();
+        if has_audio {
             self.started.get_or_insert(now);
         }
-        let audio_appears = self.audio.has_begun() && !self.tracks.audio;
-        self.tracks.audio |= audio_appears;
+        let has_changed = has_audio != self.tracks.audio;
+        self.tracks.audio = has_audio;
+        for (code, text) in self.health.changes(now, self.audio.sound()) {
+            self.publisher.set_problem(code, text)?;
+        }
         let Some(started) = self.started else { return Ok(()) };
         let has_both = self.tracks.audio && self.tracks.video.is_some();
-        let is_settled = has_both || now.saturating_duration_since(started) >= SETTLE;
-        if is_settled && (!self.is_announced || audio_appears) {
+        let has_all = has_both || self.audio.refused().is_some();
+        let is_settled = has_all || now.saturating_duration_since(started) >= SETTLE;
+        if is_settled && (!self.is_announced || has_changed) {
             self.is_announced = true;
             tracing::info!(
                 has_video = self.tracks.video.is_some(),

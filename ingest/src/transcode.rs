@@ -1,30 +1,30 @@
-//! AAC into Opus: what browsers play over WebRTC.
+//! AAC, and what else encoders send, into Opus: what browsers play over WebRTC.
 //!
 //! Decode (symphonia), resample to 48 kHz (rubato), encode packets of 20 ms (libopus). The packets' times are counted in
 //! samples and never taken from the publisher's timestamps, whose rounding to milliseconds players hear as gaps;
 //! [`clock`] keeps the count and the timestamps together.
 pub mod clock;
+pub mod source;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use bytes::Bytes;
 use media::MediaTime;
-use media::aac::{AacError, AudioSpecificConfig};
 use opus::{Application, Bitrate, Channels, Encoder};
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{
     Adjustable, Async, FixedAsync, Resampler, SincInterpolationParameters, SincInterpolationType,
     WindowFunction,
 };
-use symphonia::core::codecs::audio::well_known::CODEC_ID_AAC;
-use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
+use symphonia::core::codecs::audio::AudioDecoder;
 use symphonia::core::packet::PacketRef;
 use symphonia::core::units::{Duration as SymphoniaDuration, Timestamp};
-use symphonia::default::codecs::AacDecoder;
 use thiserror::Error;
 
 use self::clock::{AudioClock, Correction, PACKET_SAMPLES, RATE_HZ};
+use self::source::{AAC_FRAME_SAMPLES, Source};
 
 /// Samples that the resampler takes at once. An AAC frame has eight times as many.
 const CHUNK_FRAMES: usize = 128;
@@ -34,10 +34,12 @@ const TRIM_MAX: f64 = 1.001;
 const RATIO_RANGE: f64 = 1.01;
 /// Points of the resampler's filter between two samples, from which it interpolates: enough for 16 bits of precision.
 const FILTER_OVERSAMPLING: usize = 128;
-/// Samples of one channel in an AAC-LC frame (ISO/IEC 14496-3, section 4.5.1.1); other lengths are refused.
-const AAC_FRAME_SAMPLES: u16 = 1024;
+/// Channels that the decoder takes.
+pub(crate) const CHANNELS_MAX: u8 = 2;
 /// Samples at 48 kHz by which libopus delays at this rate, if it does not say: 6.5 ms (RFC 6716, section 2).
 const LOOKAHEAD_SAMPLES: i32 = 312;
+/// What is never louder than this, -80 dB of full scale, is a microphone that is switched off: rooms are louder.
+const PEAK_MIN: f32 = 1e-4;
 /// Taps of the resampler's filter: 1.5 ms to either side at 44.1 kHz.
 const FILTER_TAPS: usize = 128;
 /// Bytes of one Opus packet at most (RFC 6716, section 3.4 allows 1275).
@@ -75,9 +77,6 @@ pub enum Redundancy {
 /// Why sound cannot be made.
 #[derive(Debug, Error)]
 pub enum TranscodeError {
-    /// The configuration is not of a kind that is decoded.
-    #[error(transparent)]
-    Config(#[from] AacError),
     /// More channels than the decoder takes.
     #[error("the app sends sound with {0} channels; choose mono or stereo in its settings")]
     Channels(u8),
@@ -93,13 +92,15 @@ pub enum TranscodeError {
 
 /// The sound of one publisher. Runs for milliseconds at a time: keep it off the threads that wait for sockets.
 pub struct Transcoder {
-    config: AudioSpecificConfig,
+    source: Source,
     redundancy: Redundancy,
-    decoder: AacDecoder,
+    decoder: Box<dyn AudioDecoder>,
     stage: Option<Stage>,
     clock: AudioClock,
     pcm: Vec<f32>,
-    /// AAC frames that could not be decoded; silence took their place.
+    /// How long the last frame was, if there was nothing to hear in it.
+    silence: Option<Duration>,
+    /// Frames that could not be decoded; silence took their place.
     pub damaged_frames: u64,
 }
 
@@ -116,19 +117,23 @@ struct Stage {
 
 impl Transcoder {
     /// For a stream with this configuration.
-    pub fn new(config: AudioSpecificConfig, redundancy: Redundancy) -> Result<Self, TranscodeError> {
-        if config.channels > 2 {
-            return Err(TranscodeError::Channels(config.channels));
-        }
+    pub fn new(source: impl Into<Source>, redundancy: Redundancy) -> Result<Self, TranscodeError> {
+        let source = source.into();
         Ok(Self {
-            config,
+            source,
             redundancy,
-            decoder: decoder(config)?,
+            decoder: source.decoder()?,
             stage: None,
             clock: AudioClock::default(),
             pcm: Vec::new(),
+            silence: None,
             damaged_frames: 0,
         })
+    }
+
+    /// How long the last frame was, if there was nothing to hear in it.
+    pub fn silence(&self) -> Option<Duration> {
+        self.silence
     }
 
     /// Lets its packets go on after one that was due at `latest`.
@@ -138,14 +143,14 @@ impl Transcoder {
         self
     }
 
-    /// Takes one AAC frame, due at `time`, and gives the packets that are complete.
+    /// Takes one frame, due at `time`, and gives the packets that are complete.
     pub fn push(
         &mut self,
         time: MediaTime,
         frame: &[u8],
         mut give: impl FnMut(OpusPacket),
     ) -> Result<(), TranscodeError> {
-        let (rate_hz, channels) = self.decode(frame)?;
+        let Some((rate_hz, channels)) = self.decode(frame)? else { return Ok(()) };
         let is_same =
             self.stage.as_ref().is_some_and(|stage| stage.rate_hz == rate_hz && stage.channels == channels);
         if !is_same {
@@ -169,36 +174,39 @@ impl Transcoder {
         Ok(())
     }
 
-    /// Decodes into `pcm`. A frame that cannot be decoded becomes silence of its length.
-    fn decode(&mut self, frame: &[u8]) -> Result<(u32, usize), TranscodeError> {
-        let frame = media::aac::strip_adts(frame).map_or(frame, |(_, rest)| rest);
-        let packet = PacketRef::new(
-            0,
-            Timestamp::from(0_u32),
-            SymphoniaDuration::from(u32::from(AAC_FRAME_SAMPLES)),
-            frame,
-        );
+    /// Decodes into `pcm`; says its rate and its channels. An AAC frame that cannot be decoded becomes silence of its length; of
+    /// others nobody knows how long they are.
+    fn decode(&mut self, frame: &[u8]) -> Result<Option<(u32, usize)>, TranscodeError> {
+        let frame = match self.source {
+            Source::Aac(_) => media::aac::strip_adts(frame).map_or(frame, |(_, rest)| rest),
+            Source::Other(_) => frame,
+        };
+        let took = SymphoniaDuration::from(u32::from(AAC_FRAME_SAMPLES));
+        let packet = PacketRef::new(0, Timestamp::from(0_u32), took, frame);
         // A panic of the decoder on damaged input costs this frame, not the lesson.
         let decoded = catch_unwind(AssertUnwindSafe(|| match self.decoder.decode_ref(&packet) {
-            Ok(buffer) if buffer.frames() > 0 => {
+            Ok(buffer) if buffer.frames() > 0 && buffer.num_planes() <= usize::from(CHANNELS_MAX) => {
                 buffer.copy_to_vec_interleaved(&mut self.pcm);
-                Some((buffer.spec().rate(), buffer.num_planes()))
+                Some((buffer.spec().rate(), buffer.num_planes(), buffer.frames()))
             }
             _ => None,
         }));
-        match decoded {
-            Ok(Some((rate_hz, channels))) => Ok((rate_hz, channels)),
-            outcome => {
-                if outcome.is_err() {
-                    self.decoder = decoder(self.config)?;
-                }
-                self.damaged_frames += 1;
-                let channels = usize::from(self.config.channels);
-                self.pcm.clear();
-                self.pcm.resize(channels * usize::from(AAC_FRAME_SAMPLES), 0.0);
-                Ok((self.config.rate_hz, channels))
-            }
+        if let Ok(Some((rate_hz, channels, samples))) = decoded {
+            let peak = self.pcm.iter().fold(0.0, |peak: f32, sample| sample.abs().max(peak));
+            let took = Duration::from_secs(samples as u64) / rate_hz.max(1);
+            self.silence = (peak < PEAK_MIN).then_some(took);
+            return Ok(Some((rate_hz, channels)));
         }
+        // The MP3 decoder keeps to the rate of its first frame.
+        if decoded.is_err() || matches!(self.source, Source::Other(_)) {
+            self.decoder = self.source.decoder()?;
+        }
+        self.damaged_frames += 1;
+        self.pcm.clear();
+        Ok(self.source.shape().map(|(rate_hz, channels, samples)| {
+            self.pcm.resize(usize::from(channels) * usize::from(samples), 0.0);
+            (rate_hz, usize::from(channels))
+        }))
     }
 }
 
@@ -286,15 +294,6 @@ impl Stage {
         let lookahead = self.encoder.get_lookahead().unwrap_or(LOOKAHEAD_SAMPLES);
         f64::from(u32::try_from(self.resampler.output_delay()).unwrap_or(0)) + f64::from(lookahead)
     }
-}
-
-fn decoder(config: AudioSpecificConfig) -> Result<AacDecoder, TranscodeError> {
-    let mut parameters = AudioCodecParameters::new();
-    parameters
-        .for_codec(CODEC_ID_AAC)
-        .with_sample_rate(config.rate_hz)
-        .with_extra_data(config.to_bytes().to_vec().into_boxed_slice());
-    AacDecoder::try_new(&parameters, &AudioDecoderOptions::default()).map_err(library("AAC decoder"))
 }
 
 fn library<E: std::fmt::Display>(part: &'static str) -> impl FnOnce(E) -> TranscodeError {

@@ -1,7 +1,7 @@
 """Watches a lesson with aiortc, an implementation of WebRTC that shares nothing with ours.
 
-Usage: aiortc_viewer.py WHEP_URL TOKEN [sha1]. Decodes for a while and prints one line of JSON. With "sha1" it offers no
-other protection profile than AES128_CM_SHA1_80.
+Usage: aiortc_viewer.py WHEP_URL TOKEN [sha1] [mute]. Decodes for a while and prints one line of JSON. With "sha1" it
+offers no other protection profile than AES128_CM_SHA1_80; with "mute" it asks for sound and does not wait for any.
 """
 
 import asyncio
@@ -52,7 +52,9 @@ async def main(url, token):
             assert response.status == 201, (response.status, await response.text())
             answer = await response.text()
     await pc.setRemoteDescription(RTCSessionDescription(sdp=answer, type="answer"))
-    watching = [count_video(tracks["video"], result), count_audio(tracks["audio"], result)]
+    watching = [count_video(tracks["video"], result)]
+    if "mute" not in sys.argv[3:]:
+        watching.append(count_audio(tracks["audio"], result))
     await asyncio.wait_for(asyncio.gather(*watching), LIMIT_SECONDS)
     result["steps"] = sorted(result["steps"])
     await pc.close()

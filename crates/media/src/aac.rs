@@ -1,6 +1,9 @@
 //! AAC: the `AudioSpecificConfig` (ISO/IEC 14496-3, section 1.6.2.1) and ADTS headers where they do not belong.
+mod sbr;
+
 use thiserror::Error;
 
+pub use self::sbr::SbrSearch;
 use crate::bits::Bits;
 
 /// Table 1.18: the sampling rates that have an index.

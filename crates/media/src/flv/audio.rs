@@ -13,15 +13,65 @@ pub enum AudioTag {
     Aac(Bytes),
     /// One Opus packet (enhanced RTMP).
     Opus(Bytes),
+    /// Sound in a codec of old, which says by itself all that a decoder must know.
+    Coded(Codec, Bytes),
     /// Nothing to hear: a header of Opus, an end of sequence, an empty message.
     Nothing,
+}
+
+/// A codec whose messages need no configuration before them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// MPEG-1 and MPEG-2 layer 3; a message is a frame, with its header.
+    Mp3,
+    /// G.711 A-law, at 8 kHz.
+    ALaw {
+        /// 1 or 2.
+        channels: u8,
+    },
+    /// G.711 mu-law, at 8 kHz.
+    MuLaw {
+        /// 1 or 2.
+        channels: u8,
+    },
+    /// Samples of eight bits, without a sign.
+    Pcm8 {
+        /// Samples a second.
+        rate_hz: u32,
+        /// 1 or 2.
+        channels: u8,
+    },
+    /// Samples of sixteen bits, the low byte first.
+    Pcm16 {
+        /// Samples a second.
+        rate_hz: u32,
+        /// 1 or 2.
+        channels: u8,
+    },
+}
+
+impl Codec {
+    /// By the first byte of a message (FLV, section E.4.2.1).
+    fn of(first: u8) -> Option<Self> {
+        let channels = if first & 1 == 1 { 2 } else { 1 };
+        let rate_hz = [5_512, 11_025, 22_050, 44_100].get(usize::from(first >> 2 & 3)).copied()?;
+        match (first >> 4, first >> 1 & 1) {
+            (2 | 14, _) => Some(Self::Mp3),
+            (7, _) => Some(Self::ALaw { channels }),
+            (8, _) => Some(Self::MuLaw { channels }),
+            (0 | 3, 0) => Some(Self::Pcm8 { rate_hz, channels }),
+            // What the format calls the order of the platform is the low byte first on every platform there is.
+            (0 | 3, _) => Some(Self::Pcm16 { rate_hz, channels }),
+            _ => None,
+        }
+    }
 }
 
 const INSTEAD: &str = "AAC";
 
 impl AudioTag {
-    /// Reads the body of an audio message. The rate and size bits of its first byte are not looked at: encoders write
-    /// anything there.
+    /// Reads the body of an audio message. Of AAC and Opus the rate and size bits of its first byte are not looked at: encoders
+    /// write anything there.
     pub fn parse(body: Bytes) -> Result<Self, TagError> {
         let Some(&first) = body.first() else { return Ok(Self::Nothing) };
         match first >> 4 {
@@ -33,7 +83,11 @@ impl AudioTag {
                 Some(kind) => Err(TagError::PacketType(*kind)),
             },
             9 => parse_enhanced(&body, first & 0x0f),
-            codec => Err(TagError::Unsupported { codec: legacy_name(codec), instead: INSTEAD }),
+            format => match Codec::of(first) {
+                Some(_) if body.len() == 1 => Ok(Self::Nothing),
+                Some(codec) => Ok(Self::Coded(codec, body.slice(1..))),
+                None => Err(TagError::Unsupported { codec: legacy_name(format), instead: INSTEAD }),
+            },
         }
     }
 }
@@ -54,6 +108,8 @@ fn parse_enhanced(body: &Bytes, kind: u8) -> Result<AudioTag, TagError> {
         (b"Opus", 1) if !data.is_empty() => Ok(AudioTag::Opus(data)),
         (b"mp4a", 0) if !data.is_empty() => Ok(AudioTag::AacConfig(data)),
         (b"mp4a", 1) if !data.is_empty() => Ok(AudioTag::Aac(data)),
+        (b".mp3", 1) if !data.is_empty() => Ok(AudioTag::Coded(Codec::Mp3, data)),
+        (b".mp3", _) => Ok(AudioTag::Nothing),
         (b"Opus" | b"mp4a", 0..=2 | 4) => Ok(AudioTag::Nothing),
         (b"Opus" | b"mp4a", kind) => Err(TagError::PacketType(kind)),
         (other, _) => Err(TagError::Unsupported { codec: four_cc_name(*other), instead: INSTEAD }),
@@ -74,11 +130,8 @@ fn parse_opus_head(data: &[u8]) -> Result<AudioTag, TagError> {
 
 fn legacy_name(codec: u8) -> String {
     match codec {
-        0 | 3 => "uncompressed sound".to_owned(),
         1 => "ADPCM".to_owned(),
-        2 | 14 => "MP3".to_owned(),
         4..=6 => "Nellymoser".to_owned(),
-        7 | 8 => "G.711".to_owned(),
         11 => "Speex".to_owned(),
         other => format!("sound codec {other}"),
     }
@@ -87,7 +140,6 @@ fn legacy_name(codec: u8) -> String {
 fn four_cc_name(name: [u8; 4]) -> String {
     match &name {
         b"ac-3" | b"ec-3" => "Dolby Digital".to_owned(),
-        b".mp3" => "MP3".to_owned(),
         b"fLaC" => "FLAC".to_owned(),
         other => format!("sound codec {}", other.escape_ascii()),
     }
@@ -119,14 +171,30 @@ mod tests {
     }
 
     #[test]
+    fn codecs_of_old_are_told_by_the_first_byte() {
+        for (first, codec) in [
+            (0x2f, Codec::Mp3),
+            (0xe2, Codec::Mp3),
+            (0x72, Codec::ALaw { channels: 1 }),
+            (0x83, Codec::MuLaw { channels: 2 }),
+            (0x38, Codec::Pcm8 { rate_hz: 22_050, channels: 1 }),
+            (0x3f, Codec::Pcm16 { rate_hz: 44_100, channels: 2 }),
+            (0x02, Codec::Pcm16 { rate_hz: 5_512, channels: 1 }),
+        ] {
+            let tag = AudioTag::parse(Bytes::copy_from_slice(&[first, 7]));
+            assert_eq!(tag, Ok(AudioTag::Coded(codec, Bytes::from_static(&[7]))), "{first:x}");
+            assert_eq!(AudioTag::parse(Bytes::copy_from_slice(&[first])), Ok(AudioTag::Nothing));
+        }
+        let mp3 = AudioTag::parse(Bytes::from_static(b"\x91.mp3\xff"));
+        assert_eq!(mp3, Ok(AudioTag::Coded(Codec::Mp3, Bytes::from_static(b"\xff"))));
+    }
+
+    #[test]
     fn other_codecs_are_refused_by_name() {
         for (body, name) in [
-            (&[0x2f, 0][..], "MP3"),
-            (&[0xb6, 0], "Speex"),
-            (&[0x72, 0], "G.711"),
-            (&[0x82, 0], "G.711"),
-            (&[0x3f, 0], "uncompressed"),
+            (&[0xb6, 0][..], "Speex"),
             (&[0x62, 0], "Nellymoser"),
+            (&[0x1f, 0], "ADPCM"),
             (b"\x90fLaCxx", "FLAC"),
             (b"\x91ac-3xx", "Dolby"),
         ] {

@@ -51,8 +51,9 @@ fn parse_all(bytes: &Bytes, sps: &Sps) {
         assert!(record.len() < bytes.len());
         parse_h264(&record, sps);
     }
-    if let Ok(AudioTag::AacConfig(data) | AudioTag::Aac(data) | AudioTag::Opus(data)) =
-        AudioTag::parse(bytes.clone())
+    if let Ok(
+        AudioTag::AacConfig(data) | AudioTag::Aac(data) | AudioTag::Opus(data) | AudioTag::Coded(_, data),
+    ) = AudioTag::parse(bytes.clone())
     {
         assert!(!data.is_empty() && data.len() < bytes.len());
         parse_audio(&data);

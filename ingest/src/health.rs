@@ -1,0 +1,276 @@
+//! What is wrong with how a publisher sends: decided here, and told to the teacher in words.
+//!
+//! A machine without a clock. It is fed with what comes and when, and asked a few times a second; each problem shows within
+//! five seconds and goes away when it is cured. What cannot be played at all is refused where it is read.
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use media::{MediaTime, Track, VideoConfig};
+
+/// How often it is asked at most.
+const ASKED: Duration = Duration::from_millis(250);
+/// A track that has not come for this long while the other has is gone.
+const GONE: Duration = Duration::from_secs(3);
+/// Keyframes may be this far apart: so long a viewer waits who lost too much.
+const KEYFRAMES_MAX: MediaTime = MediaTime::from_millis(4_000);
+/// Without a picture for so long, the time between two keyframes says nothing.
+const PAUSE: MediaTime = MediaTime::from_millis(1_000);
+/// How many seconds the speed is told from, and by how many percent it may be off.
+const SPEED_SECONDS: usize = 4;
+const SPEED_TOLERANCE_PERCENT: i64 = 10;
+/// Nothing is said of speed and lumps before this: connections begin with what has waited in the app.
+const SETTLING: Duration = Duration::from_secs(1);
+/// Pictures that come so much later than others within a second come in lumps, if they do so in three seconds of four.
+const LUMP: MediaTime = MediaTime::from_millis(300);
+const LUMPY_SECONDS: usize = 3;
+/// A clock that stepped is told of for this long.
+const STEP_SHOWN: Duration = Duration::from_secs(10);
+/// AAC frames in a row that cannot be decoded, a quarter of a second of them: more than a damaged message costs.
+const UNDECODABLE_FRAMES: u32 = 12;
+/// Digital silence for so long is a microphone that is switched off.
+const SILENT: Duration = Duration::from_secs(4);
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// One problem: a name for programs, and how the teacher is told while it lasts.
+pub(crate) type Change = (&'static str, Option<String>);
+
+/// What is known of the sound beyond its arrival.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sound {
+    /// AAC frames in a row that could not be decoded.
+    pub(crate) undecodable: u32,
+    /// How long it has been digitally silent.
+    pub(crate) silent: Duration,
+    /// It is known not to be playable, and that was told.
+    pub(crate) is_refused: bool,
+}
+
+/// How one publisher does.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    asked: Option<Instant>,
+    began: Option<Instant>,
+    video: Option<Instant>,
+    audio: Option<Instant>,
+    stepped: Option<Instant>,
+    leads: Leads,
+    keyframes: Keyframes,
+    /// What is wrong with the size of the picture; said once for each configuration.
+    size: Option<String>,
+    told: Vec<&'static str>,
+}
+
+/// Where decoders can begin.
+#[derive(Debug, Default)]
+struct Keyframes {
+    last: Option<MediaTime>,
+    newest: MediaTime,
+    /// From the last but one to the last.
+    distance: MediaTime,
+}
+
+/// How far media was ahead of its arrival, second by second. The most in a second is of what came without delay.
+#[derive(Debug, Default)]
+struct Leads(VecDeque<Lead>);
+
+#[derive(Clone, Copy, Debug)]
+struct Lead {
+    began: Instant,
+    least: MediaTime,
+    most: MediaTime,
+}
+
+impl Health {
+    /// A message of a track has come. `lead` is how far its time is ahead of its arrival.
+    pub(crate) fn on_message(&mut self, now: Instant, track: Track, lead: MediaTime) {
+        let began = *self.began.get_or_insert(now);
+        // The picture tells best; without one the sound does.
+        let is_telling = track == Track::Video || self.video.is_none();
+        match track {
+            Track::Video => self.video = Some(now),
+            Track::Audio => self.audio = Some(now),
+        }
+        if is_telling && now >= began + SETTLING {
+            self.leads.on_message(now, lead);
+        }
+    }
+
+    /// A picture has come; decoders can begin at a keyframe, and recover at a recovery point.
+    pub(crate) fn on_picture(&mut self, time: MediaTime, is_entry: bool) {
+        let Keyframes { last, newest, distance } = &mut self.keyframes;
+        if time - *newest > PAUSE {
+            // Another rhythm may begin.
+            *last = None;
+        }
+        *newest = time;
+        if is_entry {
+            *distance = last.map_or(MediaTime::ZERO, |last| time - last);
+            *last = Some(time);
+        }
+    }
+
+    /// The publisher's clock has stepped.
+    pub(crate) fn on_step(&mut self, now: Instant) {
+        self.stepped = Some(now);
+        // What came before was counted by another clock.
+        self.leads = Leads::default();
+    }
+
+    /// Pictures have another configuration from now on.
+    pub(crate) fn on_config(&mut self, config: &VideoConfig) {
+        let [_, _, level] = config.profile_level_id;
+        let macroblocks = config.width.div_ceil(16).saturating_mul(config.height.div_ceil(16));
+        self.size = level_size_max(level).filter(|max| macroblocks > *max).map(|_| {
+            format!(
+                "The picture of {}x{} is larger than its H.264 level {}.{} allows, and some devices do not show it. \
+                 Choose a smaller picture or a higher level in the app.",
+                config.width,
+                config.height,
+                level / 10,
+                level % 10
+            )
+        });
+    }
+
+    /// What has changed since it was asked last.
+    pub(crate) fn changes(&mut self, now: Instant, sound: Sound) -> Vec<Change> {
+        if self.asked.is_some_and(|asked| now < asked + ASKED) {
+            return Vec::new();
+        }
+        self.asked = Some(now);
+        let found = self.find(now, sound);
+        let mut changes: Vec<Change> = Vec::new();
+        let is_found = |code: &&str| found.iter().any(|(found, _)| found == code);
+        for cured in self.told.iter().filter(|code| !is_found(code)) {
+            changes.push((cured, None));
+        }
+        for (code, text) in &found {
+            if !self.told.contains(code) {
+                changes.push((code, Some(text.clone())));
+            }
+        }
+        self.told = found.into_iter().map(|(code, _)| code).collect();
+        changes
+    }
+
+    fn find(&self, now: Instant, sound: Sound) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut say = |code, text: &str| found.push((code, text.to_owned()));
+        let is_here = |last: &Instant| now < *last + GONE;
+        let is_gone = |track: Option<Instant>, other: Option<Instant>| {
+            track.is_some_and(|last| !is_here(&last)) && other.is_some_and(|last| is_here(&last))
+        };
+        if is_gone(self.video, self.audio) {
+            say(
+                "picture_gone",
+                "No picture comes any more. Is the camera switched off, or the app in the background?",
+            );
+        }
+        if sound.is_refused {
+            // That was told, and is why.
+        } else if is_gone(self.audio, self.video) {
+            say("sound_gone", "No sound comes any more. Has the app lost the microphone?");
+        } else if sound.undecodable >= UNDECODABLE_FRAMES {
+            say(
+                "sound_undecodable",
+                "The sound that the app sends cannot be decoded, so nothing is heard. Choose AAC-LC, mono or stereo.",
+            );
+        } else if sound.silent >= SILENT {
+            say("sound_silent", "The sound is silent. Is the microphone switched off in the app?");
+        }
+        if self.stepped.is_some_and(|stepped| now < stepped + STEP_SHOWN) {
+            say(
+                "timestamps_jump",
+                "The app's timestamps jump, so that picture or sound may skip. Start the stream again if it goes on.",
+            );
+        }
+        if let Some(percent) = self.leads.speed_percent() {
+            let text = format!(
+                "The stream comes at {percent} % of its speed. If it is from a file, send it in real time; else the app's network \
+                 or encoder is too slow: choose a lower bit rate."
+            );
+            found.push(("speed", text));
+        } else if self.leads.is_lumpy() {
+            let text = "The stream comes in lumps, so that it stutters. The app or its network holds it back: choose a lower bit \
+                 rate or another network.";
+            found.push(("lumps", text.to_owned()));
+        }
+        if let Some(distance) = self.keyframes.too_far() {
+            let text = format!(
+                "Keyframes come {:.0} s apart: so long nothing moves for whoever loses much. Choose a keyframe interval of 2 s.",
+                Duration::from_micros(u64::try_from(distance.as_micros()).unwrap_or(0)).as_secs_f64()
+            );
+            found.push(("keyframes_rare", text));
+        }
+        found.extend(self.size.iter().map(|text| ("size_beyond_level", text.clone())));
+        found
+    }
+}
+
+impl Keyframes {
+    fn too_far(&self) -> Option<MediaTime> {
+        let distance = self.distance.max(self.newest - self.last?);
+        (distance > KEYFRAMES_MAX).then_some(distance)
+    }
+}
+
+impl Leads {
+    fn on_message(&mut self, now: Instant, lead: MediaTime) {
+        if let Some(current) = self.0.back_mut().filter(|current| now < current.began + SECOND) {
+            current.least = current.least.min(lead);
+            current.most = current.most.max(lead);
+            return;
+        }
+        // Seconds that are not in a row tell nothing together.
+        if self.0.back().is_some_and(|last| now >= last.began + 2 * SECOND) {
+            self.0.clear();
+        }
+        self.0.push_back(Lead { began: now, least: lead, most: lead });
+        if self.0.len() > SPEED_SECONDS + 1 {
+            self.0.pop_front();
+        }
+    }
+
+    /// The seconds that are over, if they are enough.
+    fn whole(&self) -> Option<impl Iterator<Item = Lead>> {
+        (self.0.len() > SPEED_SECONDS).then(|| self.0.iter().copied().take(SPEED_SECONDS))
+    }
+
+    /// In percent of real time, if that is not what it should be.
+    fn speed_percent(&self) -> Option<i64> {
+        let first = self.whole()?.next()?;
+        let last = self.whole()?.last()?;
+        let took = last.began.saturating_duration_since(first.began).as_micros();
+        let took = i64::try_from(took).ok().filter(|took| *took > 0)?;
+        let gained = (last.most - first.most).as_micros();
+        let off = gained.saturating_mul(100) / took;
+        (off.abs() > SPEED_TOLERANCE_PERCENT).then_some(100_i64.saturating_add(off).max(0))
+    }
+
+    fn is_lumpy(&self) -> bool {
+        let lumpy = |seconds: &Lead| seconds.most - seconds.least > LUMP;
+        self.whole().is_some_and(|whole| whole.filter(lumpy).count() >= LUMPY_SECONDS)
+    }
+}
+
+/// Macroblocks of the largest picture of a level (ITU-T H.264, table A-1).
+fn level_size_max(level: u8) -> Option<u32> {
+    Some(match level {
+        9 | 10 => 99,
+        11..=13 | 20 => 396,
+        21 => 792,
+        22 | 30 => 1_620,
+        31 => 3_600,
+        32 => 5_120,
+        40 | 41 => 8_192,
+        42 => 8_704,
+        50 => 22_080,
+        51 | 52 => 36_864,
+        60..=62 => 139_264,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! Publishers in virtual time, and what their teachers read.
+use bytes::Bytes;
+
+use super::*;
+
+const FRAME: Duration = Duration::from_millis(33);
+
+/// A publisher of 30 pictures and 30 messages of sound a second.
+struct Room {
+    health: Health,
+    began: Instant,
+    now: Instant,
+    frames: i64,
+    sound: Sound,
+    told: Vec<&'static str>,
+}
+
+/// How a stretch is sent.
+#[derive(Clone, Copy)]
+struct Manner {
+    has_video: bool,
+    has_audio: bool,
+    /// Percent of real time.
+    speed: i64,
+    /// Frames from one keyframe to the next.
+    gop: i64,
+    /// Messages wait until this many milliseconds are full.
+    lump_ms: u64,
+}
+
+const GOOD: Manner = Manner { has_video: true, has_audio: true, speed: 100, gop: 60, lump_ms: 1 };
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap()
+}
+
+impl Room {
+    fn new() -> Self {
+        let began = Instant::now();
+        let (health, sound, told) = (Health::default(), Sound::default(), Vec::new());
+        Self { health, began, now: began, frames: 0, sound, told }
+    }
+
+    /// Publishes for so many seconds of the clock. Returns when each problem came and went.
+    fn send(&mut self, seconds: u64, manner: Manner) -> Vec<(f64, &'static str, bool)> {
+        let (began, mut changes) = (self.now, Vec::new());
+        let mut media = MediaTime::from_micros(self.frames * 33_000);
+        let lead_at_begin = media - self.clock();
+        while self.now < began + Duration::from_secs(seconds) {
+            self.now += FRAME;
+            let since = self.now.saturating_duration_since(began);
+            // In lumps nothing comes, and then all that has waited.
+            let lump = Duration::from_millis(manner.lump_ms);
+            let is_held = since.as_nanos() / lump.as_nanos() == (since - FRAME).as_nanos() / lump.as_nanos();
+            if manner.lump_ms > 1 && is_held {
+                continue;
+            }
+            let due = lead_at_begin
+                + MediaTime::from_micros(micros(since) * (manner.speed - 100) / 100)
+                + self.clock();
+            while media + MediaTime::from_millis(33) <= due {
+                media = media + MediaTime::from_millis(33);
+                self.frames += 1;
+                let lead = media - self.clock();
+                if manner.has_audio {
+                    self.health.on_message(self.now, Track::Audio, lead);
+                }
+                if manner.has_video {
+                    self.health.on_message(self.now, Track::Video, lead);
+                    self.health.on_picture(media, self.frames % manner.gop == 1);
+                }
+            }
+            self.ask(since, &mut changes);
+        }
+        changes
+    }
+
+    fn ask(&mut self, since: Duration, changes: &mut Vec<(f64, &'static str, bool)>) {
+        for (code, text) in self.health.changes(self.now, self.sound) {
+            changes.push((since.as_secs_f64(), code, text.is_some()));
+            self.told.retain(|told| *told != code);
+            if let Some(text) = text {
+                assert!(text.ends_with('.') || text.ends_with('?'), "{text}");
+                self.told.push(code);
+            }
+        }
+    }
+
+    fn clock(&self) -> MediaTime {
+        MediaTime::from_micros(micros(self.now.saturating_duration_since(self.began)))
+    }
+
+    /// Sends well, then in this manner, then well: the problem alone comes within five seconds, and goes within six.
+    fn has(&mut self, manner: Manner, code: &'static str) {
+        assert_eq!(self.send(10, GOOD), [], "{code}");
+        let came = self.send(12, manner);
+        let [(at, told, true)] = came[..] else { panic!("{code}: {came:?}") };
+        assert!(told == code && at <= 5.1, "{code}: {came:?}");
+        let went = self.send(12, GOOD);
+        let [(at, told, false)] = went[..] else { panic!("{code}: {went:?}") };
+        assert!(told == code && at <= 6.0, "{code}: {went:?}");
+    }
+}
+
+#[test]
+fn a_good_publisher_reads_nothing() {
+    assert_eq!(Room::new().send(120, GOOD), []);
+    assert_eq!(Room::new().send(60, Manner { has_audio: false, ..GOOD }), []);
+    assert_eq!(Room::new().send(60, Manner { has_video: false, ..GOOD }), []);
+    assert_eq!(Room::new().send(60, Manner { speed: 98, ..GOOD }), []);
+    assert_eq!(Room::new().send(60, Manner { lump_ms: 200, ..GOOD }), []);
+    assert_eq!(Room::new().send(60, Manner { gop: 120, ..GOOD }), []);
+}
+
+#[test]
+fn each_problem_comes_within_five_seconds_and_goes_when_it_is_cured() {
+    Room::new().has(Manner { has_video: false, ..GOOD }, "picture_gone");
+    Room::new().has(Manner { has_audio: false, ..GOOD }, "sound_gone");
+    Room::new().has(Manner { speed: 50, ..GOOD }, "speed");
+    Room::new().has(Manner { speed: 200, ..GOOD }, "speed");
+    Room::new().has(Manner { lump_ms: 570, ..GOOD }, "lumps");
+    Room::new().has(Manner { gop: 300, ..GOOD }, "keyframes_rare");
+}
+
+#[test]
+fn only_keyframes_far_apart_are_told_whether_or_not_more_come() {
+    let mut room = Room::new();
+    room.send(1, GOOD);
+    let came = room.send(60, Manner { gop: i64::MAX, ..GOOD });
+    assert!(matches!(came[..], [(at, "keyframes_rare", true)] if at <= 5.0), "{came:?}");
+}
+
+#[test]
+fn a_clock_that_steps_is_told_for_a_while() {
+    let mut room = Room::new();
+    room.send(10, GOOD);
+    room.health.on_step(room.now);
+    let changes = room.send(20, GOOD);
+    let [(came, "timestamps_jump", true), (went, "timestamps_jump", false)] = changes[..] else {
+        panic!("{changes:?}")
+    };
+    assert!(came < 1.0 && (10.0..11.0).contains(&went), "{changes:?}");
+}
+
+#[test]
+fn silence_and_damage_are_told_by_what_the_decoder_says() {
+    let mut room = Room::new();
+    room.send(5, GOOD);
+    room.sound = Sound { silent: SILENT - FRAME, undecodable: UNDECODABLE_FRAMES - 1, is_refused: false };
+    assert_eq!(room.send(1, GOOD), []);
+    room.sound = Sound { silent: SILENT, ..Sound::default() };
+    assert!(matches!(room.send(1, GOOD)[..], [(_, "sound_silent", true)]));
+    room.sound = Sound { undecodable: UNDECODABLE_FRAMES, ..Sound::default() };
+    assert!(matches!(room.send(1, GOOD)[..], [(_, "sound_silent", false), (_, "sound_undecodable", true)]));
+    room.sound.is_refused = true;
+    assert!(matches!(room.send(1, GOOD)[..], [(_, "sound_undecodable", false)]), "once is enough");
+}
+
+#[test]
+fn a_network_that_stands_still_for_a_moment_is_no_slow_publisher() {
+    let mut room = Room::new();
+    room.send(10, GOOD);
+    // Nothing for two seconds, and then all of it.
+    let changes = room.send(2, Manner { lump_ms: 1_999, ..GOOD });
+    assert_eq!(changes, []);
+    assert_eq!(room.send(20, GOOD), []);
+}
+
+#[test]
+fn a_picture_beyond_its_level_is_told_with_its_size() {
+    let config = |level, width, height| VideoConfig {
+        sps: Bytes::new(),
+        pps: Vec::new(),
+        profile_level_id: [0x42, 0xc0, level],
+        width,
+        height,
+    };
+    let mut room = Room::new();
+    for (level, width, height) in [(31, 1_280, 720), (40, 1_920, 1_080), (30, 720, 576), (99, 8_000, 8_000)] {
+        room.health.on_config(&config(level, width, height));
+        assert_eq!(room.send(1, GOOD), [], "{level}");
+    }
+    for (level, width, height) in [(30, 1_280, 720), (31, 1_920, 1_080)] {
+        room.health.on_config(&config(level, width, height));
+        assert!(matches!(room.send(1, GOOD)[..], [(_, "size_beyond_level", true)]), "{level}");
+        let text = room.health.size.clone().unwrap();
+        assert!(text.contains(&format!("{width}x{height}")) && text.contains("level 3."), "{text}");
+        room.health.on_config(&config(52, width, height));
+        room.send(1, GOOD);
+    }
+}
