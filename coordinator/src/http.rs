@@ -89,6 +89,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     api.merge(others);
     let internal = Router::new()
         .route("/publish/authorize", post(internal::authorize))
+        .route("/admit", post(internal::admit))
         .route("/heartbeat", post(internal::heartbeat))
         .route("/sessions", post(internal::sessions))
         .fallback(missing)

@@ -27,6 +27,7 @@ export const strings = {
   smooth: 'Smooth',
   low: 'Lowest',
   audioOnly: 'This lesson is sound only.',
+  noH264: 'This browser does not play H.264, so there is only the sound. Another browser shows the picture.',
   pin: 'PIN of the class',
   enter: 'Enter',
   pinWait: (seconds: number) =>

@@ -4,7 +4,7 @@ mod ice_server;
 mod reply;
 mod session;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::any;
 use control::{DEFAULT_CLASS_ALIAS, TokenVerifier};
+use process::address::{Client, Scheme};
 use process::limiter::Limiter;
 use rtc::EngineHandle;
 use rtc::sdp::SDP_BYTES_MAX;
@@ -39,6 +40,7 @@ pub(crate) struct App {
     pub(crate) engine: EngineHandle,
     pub(crate) streams: Streams,
     pub(crate) sessions: Sessions,
+    pub(crate) control: control::Client,
     pub(crate) verifier: TokenVerifier,
     pub(crate) journal: Journal,
     pub(crate) metrics: Metrics,
@@ -58,7 +60,7 @@ impl App {
 
 /// Who asks: the peer, or whom a trusted proxy asks for. An extension of every request.
 #[derive(Clone, Copy, Debug)]
-struct ClientAddress(IpAddr);
+struct Asker(Client);
 
 /// Parameters in the URL.
 #[derive(Default, Deserialize)]
@@ -92,12 +94,13 @@ async fn admit(
     next: Next,
 ) -> Response {
     let method = request.method().clone();
-    let client = app.config.trusted_proxies.client(peer.ip(), request.headers()).ip;
-    let mut response = if is_costly(&request) && !app.limiter.take(client, Instant::now()) {
+    let mut client = app.config.trusted_proxies.client(peer.ip(), request.headers());
+    client.scheme = client.scheme.or(request.extensions().get::<Scheme>().map(|Scheme(scheme)| *scheme));
+    let mut response = if is_costly(&request) && !app.limiter.take(client.ip, Instant::now()) {
         app.metrics.rate_limited.inc();
         Failure::too_many_requests().into_response()
     } else {
-        request.extensions_mut().insert(ClientAddress(client));
+        request.extensions_mut().insert(Asker(client));
         let answer = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
         answer.unwrap_or_else(|_| {
             app.metrics.request_timeouts.inc();

@@ -188,6 +188,7 @@ impl Bound {
             streams,
             engine: engine.clone(),
             sessions: sessions.clone(),
+            control: control.clone(),
             verifier,
             journal: journal.clone(),
             metrics: self.metrics.clone(),

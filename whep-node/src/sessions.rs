@@ -2,7 +2,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +15,8 @@ use rtc::sdp::Credentials;
 const ID_LEN: usize = 32;
 /// Sessions that one token may have at once; the second only while a viewer changes its network or node.
 const PER_TOKEN_MAX: usize = 2;
+/// Sessions that ended otherwise than by their URL and are remembered: players close their connection, and then say so.
+const ENDED_MAX: usize = 1024;
 
 /// The last part of a session's URL. It is the permission to change and to end the session, so it is never logged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -113,6 +115,8 @@ pub(crate) enum PatchError {
     NotFound,
     /// The entity tag is of an ICE session before this one.
     Outdated,
+    /// ICE is to begin anew, and nothing says which ICE session is meant.
+    Unconditional,
     /// The engine took no restart.
     Busy,
 }
@@ -130,6 +134,8 @@ struct Table {
     by_token: HashMap<Arc<str>, Vec<ViewerId>>,
     /// Only classes that somebody watches.
     watching: HashMap<Arc<str>, usize>,
+    /// The oldest first.
+    ended: VecDeque<SessionId>,
 }
 
 impl Sessions {
@@ -152,23 +158,25 @@ impl Sessions {
         self.lock().find(class, id).is_some()
     }
 
-    /// Checks the entity tag and restarts ICE if the credentials are others than before. `restart` tells the engine and must
-    /// not block: two restarts reach it in the order in which they change the row.
+    /// Checks the entity tag and restarts ICE if the credentials are others than before. Candidates need no tag, for many
+    /// players send none. `restart` tells the engine and must not block: two restarts reach it in the order in which they
+    /// change the row.
     pub(crate) fn patch<E>(
         &self,
         class: &str,
         id: &SessionId,
-        condition: &str,
+        condition: Option<&str>,
         remote: Option<Credentials>,
         restart: impl FnOnce(ViewerId, Credentials) -> Result<Credentials, E>,
     ) -> Result<Patched, PatchError> {
         let mut table = self.lock();
         let viewer = table.find(class, id).ok_or(PatchError::NotFound)?;
         let session = table.rows.get_mut(&viewer).ok_or(PatchError::NotFound)?;
-        if !session.etag.satisfies(condition) {
+        if condition.is_some_and(|condition| !session.etag.satisfies(condition)) {
             return Err(PatchError::Outdated);
         }
         match remote {
+            Some(remote) if remote != session.remote && condition.is_none() => Err(PatchError::Unconditional),
             Some(remote) if remote != session.remote => {
                 let local = restart(viewer, remote.clone()).map_err(|_| PatchError::Busy)?;
                 session.remote = remote;
@@ -187,6 +195,13 @@ impl Sessions {
         Some(viewer)
     }
 
+    /// Whether a session has ended before its URL was asked to. Says it once.
+    pub(crate) fn has_ended(&self, id: &SessionId) -> bool {
+        let ended = &mut self.lock().ended;
+        let at = ended.iter().position(|ended| ended == id);
+        at.is_some_and(|at| ended.remove(at).is_some())
+    }
+
     /// The viewer has agreed on keys. Returns the name under which it is reported.
     pub(crate) fn on_connected(&self, viewer: ViewerId, took: Duration) -> Option<String> {
         let mut table = self.lock();
@@ -198,6 +213,13 @@ impl Sessions {
     /// The engine has let go of a viewer. Returns its row, the first time.
     pub(crate) fn on_closed(&self, viewer: ViewerId) -> Option<Session> {
         let mut table = self.lock();
+        let id = table.rows.get(&viewer).filter(|session| !session.is_ending).map(|session| session.id);
+        if let Some(id) = id {
+            if table.ended.len() == ENDED_MAX {
+                table.ended.pop_front();
+            }
+            table.ended.push_back(id);
+        }
         table.detach(viewer);
         table.rows.remove(&viewer)
     }

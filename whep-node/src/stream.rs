@@ -121,35 +121,19 @@ impl Streams {
     }
 }
 
-/// Runs for as long as the stream keeps its tracks: the viewers' answers name them, so that others need new answers.
+/// Runs for as long as the stream does. Tracks come and go meanwhile: every answer is for both.
 async fn feed(feeding: Feeding, mut subscription: Subscription) {
-    let Feeding { streams, name, id } = &feeding;
+    let Feeding { streams, id, .. } = &feeding;
     let mut video = rtp::h264::Packetizer::default();
     let mut audio = rtp::opus::Packetizer::default();
-    let mut tracks: Option<Tracks> = None;
     while let Some(update) = subscription.next().await {
-        match update {
-            Update::Frame(frame) => {
-                let packets = match &frame {
-                    Frame::Video(frame) => video.packetize(frame),
-                    Frame::Audio(frame) => audio.packetize(frame),
-                };
-                if let Some(packets) = packets {
-                    streams.engine.send(*id, &Arc::new(packets));
-                }
-            }
-            Update::Tracks(new) => {
-                if tracks.as_ref().is_some_and(|old| kinds(old) != kinds(&new)) {
-                    tracing::info!(class = name, "tracks changed: sessions end, players reconnect");
-                    break;
-                }
-                tracks = Some(new);
-            }
-            Update::Paused => {}
+        let packets = match &update {
+            Update::Frame(Frame::Video(frame)) => video.packetize(frame),
+            Update::Frame(Frame::Audio(frame)) => audio.packetize(frame),
+            Update::Tracks(_) | Update::Paused => None,
+        };
+        if let Some(packets) = packets {
+            streams.engine.send(*id, &Arc::new(packets));
         }
     }
-}
-
-fn kinds(tracks: &Tracks) -> (bool, bool) {
-    (tracks.video.is_some(), tracks.audio)
 }

@@ -10,8 +10,9 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use control::Role;
+use control::api::AdmitRequest;
 use process::address::{Client, Scheme, is_private, network};
 
 use super::Failure;
@@ -73,6 +74,23 @@ impl FromRequestParts<Arc<App>> for ByOperator {
 }
 
 impl Caller {
+    /// Somebody whom a node asks about.
+    pub(super) fn of(request: &AdmitRequest) -> Self {
+        let host = request.host.as_ref().and_then(|host| HeaderValue::from_str(host).ok());
+        let origin = request.origin.as_ref().map(|origin| {
+            // What cannot be a header is a page of nobody knows where.
+            HeaderValue::from_str(origin).unwrap_or(HeaderValue::from_static("null"))
+        });
+        let headers = [host.map(|host| (HOST, host)), origin.map(|origin| (ORIGIN, origin))];
+        let scheme = if request.scheme == "https" { "https" } else { "http" };
+        Self {
+            client: Client { ip: request.client_ip, is_direct: request.is_direct, scheme: None },
+            scheme,
+            is_at_socket: false,
+            headers: headers.into_iter().flatten().collect(),
+        }
+    }
+
     /// The scheme by which it knows this server.
     pub(super) fn scheme(&self) -> &'static str {
         self.scheme
@@ -92,9 +110,11 @@ impl Caller {
     /// Whether nothing is asked of it: operators, and in open mode whoever comes from a private address. The mode is
     /// decided anew for each request, because behind a 1:1 NAT a server cannot know that it is public.
     pub(super) fn is_let_in(&self, app: &App) -> bool {
-        if self.is_operator(app) {
-            return true;
-        }
+        self.is_operator(app) || self.is_let_in_by_address(app)
+    }
+
+    /// The same for who brings nothing with him.
+    pub(super) fn is_let_in_by_address(&self, app: &App) -> bool {
         let is_near = || {
             let is_private = self.client.is_direct && is_private(self.client.ip);
             is_private && !self.is_foreign_page() && self.is_under_own_name(app)

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use control::api::{Heartbeat, PublishGrant, PublishRequest, SessionEvent};
+use control::api::{Admission, AdmitRequest, Heartbeat, PublishGrant, PublishRequest, SessionEvent};
 use serde_json::{Value, json};
 
 use super::caller::Caller;
@@ -38,6 +38,17 @@ pub(super) async fn authorize(
     let session = opening.session.clone();
     openings::write(&app, opening).await;
     Ok(Json(PublishGrant { class: class.slug, session }))
+}
+
+/// Decides about a viewer without a token, by the same rule as about one who asks for a token without a PIN.
+pub(super) async fn admit(State(app): Shared, Json(request): Json<AdmitRequest>) -> Json<Admission> {
+    let is_known = app.classes.class(&request.class).is_some();
+    let is_let_in = Caller::of(&request).is_let_in_by_address(&app);
+    Json(match (is_let_in, is_known) {
+        (false, _) => Admission::TokenNeeded,
+        (true, false) => Admission::NoClass,
+        (true, true) => Admission::Open,
+    })
 }
 
 /// Takes a node's report.

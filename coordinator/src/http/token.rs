@@ -3,6 +3,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::{Query, State};
+use axum::http::header::LINK;
+use axum::response::{IntoResponse, Response};
 use control::api::Heartbeat;
 use control::{Claims, Right, Role};
 use serde::{Deserialize, Serialize};
@@ -53,7 +55,7 @@ pub(super) async fn issue(
     State(app): Shared,
     caller: Caller,
     Query(parameters): Query<Parameters>,
-) -> Result<Json<Answer>, Failure> {
+) -> Result<Response, Failure> {
     let role = role_of(parameters.user_type.as_deref())?;
     let user_id = parameters
         .user_id
@@ -74,14 +76,21 @@ pub(super) async fn issue(
     let webrtc_url = format!("{endpoint}?jwt={token}");
     app.metrics.tokens.with_label_values(&[role.as_str()]).inc();
     let user_type = role.as_str().to_owned();
-    Ok(Json(Answer {
+    // Where whoever asks needs no token, other players of his need none either.
+    let alternate =
+        caller.is_let_in_by_address(&app).then(|| [(LINK, format!("<{endpoint}>; rel=\"alternate\""))]);
+    let answer = Json(Answer {
         token,
         webrtc_url,
         expires_in: app.token_ttl.as_secs(),
         user_type,
         user_id,
         mode: "main",
-    }))
+    });
+    Ok(match alternate {
+        Some(link) => (link, answer).into_response(),
+        None => answer.into_response(),
+    })
 }
 
 fn role_of(user_type: Option<&str>) -> Result<Role, Failure> {

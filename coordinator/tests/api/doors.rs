@@ -1,5 +1,5 @@
 //! Who is let in from where, and how those are answered who are not.
-use control::api::Heartbeat;
+use control::api::{Admission, AdmitRequest, Heartbeat};
 use coordinator::{BindError, Config, Mode, bind};
 use prometheus::Registry;
 use reqwest::{Method, Response, StatusCode};
@@ -74,6 +74,43 @@ async fn open_mode_asks_whoever_is_not_private_for_the_pin() {
     assert_eq!(running.token(query, Some(("X-Forwarded-For", "192.168.1.7"))).await.0, 401);
     assert_eq!(running.token(query, Some(("Origin", "https://elsewhere.example"))).await.0, 401);
     assert_eq!(running.token(query, Some(("Origin", &running.base))).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_node_that_asks_about_a_viewer_without_a_token_is_told_by_the_same_rule() {
+    let folder = TempDir::new().unwrap();
+    let near = AdmitRequest {
+        class: "lesson".to_owned(),
+        client_ip: "192.168.1.7".parse().unwrap(),
+        is_direct: true,
+        scheme: "http".to_owned(),
+        host: Some("192.168.1.5:8889".to_owned()),
+        origin: None,
+    };
+    let far = AdmitRequest { client_ip: "8.8.8.8".parse().unwrap(), ..near.clone() };
+    let open = config(folder.path(), Mode::Open);
+    let running = start_with(open.clone()).await;
+    let ask = async |request: &AdmitRequest| running.node.admit(request).await.unwrap();
+    assert_eq!(ask(&near).await, Admission::Open);
+    assert_eq!(ask(&AdmitRequest { class: "nowhere".to_owned(), ..near.clone() }).await, Admission::NoClass);
+    let text = |text: &str| Some(text.to_owned());
+    for stranger in [
+        far.clone(),
+        AdmitRequest { is_direct: false, ..near.clone() },
+        AdmitRequest { host: None, ..near.clone() },
+        AdmitRequest { host: text("evil.example:8889"), ..near.clone() },
+        AdmitRequest { host: text("\n"), ..near.clone() },
+        AdmitRequest { origin: text("https://elsewhere.example"), ..near.clone() },
+        AdmitRequest { class: "nowhere".to_owned(), ..far.clone() },
+    ] {
+        assert_eq!(ask(&stranger).await, Admission::TokenNeeded, "{stranger:?}");
+    }
+    running.stop().await;
+    let running = start_with(Config { allow_public_open: true, ..open }).await;
+    assert_eq!(running.node.admit(&far).await.unwrap(), Admission::Open);
+    running.stop().await;
+    let running = start(folder.path(), Mode::Guarded).await;
+    assert_eq!(running.node.admit(&near).await.unwrap(), Admission::TokenNeeded);
 }
 
 /// DNS rebinding: a page of a stranger's name, which now leads to this server, is its own host and its own origin.

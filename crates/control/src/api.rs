@@ -1,4 +1,6 @@
 //! What nodes and the coordinator say to each other.
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// `POST /internal/v1/publish/authorize`: somebody wants to publish.
@@ -23,6 +25,35 @@ pub struct PublishGrant {
     pub class: String,
     /// The session that was opened for it in `stream_sessions`.
     pub session: String,
+}
+
+/// `POST /internal/v1/admit`: somebody wants to watch and has no token.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct AdmitRequest {
+    /// The class, as the address names it.
+    pub class: String,
+    /// Where the viewer comes from, as far as is known.
+    pub client_ip: IpAddr,
+    /// Whether that is its own address and not that of a proxy on the way.
+    pub is_direct: bool,
+    /// `http` or `https`, by which it reached the node.
+    pub scheme: String,
+    /// By what name it reached the node.
+    pub host: Option<String>,
+    /// The page that it comes from.
+    pub origin: Option<String>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(tag = "admission", rename_all = "snake_case")]
+pub enum Admission {
+    /// It may watch.
+    Open,
+    /// It needs a token, as everybody does who is not let in.
+    TokenNeeded,
+    /// It would be let in, but there is no such class.
+    NoClass,
 }
 
 /// Where a stream is in its life.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::Problem;
-use crate::api::{Heartbeat, PublishGrant, PublishRequest, SessionEvent};
+use crate::api::{Admission, AdmitRequest, Heartbeat, PublishGrant, PublishRequest, SessionEvent};
 use crate::body::{self, ReadError};
 
 /// The coordinator answers from memory and a local database; what takes longer is an outage.
@@ -78,6 +78,11 @@ impl Client {
     /// Asks whether somebody may publish.
     pub async fn authorize_publish(&self, request: &PublishRequest) -> Result<PublishGrant, ClientError> {
         self.post("/internal/v1/publish/authorize", request).await
+    }
+
+    /// Asks whether somebody may watch without a token.
+    pub async fn admit(&self, request: &AdmitRequest) -> Result<Admission, ClientError> {
+        self.post("/internal/v1/admit", request).await
     }
 
     /// Reports the node's streams.

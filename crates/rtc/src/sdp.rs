@@ -173,10 +173,10 @@ pub enum OfferError {
     /// Picture and sound would need a transport each, and a viewer has one.
     #[error("the offer has several media sections and no a=group:BUNDLE")]
     NotBundled,
-    /// The stream has a picture, the offer a video section, but none of H.264 in packetisation mode 1.
-    #[error("the offer has no H.264 with packetization-mode=1 that can carry this stream")]
+    /// The offer wants a picture and has no H.264, and no sound that could come instead.
+    #[error("the offer has no H.264, and no Opus either")]
     NoH264,
-    /// Nothing of what the stream has is wanted.
-    #[error("the offer wants to receive nothing that this stream has: H.264 video, Opus audio")]
+    /// Nothing of what a stream can have is wanted.
+    #[error("the offer wants to receive nothing that a stream can have: H.264 video, Opus audio")]
     NothingToSend,
 }

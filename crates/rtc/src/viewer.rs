@@ -135,13 +135,22 @@ impl Viewer {
         };
         let Some(payload) = frame.payload(0) else { return };
         write(out, Class::Audio, header, numbered.index, &[payload]);
+        if audio.source.is_silent() {
+            self.next_report = self.next_report.min(frame.arrival);
+        }
         audio.source.count(payload.len());
         self.stats.count(payload.len());
     }
 
     /// Sends what video is due, a pass at most. Returns when the next pass may be, if there is more to send.
     pub(crate) fn send_video(&mut self, now: Instant, ring: &Ring, out: &mut Out<'_>) -> Option<Instant> {
-        self.video.as_mut()?.send(now, ring, &mut self.stats, out)
+        let video = self.video.as_mut()?;
+        let was_silent = video.source.is_silent();
+        let next = video.send(now, ring, &mut self.stats, out);
+        if was_silent && !video.source.is_silent() {
+            self.next_report = self.next_report.min(now);
+        }
+        next
     }
 
     /// Answers a NACK from the stream's ring: retransmissions on their own source where negotiated (RFC 4588), else
@@ -243,7 +252,8 @@ impl Viewer {
         self.next_report
     }
 
-    /// Sends a report for each track. `time` is the media time of this very moment and `ntp` the wall clock's.
+    /// Sends a report for each track that has been sent anything: the first at once, since players map the tracks to each
+    /// other by them. `time` is the media time of this very moment and `ntp` the wall clock's.
     pub(crate) fn send_reports(
         &mut self,
         now: Instant,
@@ -267,7 +277,8 @@ impl Viewer {
             let rtp = low32(audio_time.ticks(AUDIO_CLOCK_HZ)).wrapping_add(audio.offset);
             (audio.terms.ssrc, rtp, audio.source)
         });
-        for (ssrc, rtp, source) in video.into_iter().chain(audio) {
+        let sending = video.into_iter().chain(audio).filter(|(.., source)| !source.is_silent());
+        for (ssrc, rtp, source) in sending {
             let start = out.batch.arena.len();
             let report = SenderReport { ssrc, ntp, rtp, packets: source.packets, bytes: source.bytes };
             report.write(cname, &mut out.batch.arena);
@@ -277,6 +288,11 @@ impl Viewer {
 }
 
 impl Source {
+    /// Nothing has been sent.
+    fn is_silent(&self) -> bool {
+        self.packets == 0
+    }
+
     fn count(&mut self, bytes: usize) {
         self.packets = self.packets.wrapping_add(1);
         self.bytes = self.bytes.wrapping_add(u32::try_from(bytes).unwrap_or(0));

@@ -16,6 +16,9 @@ export class WatchController {
   reason = $state<Reason | undefined>();
   stats = $state<Stats | undefined>();
   stream = $state<MediaStream | undefined>();
+  takesPicture = $state(true);
+  /** Where other players watch this class without a token. */
+  openUrl = $state<string | undefined>();
   latency = $state<'smooth' | 'low'>('smooth');
   isAudioOnly = $derived(
     this.stats !== undefined && this.stats.audioPackets > 100 && this.stats.frames === 0,
@@ -35,8 +38,9 @@ export class WatchController {
         this.state = state;
         this.reason = reason;
       },
-      onStream: (stream) => {
+      onStream: (stream, takesPicture) => {
         this.stream = stream;
+        this.takesPicture = takesPicture;
         this.#setBuffer();
       },
       onStats: (stats) => {
@@ -85,6 +89,7 @@ export class WatchController {
       const token = await requestToken(this.className, this.#userId, this.#pin).catch((error: unknown) => {
         throw this.#denied(error) ?? error;
       });
+      this.openUrl = token.openUrl;
       this.#token = { ...token, until: Date.now() + token.expires_in * 1000 - TOKEN_SPARE_MS };
     }
     return { url: endpoint(this.#token.webrtc_url, this.latency), token: this.#token.token };

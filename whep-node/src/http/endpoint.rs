@@ -1,22 +1,22 @@
 //! The endpoint of one class: an offer comes in, a session begins.
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, ORIGIN, USER_AGENT};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
-use control::api::SessionEvent;
-use control::{Claims, Right, TokenError};
+use control::api::{Admission, AdmitRequest, SessionEvent};
+use control::{Right, Role, TokenError};
 use media::Tracks;
+use process::address::Client;
 use process::clock::now_ms;
 use rtc::sdp::{Local, Offer, SDP_BYTES_MAX};
 
 use super::reply::{self, Failure, SDP};
-use super::{App, ClientAddress, Parameters, is_preflight};
+use super::{App, Asker, Parameters, is_preflight};
 use crate::sessions::{NewSession, random_text};
 
 const METHODS: &str = "POST, GET, HEAD, OPTIONS";
@@ -24,12 +24,14 @@ const METHODS: &str = "POST, GET, HEAD, OPTIONS";
 const USER_AGENT_MAX: usize = 256;
 /// Random characters of the name under which a viewer is reported.
 const REPORT_ID_LEN: usize = 24;
+/// Random characters in the name of a viewer without a token.
+const GUEST_LEN: usize = 20;
 
 pub(super) async fn serve(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<Parameters>, QueryRejection>,
-    Extension(ClientAddress(client)): Extension<ClientAddress>,
+    Extension(Asker(client)): Extension<Asker>,
     request: Request,
 ) -> Response {
     let Ok(Path(stream)) = path else { return Failure::not_found().into_response() };
@@ -45,7 +47,8 @@ pub(super) async fn serve(
         Method::GET => reply::empty(StatusCode::NO_CONTENT),
         Method::HEAD => reply::head(),
         Method::OPTIONS => {
-            let is_known = !is_preflight(&head.headers) && call.authorize().await.is_ok();
+            let is_known =
+                call.token().is_some() && !is_preflight(&head.headers) && call.authorize().await.is_ok();
             let links = if is_known { &app.links.all } else { &app.links.public };
             reply::options(METHODS, "accept-post", SDP, links)
         }
@@ -53,12 +56,20 @@ pub(super) async fn serve(
     }
 }
 
+/// Who may watch.
+struct Viewer {
+    user_id: String,
+    role: Role,
+    /// The number of the token; sessions of one displace each other.
+    token: String,
+}
+
 /// One request to the endpoint.
 struct Call<'a> {
     app: &'a App,
     class: &'a str,
     parameters: &'a Parameters,
-    client: IpAddr,
+    client: Client,
     headers: &'a HeaderMap,
 }
 
@@ -66,7 +77,7 @@ impl Call<'_> {
     async fn join(&self, path: &str, body: Body) -> Result<Response, Failure> {
         let app = self.app;
         // First: nobody else's offer is kept.
-        let claims = self.authorize().await?;
+        let who = self.authorize().await?;
         reply::check_content_type(self.headers.get(CONTENT_TYPE), SDP)?;
         if self.headers.get(ACCEPT).is_some_and(|accept| !reply::accepts(accept, SDP)) {
             // Players read a 406 as "retry without sound", so the answer comes all the same.
@@ -99,11 +110,11 @@ impl Call<'_> {
         let (id, viewer) = (open.id, seat.viewer);
         // The session's id is the permission to end it, so reports and tables know the viewer by another name.
         let report_id = random_text(REPORT_ID_LEN);
-        let joined = self.joined(&report_id, &open.session, &claims);
+        let joined = self.joined(&report_id, &open.session, &who);
         let new = NewSession {
             viewer,
             class: self.class,
-            token: &claims.jti,
+            token: &who.token,
             remote: answer.terms.remote.clone(),
             report_id,
             stream_session: open.session,
@@ -126,13 +137,9 @@ impl Call<'_> {
         Ok(reply::created(&location, opened.etag, answer.sdp, &app.links.all))
     }
 
-    /// The token must be good, allow watching, and be for this class.
-    async fn authorize(&self) -> Result<Claims, Failure> {
-        let bearer = self.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = bearer
-            .and_then(control::bearer)
-            .or(self.parameters.jwt.as_deref())
-            .ok_or_else(Failure::no_token)?;
+    /// The token must be good, allow watching, and be for this class. In open mode whoever is near needs none.
+    async fn authorize(&self) -> Result<Viewer, Failure> {
+        let Some(token) = self.token() else { return self.admit().await };
         let claims = self.app.verifier.verify(token).await.map_err(|error| match error {
             TokenError::Expired => Failure::expired_token(),
             TokenError::NoKeys => Failure::no_keys(),
@@ -141,19 +148,51 @@ impl Call<'_> {
         if claims.cls != self.class || !claims.rights.contains(&Right::View) {
             return Err(Failure::forbidden());
         }
-        Ok(claims)
+        Ok(Viewer { user_id: claims.sub, role: claims.role, token: claims.jti })
     }
 
-    fn joined(&self, id: &str, stream_session: &str, claims: &Claims) -> SessionEvent {
-        let user_agent = self.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    fn token(&self) -> Option<&str> {
+        self.text(AUTHORIZATION).and_then(control::bearer).or(self.parameters.jwt.as_deref())
+    }
+
+    /// The coordinator knows who may watch without a token.
+    async fn admit(&self) -> Result<Viewer, Failure> {
+        let request = AdmitRequest {
+            class: self.class.to_owned(),
+            client_ip: self.client.ip,
+            is_direct: self.client.is_direct,
+            scheme: self.client.scheme.unwrap_or("http").to_owned(),
+            host: self.text(HOST).map(str::to_owned),
+            origin: self.headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or("null").to_owned()),
+        };
+        match self.app.control.admit(&request).await {
+            Ok(Admission::Open) => {
+                let name = random_text(GUEST_LEN);
+                Ok(Viewer { user_id: format!("guest-{name}"), role: Role::Student, token: name })
+            }
+            Ok(Admission::NoClass) => Err(Failure::no_class()),
+            Ok(Admission::TokenNeeded) => Err(Failure::no_token()),
+            Err(error) => {
+                tracing::warn!(%error, "the coordinator cannot be asked about a viewer without a token");
+                Err(Failure::no_coordinator())
+            }
+        }
+    }
+
+    fn text(&self, name: HeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn joined(&self, id: &str, stream_session: &str, viewer: &Viewer) -> SessionEvent {
+        let user_agent = self.text(USER_AGENT).unwrap_or("");
         SessionEvent::ViewerJoined {
             id: id.to_owned(),
             node: self.app.node.clone(),
             stream_session: stream_session.to_owned(),
-            user_id: claims.sub.clone(),
-            user_type: claims.role.as_str().to_owned(),
+            user_id: viewer.user_id.clone(),
+            user_type: viewer.role.as_str().to_owned(),
             user_agent: user_agent.chars().take(USER_AGENT_MAX).collect(),
-            ip_address: self.client.to_string(),
+            ip_address: self.client.ip.to_string(),
             at_ms: now_ms(),
         }
     }

@@ -82,6 +82,17 @@ impl Failure {
             .retry_after(RETRY_NO_KEYS)
     }
 
+    /// The coordinator knows who needs a token, and has not been reached.
+    pub(super) fn no_coordinator() -> Self {
+        let detail = "who may watch without a token cannot be found out at the moment: the coordinator does not answer";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "coordinator_unavailable", "No coordinator", detail)
+            .retry_after(RETRY_NO_KEYS)
+    }
+
+    pub(super) fn no_class() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_class", "Not found", "there is no such class")
+    }
+
     pub(super) fn forbidden() -> Self {
         let detail = "the token does not allow to watch this class";
         Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)

@@ -32,10 +32,15 @@ pub(super) async fn serve(
     if !is_allowed && !is_beacon {
         return Failure::method_not_allowed(METHODS).into_response();
     }
-    let Some(id) = SessionId::parse(&session).filter(|id| app.sessions.contains(app.class(&stream), id))
-    else {
-        return Failure::not_found().into_response();
-    };
+    let Some(id) = SessionId::parse(&session) else { return Failure::not_found().into_response() };
+    if !app.sessions.contains(app.class(&stream), &id) {
+        let is_goodbye = head.method == Method::DELETE || is_beacon;
+        return if is_goodbye && app.sessions.has_ended(&id) {
+            reply::empty(StatusCode::OK)
+        } else {
+            Failure::not_found().into_response()
+        };
+    }
     let resource = Resource { app: &app, class: app.class(&stream), id };
     let outcome = match head.method {
         Method::PATCH => match axum::body::to_bytes(body, SDP_BYTES_MAX).await {
@@ -62,7 +67,6 @@ impl Resource<'_> {
         let engine = &self.app.engine;
         reply::check_content_type(headers.get(CONTENT_TYPE), FRAGMENT)?;
         let condition = headers.get(IF_MATCH).and_then(|value| value.to_str().ok());
-        let condition = condition.ok_or_else(Failure::precondition_required)?;
         let fragment = std::str::from_utf8(body).ok().and_then(Fragment::parse);
         let fragment = fragment.ok_or_else(Failure::bad_fragment)?;
         let remote = fragment.credentials.clone();
@@ -90,6 +94,7 @@ impl From<PatchError> for Failure {
         match error {
             PatchError::NotFound => Self::not_found(),
             PatchError::Outdated => Self::precondition_failed(),
+            PatchError::Unconditional => Self::precondition_required(),
             PatchError::Busy => Self::busy(),
         }
     }

@@ -121,6 +121,9 @@ fn operate(rng: &mut StdRng, engine: &EngineHandle, sessions: &Sessions, known: 
             let row = sessions.on_closed(gone.viewer).unwrap();
             assert_eq!(row.report_id, format!("report {:?}", gone.viewer));
             assert!(sessions.on_closed(gone.viewer).is_none(), "it is reported once");
+            let id = SessionId::parse(&gone.id).unwrap();
+            assert_eq!(sessions.has_ended(&id), !gone.is_ending, "its URL has not ended it");
+            assert!(!sessions.has_ended(&id), "it is said once");
             assert!(sessions.on_connected(gone.viewer, Duration::ZERO).is_none());
         }
     }
@@ -130,19 +133,22 @@ fn operate(rng: &mut StdRng, engine: &EngineHandle, sessions: &Sessions, known: 
 fn patch(rng: &mut StdRng, sessions: &Sessions, url: (&str, &SessionId), known: Option<&mut Known>) {
     let remote = credentials(["first", "second", "third"][rng.random_range(0..3)]);
     let current = known.as_ref().map_or("\"none\"".to_owned(), |known| known.etag.to_string());
-    let condition = ["*", "\"*\"", "\"0\"", &*format!("\"0\", {current}")][rng.random_range(0..4)].to_owned();
+    let conditions = [Some("*"), Some("\"*\""), Some("\"0\""), Some(&*format!("\"0\", {current}")), None];
+    let condition = conditions[rng.random_range(0..5)].map(str::to_owned);
     let is_taken = rng.random_bool(0.8);
     let mut asked = None;
     let restart = |viewer, _| {
         asked = Some(viewer);
         if is_taken { Ok(credentials("ours")) } else { Err(()) }
     };
-    let patched = sessions.patch(url.0, url.1, &condition, Some(remote.clone()), restart);
+    let patched = sessions.patch(url.0, url.1, condition.as_deref(), Some(remote.clone()), restart);
     let Some(known) = known else { return assert_eq!(patched, Err(PatchError::NotFound)) };
-    if condition == "\"0\"" {
+    if condition.as_deref() == Some("\"0\"") {
         assert_eq!((patched, asked), (Err(PatchError::Outdated), None));
     } else if remote == known.remote {
         assert_eq!((patched, asked), (Ok(Patched::Unchanged), None));
+    } else if condition.is_none() {
+        assert_eq!((patched, asked), (Err(PatchError::Unconditional), None));
     } else if let Ok(Patched::Restarted { etag, .. }) = patched {
         assert!(is_taken && etag != known.etag && asked == Some(known.viewer));
         (known.etag, known.remote) = (etag, remote);
@@ -190,7 +196,7 @@ fn of_two_restarts_with_one_entity_tag_only_the_first_reaches_the_engine() {
     let restart = |name: &'static str| {
         both_ready.wait();
         let ours = |_, _| Ok::<_, ()>(credentials("ours"));
-        sessions.patch("room1", &id, &etag.to_string(), Some(credentials(name)), ours)
+        sessions.patch("room1", &id, Some(&etag.to_string()), Some(credentials(name)), ours)
     };
     let outcomes = std::thread::scope(|scope| {
         let other = scope.spawn(|| restart("second"));

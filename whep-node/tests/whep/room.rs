@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use control::api::SessionEvent;
+use control::api::{Admission, SessionEvent};
 use control::{Claims, Client, Right, Role, TokenVerifier};
 use hub::{Hub, Limits, Publisher};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -71,13 +71,16 @@ impl Room {
             "x": URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()),
         }] });
         let (events_in, events) = unbounded_channel();
-        let coordinator = Router::new().route("/.well-known/jwks.json", get(async move || Json(jwks))).route(
-            "/internal/v1/sessions",
-            post(async move |Json(told): Json<Vec<SessionEvent>>| {
-                told.into_iter().for_each(|event| drop(events_in.send(event)));
-                Json(json!({}))
-            }),
-        );
+        let coordinator = Router::new()
+            .route("/.well-known/jwks.json", get(async move || Json(jwks)))
+            .route("/internal/v1/admit", post(async || Json(Admission::TokenNeeded)))
+            .route(
+                "/internal/v1/sessions",
+                post(async move |Json(told): Json<Vec<SessionEvent>>| {
+                    told.into_iter().for_each(|event| drop(events_in.send(event)));
+                    Json(json!({}))
+                }),
+            );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let coordinator_base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, coordinator).await });

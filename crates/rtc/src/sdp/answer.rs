@@ -22,9 +22,9 @@ pub struct Local<'a> {
     pub fingerprint: Fingerprint,
     /// Where we are reached, best first.
     pub candidates: &'a [Candidate],
-    /// The `profile-level-id` of the stream's picture, if it has one.
+    /// The `profile-level-id` of the stream's picture, if it has one now.
     pub video: Option<[u8; 3]>,
-    /// Whether the stream has sound.
+    /// Whether the stream has sound now.
     pub audio: bool,
     /// The viewer asked for the playout-delay extension.
     pub low_latency: bool,
@@ -55,16 +55,17 @@ enum Fate<'a> {
 }
 
 impl Offer {
-    /// Answers the offer: the first video and the first audio section that can carry the stream, everything else
-    /// rejected.
+    /// Answers the offer: the first video and the first audio section that can carry a stream, everything else
+    /// rejected. Picture and sound may come and go while a session lasts, so what the stream lacks now is answered too.
     pub fn answer(&self, local: &Local<'_>) -> Result<Answer, OfferError> {
         let fates = self.fates(local);
         let accepted =
             || self.sections.iter().zip(&fates).filter(|(_, fate)| !matches!(fate, Fate::Rejected));
         let receives_video =
             self.sections.iter().any(|section| section.kind == Kind::Video && section.receives());
-        let gets_video = fates.iter().any(|fate| matches!(fate, Fate::Video(..)));
-        if local.video.is_some() && receives_video && !gets_video {
+        let gets_media = fates.iter().any(|fate| matches!(fate, Fate::Video(..) | Fate::Audio(..)));
+        // Without H.264 there may still be the sound.
+        if receives_video && !gets_media {
             return Err(OfferError::NoH264);
         }
         let mut transports = accepted().map(|(section, _)| section);
@@ -97,8 +98,10 @@ impl Offer {
     }
 
     fn fates(&self, local: &Local<'_>) -> Vec<Fate<'_>> {
-        let mut wants_video = local.video.is_some();
-        let mut wants_audio = local.audio;
+        // What is not there yet is no reason to ask for a second transport.
+        let has_one_transport = !self.bundle.is_empty() || self.sections.len() == 1;
+        let mut wants_video = has_one_transport || local.video.is_some();
+        let mut wants_audio = has_one_transport || local.audio;
         let mut fates = Vec::with_capacity(self.sections.len());
         for (index, section) in self.sections.iter().enumerate() {
             let mid = section.mid.clone().unwrap_or_else(|| index.to_string());
@@ -155,7 +158,8 @@ fn audio<'a>(section: &'a Section, mid: String, local: &Local<'_>) -> Option<Fat
 }
 
 fn video<'a>(section: &'a Section, mid: String, local: &Local<'_>) -> Option<Fate<'a>> {
-    let codec = codec::choose_h264(&section.codecs, local.video?)?;
+    let profile = local.video.unwrap_or(codec::CONSTRAINED_BASELINE);
+    let codec = codec::choose_h264(&section.codecs, profile)?;
     let rtx = codec::rtx_of(&section.codecs, codec.pt).filter(|_| codec.nack);
     let id_of =
         |kind| section.extensions.iter().find(|extension| extension.kind == kind).map(|found| found.id);

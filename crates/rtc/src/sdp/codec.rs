@@ -10,6 +10,9 @@ const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playou
 /// draft-holmer-rmcat-transport-wide-cc-extensions-01, section 5.
 const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
+/// A profile-level-id that every browser offers.
+pub(super) const CONSTRAINED_BASELINE: [u8; 3] = [0x42, 0xe0, 0x1f];
+
 /// One payload type of a section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Codec {
@@ -66,10 +69,14 @@ impl Codec {
         self.name == "opus" && self.rate == 48_000 && self.channels.is_none_or(|channels| channels == 2)
     }
 
-    /// H.264 that may come in fragments; a payload type without any parameter is given the benefit of the doubt.
     fn is_h264(&self) -> bool {
-        let mode = self.parameter("packetization-mode");
-        self.name == "h264" && self.rate == 90_000 && (mode == Some("1") || self.fmtp.is_none())
+        self.name == "h264" && self.rate == 90_000
+    }
+
+    /// Whether it says that pictures may come in fragments (RFC 6184, section 6.3); a payload type without any parameter is
+    /// given the benefit of the doubt.
+    fn takes_fragments(&self) -> bool {
+        self.parameter("packetization-mode") == Some("1") || self.fmtp.is_none()
     }
 
     /// The profile-level-id; RFC 6184, section 8.1 says what its absence means.
@@ -90,9 +97,8 @@ impl Codec {
     pub(super) fn h264_answer(&self, level: u8) -> String {
         let [profile, constraints, offered_level] = self.profile();
         let level = level.max(offered_level);
-        format!(
-            "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile:02x}{constraints:02x}{level:02x}"
-        )
+        let mode = if self.takes_fragments() { "packetization-mode=1;" } else { "" };
+        format!("level-asymmetry-allowed=1;{mode}profile-level-id={profile:02x}{constraints:02x}{level:02x}")
     }
 }
 
@@ -100,6 +106,9 @@ impl Codec {
 ///
 /// The same profile where it is offered; else constrained baseline, else baseline: browsers that list neither Main nor
 /// High decode both all the same, as long as there are no B-frames.
+///
+/// Last comes what says nothing of fragments, as GStreamer's `whepclientsrc` does. No picture fits a packet without
+/// them, and the players that offer it put them together all the same.
 pub(super) fn choose_h264(codecs: &[Codec], stream: [u8; 3]) -> Option<&Codec> {
     let rank = |codec: &Codec| match (codec.profile(), stream) {
         (offered, stream) if Profile::of(offered) == Profile::of(stream) => 0,
@@ -107,7 +116,8 @@ pub(super) fn choose_h264(codecs: &[Codec], stream: [u8; 3]) -> Option<&Codec> {
         ([0x42, ..], _) => 2,
         _ => 3,
     };
-    codecs.iter().filter(|codec| codec.is_h264()).min_by_key(|codec| rank(codec))
+    let h264 = codecs.iter().filter(|codec| codec.is_h264());
+    h264.min_by_key(|codec| (!codec.takes_fragments(), rank(codec)))
 }
 
 /// What the first two bytes of a profile-level-id mean together (RFC 6184, section 8.1, table 5).

@@ -5,6 +5,8 @@ export interface Token {
   token: string;
   /** The WHEP endpoint with the token in its query. */
   webrtc_url: string;
+  /** The same for other players, where they need no token: a link beside the answer. */
+  openUrl?: string;
   expires_in: number;
 }
 
@@ -23,7 +25,9 @@ export async function requestToken(
   const headers: Record<string, string> = pin === undefined ? {} : { 'X-Class-Pin': pin };
   const response = await request(`/api/token?${query}`, { method: 'POST', headers });
   if (!response.ok) throw await Refused.from(response);
-  return (await response.json()) as Token;
+  const openUrl = /<([^>]+)>; rel="alternate"/.exec(response.headers.get('Link') ?? '')?.[1];
+  const token = (await response.json()) as Token;
+  return openUrl === undefined ? token : { ...token, openUrl };
 }
 
 /**

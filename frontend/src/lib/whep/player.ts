@@ -23,7 +23,7 @@ export class AccessDenied extends Error {
 /** What the player tells its page. */
 export interface Listener {
   onState(state: State, reason: Reason | undefined): void;
-  onStream(stream: MediaStream): void;
+  onStream(stream: MediaStream, takesPicture: boolean): void;
   onStats(stats: Stats): void;
 }
 
@@ -35,6 +35,8 @@ const STATS_MS = 1000;
 const STALL_MS = 6000;
 /** From the answer to the first picture. */
 const CONNECT_MS = 10_000;
+/** So many packets of sound without a picture, a second of them, are a lesson without one. */
+const SOUND_ONLY_PACKETS = 50;
 
 /** Watches a class for as long as the page lives: through waits, drops and restarts of the server. */
 export class Player {
@@ -105,7 +107,7 @@ export class Player {
     }
     if (session !== this.#session) return session.close();
     this.#onAnswered();
-    this.listener.onStream(session.stream);
+    this.listener.onStream(session.stream, session.takesPicture);
     this.#progressAt = performance.now() + CONNECT_MS - STALL_MS;
     this.#after(STATS_MS / 4, () => void this.#watch(session));
   }
@@ -177,7 +179,10 @@ export class Player {
     const now = performance.now();
     if (stats.frames > (before?.frames ?? 0) || stats.audioPackets > (before?.audioPackets ?? 0)) {
       this.#progressAt = now;
-      if (stats.frames > 0 || session.stream.getVideoTracks().length === 0 || stats.audioPackets > 50) {
+      const hasPicture = stats.frames > 0;
+      const isSoundOnly = !hasPicture && (!session.takesPicture || stats.audioPackets > SOUND_ONLY_PACKETS);
+      if (session.takesPicture) session.showPicture(!isSoundOnly);
+      if (hasPicture || isSoundOnly) {
         this.#wasLive = true;
         this.#retrying.reset();
         this.#enter('live');

@@ -36,6 +36,25 @@ export class WhepSession {
     await this.pc.setRemoteDescription({ type: 'answer', sdp: this.#answer });
   }
 
+  /** Whether the browser and the server have a picture's codec in common. */
+  get takesPicture(): boolean {
+    return this.pc
+      .getTransceivers()
+      .some(
+        ({ receiver, currentDirection }) =>
+          receiver.track.kind === 'video' && currentDirection === 'recvonly',
+      );
+  }
+
+  /** An element plays no sound until the first picture of a stream that has a track for it: out with it while none comes. */
+  showPicture(isShown: boolean): void {
+    for (const { track } of this.pc.getReceivers()) {
+      if (track.kind !== 'video') continue;
+      if (isShown) this.stream.addTrack(track);
+      else this.stream.removeTrack(track);
+    }
+  }
+
   /** Moves the session to another network path and keeps everything else (RFC 9725, section 4.3.3). */
   async restartIce(): Promise<void> {
     if (this.#resource === undefined) throw new Error('the session is not open');
