@@ -50,6 +50,9 @@ export interface Tone {
 /** Readings kept per viewer: over an hour at 30 frames a second. */
 const READINGS_MAX = 120_000;
 
+/** Sound without a picture for so long is a lesson without one. */
+const SOUND_ONLY_MS = 700;
+
 class Viewer {
   readonly connection = new RTCPeerConnection({
     iceServers: [],
@@ -89,6 +92,19 @@ class Viewer {
     return this.#stream;
   }
 
+  /** An element plays nothing of a stream with a picture until the first one: a lesson of sound alone is given without. */
+  async #playSoundAlone(): Promise<void> {
+    const count = async (kind: string, name: string) => {
+      const found = (await this.stats()).find((stat) => stat.type === 'inbound-rtp' && stat['kind'] === kind);
+      return Number(found?.[name] ?? 0);
+    };
+    // Not before a lesson with a picture has shown it, so that joins are measured undisturbed.
+    do await new Promise((resolve) => setTimeout(resolve, SOUND_ONLY_MS));
+    while (!this.#closed && (await count('audio', 'packetsReceived')) === 0);
+    if (this.#closed || (await count('video', 'framesDecoded')) > 0) return;
+    this.#video.srcObject = new MediaStream(this.#stream.getAudioTracks());
+  }
+
   /** Posts the offer and applies the answer. Resolves to the HTTP status: 201 means that media may come. */
   async join(endpoint: string, token: string, onlyTcp: boolean): Promise<number> {
     this.connection.addTransceiver('video', { direction: 'recvonly' });
@@ -107,6 +123,7 @@ class Viewer {
     this.#times.answered = this.#sincePost();
     this.#answer = onlyTcp ? sdp.replace(/^a=candidate:.* udp .*\r\n/gm, '') : sdp;
     await this.connection.setRemoteDescription({ type: 'answer', sdp: this.#answer });
+    void this.#playSoundAlone();
     return answer.status;
   }
 
@@ -223,9 +240,15 @@ class Probe {
   /** Listens to the decoded sound for as long as one spectrum takes. */
   async tone(): Promise<Tone> {
     const context = new AudioContext({ sampleRate: 48_000 });
+    // Of the sound alone: an element with a track for the picture too is silent until the first picture.
+    const sound = new MediaStream(this.viewer.stream.getAudioTracks());
+    const element = new Audio();
+    element.srcObject = sound;
+    element.muted = true;
     try {
+      await element.play();
       const analyser = new AnalyserNode(context, { fftSize: 16_384, smoothingTimeConstant: 0 });
-      context.createMediaStreamSource(this.viewer.stream).connect(analyser);
+      context.createMediaStreamSource(sound).connect(analyser);
       await context.resume();
       // The analyser's window has to fill once with sound before its spectrum means anything.
       const full = context.currentTime + (2 * analyser.fftSize) / context.sampleRate;
@@ -239,6 +262,7 @@ class Probe {
       const hertz = (loudest * context.sampleRate) / analyser.fftSize;
       return { hertz, decibels: spectrum[loudest] ?? -Infinity };
     } finally {
+      element.srcObject = null;
       await context.close();
     }
   }

@@ -50,6 +50,8 @@ export class Player {
   #progressAt = 0;
   #isStopped = false;
   #wasLive = false;
+  /** What the page was given last. */
+  #isSoundOnly: boolean | undefined;
   /** WHEP has refused the last token. */
   #isTokenRefused = false;
   /** Grows with each try, so that what an earlier one waited for changes nothing any more. */
@@ -107,7 +109,8 @@ export class Player {
     }
     if (session !== this.#session) return session.close();
     this.#onAnswered();
-    this.listener.onStream(session.stream, session.takesPicture);
+    this.#isSoundOnly = undefined;
+    this.#give(session, false);
     this.#progressAt = performance.now() + CONNECT_MS - STALL_MS;
     this.#after(STATS_MS / 4, () => void this.#watch(session));
   }
@@ -181,7 +184,7 @@ export class Player {
       this.#progressAt = now;
       const hasPicture = stats.frames > 0;
       const isSoundOnly = !hasPicture && (!session.takesPicture || stats.audioPackets > SOUND_ONLY_PACKETS);
-      if (session.takesPicture) session.showPicture(!isSoundOnly);
+      this.#give(session, isSoundOnly);
       if (hasPicture || isSoundOnly) {
         this.#wasLive = true;
         this.#retrying.reset();
@@ -192,6 +195,13 @@ export class Player {
       return session.pc.connectionState === 'connected' ? this.#retry('silent') : this.#onCutOff();
     }
     this.#after(stats.frames > 0 ? STATS_MS : STATS_MS / 4, () => void this.#watch(session));
+  }
+
+  /** Gives the page what there is to play, when that has changed. */
+  #give(session: WhepSession, isSoundOnly: boolean): void {
+    if (isSoundOnly === this.#isSoundOnly) return;
+    this.#isSoundOnly = isSoundOnly;
+    this.listener.onStream(isSoundOnly ? session.sound() : session.stream, session.takesPicture);
   }
 
   #enter(state: State, reason?: Reason): void {

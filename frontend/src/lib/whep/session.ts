@@ -46,13 +46,9 @@ export class WhepSession {
       );
   }
 
-  /** An element plays no sound until the first picture of a stream that has a track for it: out with it while none comes. */
-  showPicture(isShown: boolean): void {
-    for (const { track } of this.pc.getReceivers()) {
-      if (track.kind !== 'video') continue;
-      if (isShown) this.stream.addTrack(track);
-      else this.stream.removeTrack(track);
-    }
+  /** The sound alone: of a stream with a picture an element plays nothing until the first picture. */
+  sound(): MediaStream {
+    return new MediaStream(this.stream.getAudioTracks());
   }
 
   /** Moves the session to another network path and keeps everything else (RFC 9725, section 4.3.3). */
