@@ -430,6 +430,37 @@ mod tests {
     }
 
     #[test]
+    fn reports_are_numbered_from_one() {
+        for (profile, len) in PROFILES {
+            let tag_len = if matches!(profile, SrtpProfile::AES128_CM_SHA1_80) { SHA1_TAG_LEN } else { 0 };
+            let mut srtp = Srtp::new(profile, &keying(len)).unwrap();
+            for number in 1..4_u32 {
+                let mut arena = vec![0x80; 28];
+                srtp.protect_rtcp(&mut arena, 0).unwrap();
+                let (_, index) = arena[..arena.len() - tag_len].split_last_chunk::<4>().unwrap();
+                assert_eq!(u32::from_be_bytes(*index), ENCRYPTED | number, "{profile:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_of_the_last_64_indices_is_taken_once_in_any_order() {
+        let (mut replay, mut known) = (Replay::default(), std::collections::HashSet::new());
+        let (mut state, mut highest) = (1_u32, 0);
+        for step in 0..20_000_u32 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let index = step / 3 + (state >> 16) % 90;
+            let is_new = !known.contains(&index) && index + 64 > highest;
+            assert_eq!(replay.is_new(index), is_new, "{index} when {highest} was the highest");
+            if is_new {
+                replay.mark(index);
+                known.insert(index);
+                highest = highest.max(index);
+            }
+        }
+    }
+
+    #[test]
     fn short_rtcp_is_refused() {
         for (profile, len) in PROFILES {
             let mut server = Srtp::new(profile, &keying(len)).unwrap();

@@ -119,6 +119,52 @@ fn packets_in_a_steady_state_allocate_nothing() {
     assert_eq!(allocations, 0, "for {packets} packets");
 }
 
+/// What a viewer sends, written into a batch and not sealed in a way that hides headers.
+fn sent(act: impl FnOnce(&mut Out<'_>)) -> Vec<u8> {
+    let mut srtp = Srtp::new(SrtpProfile::AEAD_AES_128_GCM, &[3; 56]).unwrap();
+    let path = Path::Udp { peer: "127.0.0.1:9".parse().unwrap(), local: None };
+    let mut batch = Batch::default();
+    act(&mut Out { srtp: &mut srtp, path, batch: &mut batch });
+    batch.arena
+}
+
+#[test]
+fn the_first_packet_of_audio_after_a_silence_is_marked() {
+    let mut lesson = Lesson::new();
+    let mut viewer = viewer(lesson.began, 32);
+    let markers = [0, 1, 2, 5, 6, 8].map(|number| {
+        let frame = lesson.audio(number);
+        let packet = sent(|out| viewer.send_audio(&frame, out));
+        packet[1] & 0x80 != 0
+    });
+    assert_eq!(markers, [true, false, false, true, false, true]);
+}
+
+#[test]
+fn a_request_for_packets_of_another_source_is_not_answered_with_video() {
+    let (mut lesson, mut ring) = (Lesson::new(), Ring::default());
+    let mut crowd = Crowd::new(lesson.began);
+    let mut viewer = viewer(lesson.began, 32);
+    ring.push(lesson.video(0, true));
+    let packets = sent(|out| _ = viewer.send_video(lesson.began, &ring, out));
+    let [_, _, s0, s1, ..] = packets[..] else { panic!("no packet") };
+    let now = lesson.began + Duration::from_millis(100);
+    let mut ask = |ssrc: u8| {
+        // RFC 4585, section 6.2.1: this packet and no other.
+        let nack = [0x81, 205, 0, 3, 0, 0, 0, 9, 0, 0, 0, ssrc, s0, s1, 0, 0];
+        sent(|out| {
+            rtp::rtcp::parse(&nack, |feedback| {
+                if let rtp::rtcp::Feedback::Nack { ssrc, lost } = feedback {
+                    viewer.on_nack(now, (ssrc, lost), &ring, (&mut crowd, 0.0), out);
+                }
+            });
+        })
+    };
+    assert!(ask(2).is_empty(), "that is the audio");
+    assert!(!ask(1).is_empty());
+    assert_eq!(viewer.stats.resent, 1);
+}
+
 /// Bytes that a viewer which reports no arrivals is sent in a second of a stream of 2 Mbit/s, so long after the first window.
 fn blind_bytes_in_a_second(after_ms: u64, tell: impl Fn(&mut pace::Pace, Instant)) -> usize {
     const STREAM_BPS: u64 = 2_000_000;
