@@ -200,3 +200,52 @@ fn a_viewer_that_asks_for_packets_or_whose_round_trip_grows_is_sent_no_more_than
     });
     assert!((245_000..260_000).contains(&queueing), "{queueing} bytes at 100 %");
 }
+
+#[test]
+fn a_track_is_reported_from_its_first_packet_on() {
+    let mut lesson = Lesson::new();
+    let mut viewer = viewer(lesson.began, 32);
+    let time = MediaTime::from_millis(100);
+    let mut now = lesson.began + Duration::from_millis(100);
+    assert!(sent(|out| viewer.send_reports(now, time, 1 << 40, "c", out)).is_empty(), "nothing was sent");
+    assert_eq!(viewer.next_report(), now + REPORT_INTERVAL);
+    let frame = lesson.audio(0);
+    sent(|out| viewer.send_audio(&frame, out));
+    assert!(viewer.next_report() <= now, "players need the first one at once");
+    now += Duration::from_millis(1);
+    let report = sent(|out| viewer.send_reports(now, time, 1 << 40, "c", out));
+    assert_eq!((&report[..2], &report[4..8]), (&[0x80, 200][..], &[0, 0, 0, 2][..]), "of the audio alone");
+    assert_eq!(viewer.next_report(), now + REPORT_INTERVAL);
+}
+
+#[test]
+fn the_round_trip_is_told_by_any_of_the_last_reports() {
+    let mut lesson = Lesson::new();
+    let mut viewer = viewer(lesson.began, 32);
+    let frame = lesson.audio(0);
+    sent(|out| viewer.send_audio(&frame, out));
+    let at = |second: usize| lesson.began + REPORT_INTERVAL * u32::try_from(second).unwrap();
+    for second in 0..10 {
+        let ntp = (second as u64 + 1) << 32;
+        sent(|out| viewer.send_reports(at(second), MediaTime::ZERO, ntp, "c", out));
+    }
+    for age in 0..SENT_REPORTS + 2 {
+        viewer.round_trip = None;
+        let middle = u32::try_from(10 - age).unwrap() << 16;
+        // Held for as long as it is old, but for 80 ms.
+        let delay = u32::try_from(age).unwrap() * 65_536;
+        let (fraction_lost, highest_sequence, jitter) = (0, 0, 0);
+        let block = ReportBlock {
+            ssrc: 2,
+            fraction_lost,
+            lost: 0,
+            highest_sequence,
+            jitter,
+            last_report: middle,
+            delay,
+        };
+        viewer.on_report(at(9) + Duration::from_millis(80), &block);
+        let known = (age < SENT_REPORTS).then_some(Duration::from_millis(80));
+        assert_eq!(viewer.round_trip, known, "{age} reports ago");
+    }
+}
