@@ -1,35 +1,19 @@
 //! Players that are not ours, and the program's own beginning and end.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-use std::path::Path;
+#[path = "aiortc/watch.rs"]
+mod aiortc;
+
 use std::process::Command;
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::Value;
 use sqlx::{Row, SqlitePool};
-use testkit::{Process, Server, until};
+use testkit::{Server, until};
+
+use self::aiortc::{LIVE, admission};
 
 const OFFER: &str = include_str!("offer.sdp");
-/// aiortc starts slowly, and decodes 75 pictures.
-const WATCHED: Duration = Duration::from_secs(45);
-/// From the first message of a publisher to a stream that can be watched.
-const LIVE: Duration = Duration::from_secs(10);
-
-/// The address of the live lesson's WHEP endpoint, and a token for it.
-async fn admission(server: &Server) -> (String, String) {
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let url = format!("http://{}/api/token?user_type=monitor&user_id=aiortc", server.addresses.http);
-    let body: Value = until("a token", LIVE, async || {
-        let response = http.post(&url).send().await.unwrap();
-        match response.status() {
-            StatusCode::OK => Ok(response.json().await.unwrap()),
-            status => Err(status),
-        }
-    })
-    .await;
-    let text = |name: &str| body[name].as_str().unwrap().to_owned();
-    (text("webrtc_url"), text("token"))
-}
 
 /// How many sessions of publishers and of viewers the database holds, and how many of them are not over.
 #[derive(Debug, PartialEq)]
@@ -53,15 +37,10 @@ async fn record(server: &Server) -> Record {
 }
 
 async fn watch_with_aiortc(extra: &[&str]) -> Value {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
-    assert!(python.exists(), "aiortc is not installed: run scripts/setup.sh test");
     let server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
     let _publisher = server.publish_demo();
     let (url, token) = admission(&server).await;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/aiortc_viewer.py");
-    let mut viewer = Process::start(Command::new(python).arg(script).args([&url, &token]).args(extra));
-    let line = viewer.wait_for("RESULT ", WATCHED);
-    serde_json::from_str(line.trim_start_matches("RESULT ")).unwrap()
+    aiortc::watch(&url, &token, extra)
 }
 
 fn assert_watched(result: &Value) {

@@ -1,17 +1,14 @@
 //! Publishers that are not ours: what they are told, and what their viewers get of tracks that come and go.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+#[path = "aiortc/watch.rs"]
+mod aiortc;
 
-use reqwest::StatusCode;
+use std::process::Command;
+
 use serde_json::Value;
 use testkit::{Process, Server, until};
 
-/// From the start of ffmpeg to what it is told or shows.
-const TOLD: Duration = Duration::from_secs(30);
-/// aiortc starts slowly, and decodes 75 pictures.
-const WATCHED: Duration = Duration::from_secs(60);
+use self::aiortc::{LIVE, admission};
 
 const PICTURE: [&str; 4] = ["-f", "lavfi", "-i", "testsrc2=size=640x360:rate=30"];
 const TONE: [&str; 4] = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"];
@@ -43,36 +40,17 @@ async fn get(url: &str) -> Value {
 
 async fn until_live(server: &Server) {
     let url = format!("http://{}/api/v1/streams/lesson", server.addresses.http);
-    until("a lesson that is live", TOLD, async || {
+    until("a lesson that is live", LIVE, async || {
         let stream = get(&url).await;
         if stream["state"] == "active" { Ok(()) } else { Err(stream) }
     })
     .await;
 }
 
-/// Where the lesson is watched, and a token for it.
-async fn admission(server: &Server) -> (String, String) {
-    let url = format!("http://{}/api/token?user_type=student&user_id=aiortc", server.addresses.http);
-    let answer = reqwest::Client::builder().no_proxy().build().unwrap().post(&url).send().await.unwrap();
-    assert_eq!(answer.status(), StatusCode::OK);
-    let answer: Value = answer.json().await.unwrap();
-    let text = |name: &str| answer[name].as_str().unwrap().to_owned();
-    (text("webrtc_url"), text("token"))
-}
-
 /// Watches with aiortc, and says what it saw and heard.
 async fn watch(server: &Server, extra: &[&str]) -> Value {
     let (url, token) = admission(server).await;
-    watch_at(&url, &token, extra)
-}
-
-fn watch_at(url: &str, token: &str, extra: &[&str]) -> Value {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
-    assert!(python.exists(), "aiortc is not installed: run scripts/setup.sh test");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/aiortc_viewer.py");
-    let mut viewer = Process::start(Command::new(python).arg(script).args([url, token]).args(extra));
-    let line = viewer.wait_for("RESULT ", WATCHED);
-    serde_json::from_str(line.trim_start_matches("RESULT ")).unwrap()
+    aiortc::watch(&url, &token, extra)
 }
 
 fn assert_seen(result: &Value) {
@@ -85,15 +63,15 @@ async fn publishers_that_must_go_read_why() {
     let mut server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
     let key = server.addresses.key.clone();
     let mut wrong_key = publish(&server, "nobodys-key", &[&PICTURE], &H264);
-    wrong_key.wait_for("The stream key is not valid.", TOLD);
+    wrong_key.wait_for("The stream key is not valid.", LIVE);
     let mut wrong_codec = publish(&server, &key, &[&PICTURE], &["-c:v", "flv"]);
-    wrong_codec.wait_for("choose H.264", TOLD);
+    wrong_codec.wait_for("choose H.264", LIVE);
     let mut first = publish(&server, &key, &[&PICTURE], &H264);
     until_live(&server).await;
     let mut second = publish(&server, &key, &[&PICTURE], &H264);
-    first.wait_for("Another app publishes this class now.", TOLD);
+    first.wait_for("Another app publishes this class now.", LIVE);
     server.process.interrupt();
-    second.wait_for("The server is being shut down; publish again.", TOLD);
+    second.wait_for("The server is being shut down; publish again.", LIVE);
 }
 
 #[tokio::test]
@@ -112,7 +90,7 @@ async fn sound_that_comes_late_is_heard_in_the_session_that_is_there() {
     let stream = format!("http://{}/api/v1/streams/lesson", server.addresses.http);
     assert_eq!(get(&stream).await["has_audio"], false);
     let with_sound = async {
-        until("a viewer", TOLD, async || {
+        until("a viewer", LIVE, async || {
             let found = get(&stream).await;
             if found["viewers"] == 1 { Ok(()) } else { Err(found) }
         })
@@ -121,7 +99,7 @@ async fn sound_that_comes_late_is_heard_in_the_session_that_is_there() {
     };
     let watching = tokio::task::spawn_blocking({
         let (url, token) = admission(&server).await;
-        move || watch_at(&url, &token, &[])
+        move || aiortc::watch(&url, &token, &[])
     });
     let _loud = with_sound.await;
     let result = watching.await.unwrap();

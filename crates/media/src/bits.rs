@@ -55,6 +55,11 @@ impl Bits<'_> {
         Some(value)
     }
 
+    /// How many bits are left.
+    pub(crate) fn left(&self) -> usize {
+        self.bytes.len().saturating_mul(8).saturating_sub(self.at)
+    }
+
     pub(crate) fn skip(&mut self, count: usize) -> Option<()> {
         self.at = self.at.checked_add(count)?;
         (self.at <= self.bytes.len().saturating_mul(8)).then_some(())

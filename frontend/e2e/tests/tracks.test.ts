@@ -1,14 +1,12 @@
 import { expect } from 'vitest';
 import { test } from '../harness/lesson';
 import { LESSONS } from '../harness/publisher';
+import type { Student } from '../harness/student';
 import { until } from '../harness/until';
 
 /** The page's element runs, and the sound in it has energy. */
-const isHeard = async (student: {
-  video: { evaluate<T>(act: (video: HTMLVideoElement) => T): Promise<T> };
-  playback(): Promise<{ audioEnergy: number }>;
-}) => {
-  const time = () => student.video.evaluate((video) => video.currentTime);
+const isHeard = async (student: Student) => {
+  const time = () => student.video.evaluate((video: HTMLVideoElement) => video.currentTime);
   const [before, { audioEnergy }] = [await time(), await student.playback()];
   await until('sound in an element that runs', async () => {
     const runs = (await time()) > before;

@@ -2,8 +2,8 @@
 //!
 //! It is data in a fill element (ISO/IEC 14496-3, section 4.4.2.7), and the elements before it have no lengths: who does not
 //! decode them does not know where they end. But a frame ends with its fill elements and an end of known form, so the
-//! frame is searched for a place from which that is what follows. In one frame in seventy of anything else there is one by
-//! chance; of frames with the extension there is one in each.
+//! frame is searched for a place from which that is what follows. Each frame with the extension has one; in few others there is
+//! one by chance.
 use crate::bits::Bits;
 
 /// Table 4.85: elements of a frame.
@@ -46,33 +46,29 @@ fn ends_with_sbr(frame: &[u8]) -> bool {
 fn is_sbr_to_the_end(frame: &[u8], start: usize) -> Option<()> {
     let mut bits = Bits::of(frame);
     bits.skip(start)?;
-    let mut at = start.checked_add(3)?;
-    let mut is_first = true;
-    while bits.bits(3)? == FILL {
-        let short = bits.bits(4)?;
-        at = at.checked_add(4)?;
-        let mut bytes = usize::try_from(short).ok()?;
-        if short == 15 {
-            bytes = bytes.checked_add(usize::try_from(bits.bits(8)?).ok()?)?.checked_sub(1)?;
-            at = at.checked_add(8)?;
+    let mut has_sbr = false;
+    loop {
+        match bits.bits(3)? {
+            FILL => {}
+            // What is left of the last byte are zeros.
+            END if has_sbr => {
+                let rest = u32::try_from(bits.left()).ok().filter(|rest| *rest < 8)?;
+                return (bits.bits(rest)? == 0).then_some(());
+            }
+            _ => return None,
         }
-        let len = bytes.checked_mul(8)?;
-        if is_first {
-            let kind = (bytes > 0).then(|| bits.bits(4)).flatten()?;
-            matches!(kind, SBR_DATA | SBR_DATA_CRC).then_some(())?;
-            bits.skip(len.checked_sub(4)?)?;
-        } else {
-            bits.skip(len)?;
+        let mut bytes = bits.bits(4)?;
+        if bytes == 15 {
+            bytes = bytes.checked_add(bits.bits(8)?)?.checked_sub(1)?;
         }
-        at = at.checked_add(len)?.checked_add(3)?;
-        is_first = false;
+        let mut left = usize::try_from(bytes).ok()?.checked_mul(8)?;
+        if !has_sbr {
+            left = left.checked_sub(4)?;
+            has_sbr = matches!(bits.bits(4)?, SBR_DATA | SBR_DATA_CRC);
+        }
+        has_sbr.then_some(())?;
+        bits.skip(left)?;
     }
-    // The element that ended the loop must be the end, and what is left of its byte must be zeros.
-    let left = frame.len().checked_mul(8)?.checked_sub(at)?;
-    let mut end = Bits::of(frame);
-    end.skip(at.checked_sub(3)?)?;
-    let is_end = !is_first && end.bits(3)? == END && left < 8 && end.bits(u32::try_from(left).ok()?)? == 0;
-    is_end.then_some(())
 }
 
 #[cfg(test)]

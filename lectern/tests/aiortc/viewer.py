@@ -1,6 +1,6 @@
 """Watches a lesson with aiortc, an implementation of WebRTC that shares nothing with ours.
 
-Usage: aiortc_viewer.py WHEP_URL TOKEN [sha1] [mute]. Decodes for a while and prints one line of JSON. With "sha1" it
+Usage: viewer.py WHEP_URL TOKEN [sha1] [mute]. Decodes for a while and prints one line of JSON. With "sha1" it
 offers no other protection profile than AES128_CM_SHA1_80; with "mute" it asks for sound and does not wait for any.
 """
 
