@@ -262,3 +262,29 @@ impl Bench {
 fn as_f64(value: u64) -> f64 {
     value as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_sealed_where_the_task_says_so() {
+        let arguments = Arguments {
+            core: None,
+            reader_core: None,
+            payload: 100,
+            segments: 2,
+            batch: 3,
+            viewers: 7,
+            seconds: 0.1,
+            json: None,
+        };
+        let sink = Sink::open(None).unwrap();
+        for seals in [false, true] {
+            let mut bench = Bench::new(&arguments).unwrap();
+            assert_eq!(bench.pass(Task { seals, sends: true }, &sink).unwrap(), 14);
+            let is_sealed = |packet: &[u8]| packet.iter().any(|byte| *byte > 0);
+            assert!(bench.arena.chunks(bench.packet_len).all(|packet| is_sealed(packet) == seals));
+        }
+    }
+}
