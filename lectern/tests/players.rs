@@ -60,6 +60,12 @@ async fn a_client_that_knows_only_sha1_80_sees_and_hears_it_too() {
     assert_watched(&watch_with_aiortc(&["sha1"]).await);
 }
 
+/// As GStreamer has it, whose DTLS is the same library.
+#[tokio::test]
+async fn a_client_with_an_rsa_certificate_sees_and_hears_it_too() {
+    assert_watched(&watch_with_aiortc(&["rsa"]).await);
+}
+
 #[tokio::test]
 async fn ctrl_c_ends_everything_in_two_seconds_and_the_record_is_closed() {
     let mut server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);

@@ -1,5 +1,7 @@
 //! DTLS 1.2 with one viewer, of which we are the server, and the keys that come out of it.
 mod key;
+mod record;
+mod rsa;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,9 +56,9 @@ impl Identity {
         let fingerprint = fingerprint_of(&certificate.certificate);
         // The connectivity check has shown that the viewer is where it says it is: a cookie would show it again.
         let config = Config::builder()
-            .with_crypto_provider(key::provider(&certificate.private_key)?)
+            .with_crypto_provider(rsa::provider(key::provider(&certificate.private_key)?))
             .use_server_cookie(false)
-            .mtu(RECORD_MAX)
+            .mtu(RECORD_MAX - rsa::ADDED)
             .flight_start_rto(RETRANSMIT_AFTER)
             .flight_retries(RETRANSMITS_MAX)
             .build()
@@ -105,8 +107,10 @@ impl Dtls {
         }
         // A single bad datagram must not end a session: anybody can send one from a forged address, and links lose and
         // swap them (RFC 6347, section 4.1.2.7). If a flight never arrives whole, the handshake times out.
-        if let Err(error) = self.inner.handle_packet(datagram) {
-            tracing::debug!(%error, "a DTLS datagram was dropped");
+        for records in record::split(datagram) {
+            if let Err(error) = self.inner.handle_packet(records) {
+                tracing::debug!(%error, "DTLS records were dropped");
+            }
         }
         self.drain(flight)
     }
@@ -134,7 +138,11 @@ impl Dtls {
         let mut buffer = vec![0; OUTPUT_MAX];
         loop {
             match self.inner.poll_output(&mut buffer) {
-                Output::Packet(packet) => flight.push(packet.to_vec()),
+                Output::Packet(packet) => {
+                    let mut datagram = packet.to_vec();
+                    rsa::complete(&mut datagram);
+                    flight.push(datagram);
+                }
                 Output::BufferTooSmall { .. } => {
                     return Err(DtlsError::Handshake("an output larger than any record".to_owned()));
                 }

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 /** One entry of an `RTCStatsReport`, as it comes out of the page. */
 export type Stat = Record<string, unknown> & { type: string; id: string };
 
@@ -23,6 +24,8 @@ export interface Security {
   dtlsState: string;
   srtpCipher: string;
   dtlsCipher: string;
+  /** Of the browser's own certificate. */
+  certificateKey: string | undefined;
 }
 
 /** What changes when a connection is made anew. */
@@ -84,7 +87,14 @@ export function security(stats: readonly Stat[]): Security {
     dtlsState: String(found['dtlsState']),
     srtpCipher: String(found['srtpCipher']),
     dtlsCipher: String(found['dtlsCipher']),
+    certificateKey: keyOf(stats, String(found['localCertificateId'])),
   };
+}
+
+function keyOf(stats: readonly Stat[], id: string): string | undefined {
+  const certificate = stats.find((stat) => stat.id === id)?.['base64Certificate'];
+  const der = Buffer.from(String(certificate ?? ''), 'base64');
+  return new X509Certificate(der).publicKey.asymmetricKeyType;
 }
 
 /** The identity of the connection's one transport. */

@@ -30,7 +30,16 @@ export interface JoinOptions {
   readClock?: boolean;
   /** Knows of nothing but the server's TCP candidates, as if the network dropped every datagram. */
   onlyTcp?: boolean;
+  /** Proves itself with an RSA key, as GStreamer does, and not with the ECDSA key that browsers make. */
+  rsa?: boolean;
 }
+
+const RSA = {
+  name: 'RSASSA-PKCS1-v1_5',
+  modulusLength: 2_048,
+  publicExponent: new Uint8Array([1, 0, 1]),
+  hash: 'SHA-256',
+};
 
 /** A decoded picture, reduced to what proves that it is a picture. */
 export interface Picture {
@@ -54,11 +63,7 @@ const READINGS_MAX = 120_000;
 const SOUND_ONLY_MS = 700;
 
 class Viewer {
-  readonly connection = new RTCPeerConnection({
-    iceServers: [],
-    bundlePolicy: 'max-bundle',
-    rtcpMuxPolicy: 'require',
-  });
+  readonly connection: RTCPeerConnection;
   readonly states: string[] = [];
   readonly readings: ClockReading[] = [];
   readonly #video: HTMLVideoElement;
@@ -71,8 +76,15 @@ class Viewer {
   #readsClock = false;
   #closed = false;
 
-  constructor(video: HTMLVideoElement) {
+  /** Without certificates the browser makes its own. */
+  constructor(video: HTMLVideoElement, certificates: RTCCertificate[]) {
     this.#video = video;
+    this.connection = new RTCPeerConnection({
+      iceServers: [],
+      bundlePolicy: 'max-bundle',
+      rtcpMuxPolicy: 'require',
+      certificates,
+    });
     this.connection.addEventListener('track', ({ track }) => {
       this.#stream.addTrack(track);
       this.#video.srcObject = this.#stream;
@@ -232,7 +244,8 @@ class Probe {
     video.autoplay = true;
     video.playsInline = true;
     document.body.replaceChildren(video);
-    this.#viewer = new Viewer(video);
+    const certificates = options.rsa ? [await RTCPeerConnection.generateCertificate(RSA)] : [];
+    this.#viewer = new Viewer(video, certificates);
     if (options.readClock) this.#viewer.readClock();
     return this.#viewer.join(endpoint, token, options.onlyTcp === true);
   }

@@ -9,6 +9,16 @@ test('Chromium and the server agree on AES-GCM', async ({ server, teach, probe }
   await probe.join(server);
   expect(await probe.security()).toMatchObject({
     dtlsState: 'connected',
+    certificateKey: 'ec',
     srtpCipher: expect.stringMatching(/^(SRTP_)?AEAD_AES_(128|256)_GCM$/),
   });
+});
+
+// What proves a viewer is the fingerprint in its offer. GStreamer's certificates have RSA keys; so can Chromium's.
+test('Chromium plays with an RSA certificate', async ({ server, teach, probe }) => {
+  teach(LESSONS.baseline);
+  await server.untilLive();
+  await probe.join(server, { rsa: true });
+  expect((await probe.playback()).framesDecoded).toBeGreaterThan(0);
+  expect(await probe.security()).toMatchObject({ dtlsState: 'connected', certificateKey: 'rsa' });
 });

@@ -1,7 +1,8 @@
 """Watches a lesson with aiortc, an implementation of WebRTC that shares nothing with ours.
 
-Usage: viewer.py WHEP_URL TOKEN [sha1] [mute]. Decodes for a while and prints one line of JSON. With "sha1" it
-offers no other protection profile than AES128_CM_SHA1_80; with "mute" it asks for sound and does not wait for any.
+Usage: viewer.py WHEP_URL TOKEN [sha1] [rsa] [mute]. Decodes for a while and prints one line of JSON. With "sha1" it
+offers no other protection profile than AES128_CM_SHA1_80; with "rsa" its certificate has an RSA key; with "mute" it
+asks for sound and does not wait for any.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import sys
 import aiohttp
 import aiortc.rtcdtlstransport as dtls
 from aiortc import RTCPeerConnection, RTCSessionDescription
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 VIDEO_FRAMES = 75
 AUDIO_FRAMES = 150
@@ -65,4 +67,6 @@ if __name__ == "__main__":
     if "sha1" in sys.argv[3:]:
         dtls.SRTP_PROFILES = [p for p in dtls.SRTP_PROFILES if p.openssl_profile == b"SRTP_AES128_CM_SHA1_80"]
         assert len(dtls.SRTP_PROFILES) == 1
+    if "rsa" in sys.argv[3:]:
+        dtls.ec.generate_private_key = lambda *_: rsa.generate_private_key(public_exponent=65537, key_size=2048)
     asyncio.run(main(sys.argv[1], sys.argv[2]))
