@@ -28,6 +28,7 @@ export const strings = {
   low: 'Lowest',
   audioOnly: 'This lesson is sound only.',
   noH264: 'This browser does not play H.264, so there is only the sound. Another browser shows the picture.',
+  problems: 'For the teacher: something is wrong with what the app sends.',
   pin: 'PIN of the class',
   enter: 'Enter',
   pinWait: (seconds: number) =>

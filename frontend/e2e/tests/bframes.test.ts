@@ -58,3 +58,14 @@ test('a B-pyramid is reduced to its keyframes, and the teacher is told which set
 function problem(server: Server): Promise<Problem> {
   return until('a problem in the stream status', async () => (await server.stream())?.problems[0]);
 }
+
+test('the page says what is wrong for as long as it is', async ({ server, student, teach }) => {
+  teach(LESSONS.bPyramid);
+  await student.reaches('live');
+  const shown = student.page.getByTestId('problems');
+  await shown.getByText('B-frames').waitFor();
+  expect(await shown.getByRole('listitem').allTextContents()).toEqual([(await problem(server)).text]);
+  // The teacher has changed the setting; the app takes over.
+  teach(LESSONS.baseline);
+  await shown.waitFor({ state: 'detached' });
+});

@@ -1,3 +1,4 @@
+import { Problems } from './problems.svelte';
 import { readPin } from './api/pin';
 import { Refused } from './api/request';
 import { endpoint, ownUserId, requestToken, type Token } from './api/token';
@@ -27,14 +28,17 @@ export class WatchController {
   /** Seconds until another PIN may be tried. */
   pinWaitS = $state(0);
   readonly player: Player;
+  readonly problems: Problems;
   #token: (Token & { until: number }) | undefined;
   #pin: string | undefined;
   #pinWait: ReturnType<typeof setInterval> | undefined;
   readonly #userId = ownUserId(() => localStorage);
 
   constructor(readonly className: string) {
+    this.problems = new Problems(className, () => this.stats);
     this.player = new Player((isRefused) => this.#access(isRefused), {
       onState: (state, reason) => {
+        if (state !== this.state) this.#lookForProblems(state);
         this.state = state;
         this.reason = reason;
       },
@@ -57,6 +61,7 @@ export class WatchController {
     clearInterval(this.#pinWait);
     this.pinWaitS = 0;
     this.player.stop();
+    this.problems.stop();
   }
 
   /** Tries a PIN, unless no class can have it or the server would not look at it yet. */
@@ -76,6 +81,13 @@ export class WatchController {
     if (latency === this.latency) return;
     this.latency = latency;
     this.player.reconnect();
+  }
+
+  /** While the player is connected, also before a first picture. */
+  #lookForProblems(state: State): void {
+    if (state === 'live' || state === 'connecting') {
+      if (this.state !== 'connecting') this.problems.start(this.#pin);
+    } else this.problems.stop();
   }
 
   #setBuffer(): void {
