@@ -27,6 +27,8 @@ const LUMPY_SECONDS: usize = 3;
 const STEP_SHOWN: Duration = Duration::from_secs(10);
 /// AAC frames in a row that cannot be decoded, a quarter of a second of them: more than a damaged message costs.
 const UNDECODABLE_FRAMES: u32 = 12;
+/// How often the words of a problem that lasts follow its figures.
+const REWORDED: Duration = SECOND;
 /// Digital silence for so long is a microphone that is switched off.
 const SILENT: Duration = Duration::from_secs(4);
 
@@ -58,7 +60,9 @@ pub(crate) struct Health {
     keyframes: Keyframes,
     /// What is wrong with the size of the picture; said once for each configuration.
     size: Option<String>,
-    told: Vec<&'static str>,
+    told: Vec<(&'static str, String)>,
+    /// When words were last changed.
+    reworded: Option<Instant>,
 }
 
 /// Where decoders can begin.
@@ -140,17 +144,26 @@ impl Health {
         }
         self.asked = Some(now);
         let found = self.find(now, sound);
+        let may_reword = self.reworded.is_none_or(|reworded| now >= reworded + REWORDED);
+        let mut told = std::mem::take(&mut self.told);
         let mut changes: Vec<Change> = Vec::new();
-        let is_found = |code: &&str| found.iter().any(|(found, _)| found == code);
-        for cured in self.told.iter().filter(|code| !is_found(code)) {
-            changes.push((cured, None));
-        }
-        for (code, text) in &found {
-            if !self.told.contains(code) {
-                changes.push((code, Some(text.clone())));
+        told.retain(|(code, _)| {
+            let lasts = found.iter().any(|(found, _)| found == code);
+            if !lasts {
+                changes.push((code, None));
             }
+            lasts
+        });
+        for (code, text) in found {
+            match told.iter_mut().find(|(told, _)| *told == code) {
+                Some((_, said)) if *said == text || !may_reword => continue,
+                Some((_, said)) => said.clone_from(&text),
+                None => told.push((code, text.clone())),
+            }
+            self.reworded = Some(now);
+            changes.push((code, Some(text)));
         }
-        self.told = found.into_iter().map(|(code, _)| code).collect();
+        self.told = told;
         changes
     }
 

@@ -53,12 +53,13 @@ impl Publisher {
         self.with(|stream| stream.push(frame))
     }
 
-    /// Puts a problem into the stream's status, or takes it back with `None`.
+    /// Puts a problem into the stream's status, changes its words, or takes it back with `None`.
     pub fn set_problem(&self, code: &'static str, text: Option<String>) -> Result<(), Superseded> {
         self.with(|stream| {
-            stream.problems.retain(|problem| problem.code != code);
-            if let Some(text) = text {
-                stream.problems.push(Problem { code, text });
+            let Some(text) = text else { return stream.problems.retain(|problem| problem.code != code) };
+            match stream.problems.iter_mut().find(|problem| problem.code == code) {
+                Some(problem) => problem.text = text,
+                None => stream.problems.push(Problem { code, text }),
             }
         })?;
         self.changes.notify();

@@ -12,7 +12,7 @@ struct Room {
     now: Instant,
     frames: i64,
     sound: Sound,
-    told: Vec<&'static str>,
+    told: Vec<(&'static str, String)>,
 }
 
 /// How a stretch is sent.
@@ -77,12 +77,13 @@ impl Room {
 
     fn ask(&mut self, since: Duration, changes: &mut Vec<(f64, &'static str, bool)>) {
         for (code, text) in self.health.changes(self.now, self.sound) {
-            changes.push((since.as_secs_f64(), code, text.is_some()));
-            self.told.retain(|told| *told != code);
-            if let Some(text) = text {
-                assert!(text.ends_with('.') || text.ends_with('?'), "{text}");
-                self.told.push(code);
+            assert!(text.as_ref().is_none_or(|text| text.ends_with(['.', '?'])), "{text:?}");
+            let is_told = self.told.iter().any(|(told, _)| *told == code);
+            if is_told != text.is_some() {
+                changes.push((since.as_secs_f64(), code, text.is_some()));
             }
+            self.told.retain(|(told, _)| *told != code);
+            self.told.extend(text.map(|text| (code, text)));
         }
     }
 
@@ -128,6 +129,8 @@ fn only_keyframes_far_apart_are_told_whether_or_not_more_come() {
     room.send(1, GOOD);
     let came = room.send(60, Manner { gop: i64::MAX, ..GOOD });
     assert!(matches!(came[..], [(at, "keyframes_rare", true)] if at <= 5.0), "{came:?}");
+    let [(_, text)] = &room.told[..] else { panic!("{:?}", room.told) };
+    assert!(text.contains("60 s apart") || text.contains("61 s apart"), "the words follow: {text}");
 }
 
 #[test]
