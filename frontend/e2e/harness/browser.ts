@@ -132,6 +132,10 @@ export class Probe {
     return this.page.evaluate(() => window.probe.viewer.picture());
   }
 
+  picturesDue(): Promise<number> {
+    return this.page.evaluate(() => window.probe.viewer.picturesDue());
+  }
+
   tone(): Promise<Tone> {
     return this.page.evaluate(() => window.probe.tone());
   }

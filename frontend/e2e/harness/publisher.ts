@@ -1,6 +1,7 @@
 import { Child } from './child';
 import { strip } from './gray';
 import type { Host } from './namespaces';
+import { loadBinary } from './server';
 
 /** The pitch every publisher plays, in Hz. A wrong sample rate anywhere on the line would be heard as another one. */
 export const TONE_HZ = 440;
@@ -133,4 +134,9 @@ export function publish(lesson: Lesson, target: string, host?: Host): Child {
 /** A teacher's encoder, played by GStreamer. */
 export function publishWithGstreamer(target: string): Child {
   return new Child('gst-launch-1.0', gstreamerPipeline(target));
+}
+
+/** An FLV file, message by message as it stands there, in real time. */
+export function publishFile(file: string, target: string): Child {
+  return new Child(loadBinary(), ['publish', '--file', file, '--rtmp', target]);
 }

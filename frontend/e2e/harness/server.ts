@@ -1,6 +1,6 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Child } from './child';
 import type { Host } from './namespaces';
 import { until } from './until';
@@ -204,6 +204,13 @@ export function binary(): string {
   const path =
     process.env['LECTERN_BIN'] ?? join(import.meta.dirname, '..', '..', '..', 'target', 'debug', 'lectern');
   if (!existsSync(path)) throw new Error(`no binary at ${path}: build it with cargo, or set LECTERN_BIN`);
+  return path;
+}
+
+/** Our own publisher, which is built beside it. */
+export function loadBinary(): string {
+  const path = join(dirname(binary()), 'lectern-load');
+  if (!existsSync(path)) throw new Error(`no binary at ${path}: build the workspace`);
   return path;
 }
 

@@ -59,6 +59,9 @@ export interface Tone {
 /** Readings kept per viewer: over an hour at 30 frames a second. */
 const READINGS_MAX = 120_000;
 
+/** Of RTP's clock for pictures, at 30 a second. */
+const TICKS_PER_PICTURE = 3_000;
+
 /** Sound without a picture for so long is a lesson without one. */
 const SOUND_ONLY_MS = 700;
 
@@ -75,6 +78,8 @@ class Viewer {
   #times: Partial<JoinTimes> = {};
   #readsClock = false;
   #closed = false;
+  /** RTP's times of the first and the latest picture that was shown. */
+  #ticks: [number, number] | undefined;
 
   /** Without certificates the browser makes its own. */
   constructor(video: HTMLVideoElement, certificates: RTCCertificate[]) {
@@ -187,6 +192,12 @@ class Viewer {
     return { width, height, colours: new Set(pixels).size, checksum };
   }
 
+  /** How many pictures there are from the first to the latest that was shown, those that never came included. */
+  picturesDue(): number {
+    const [first, latest] = this.#ticks ?? [0, -TICKS_PER_PICTURE];
+    return Math.round(((latest - first) >>> 0) / TICKS_PER_PICTURE) + 1;
+  }
+
   /** DELETEs the session and closes the connection. */
   async leave(): Promise<void> {
     this.#closed = true;
@@ -203,6 +214,8 @@ class Viewer {
     const onFrame = (_now: number, frame: VideoFrameCallbackMetadata) => {
       if (this.#closed) return;
       this.#video.requestVideoFrameCallback(onFrame);
+      const ticks = frame.rtpTimestamp ?? Number.NaN;
+      this.#ticks = [this.#ticks?.[0] ?? ticks, ticks];
       if (this.#times.shown === undefined) {
         this.#times.shown = frame.presentationTime - this.#posted;
         // When the last packet came in, plus what the decoder took. Absent, presentation has to stand for it.
