@@ -148,7 +148,15 @@ impl<'a> Bench<'a> {
             own: &self.programs.own,
             frontend: &self.frontend,
         };
-        Ok(Series { server, player: player.name(), link_kbps, gop_s, joins: watching.play(player)? })
+        let own_queue_ms = lesson.queue_ms(link_kbps)?;
+        Ok(Series {
+            server,
+            player: player.name(),
+            link_kbps,
+            gop_s,
+            own_queue_ms,
+            joins: watching.play(player)?,
+        })
     }
 }
 

@@ -50,6 +50,11 @@ impl Lesson {
         began + times.find(|time| *time >= elapsed).unwrap_or(elapsed)
     }
 
+    /// What of a link's queue the stream needs by itself.
+    pub(super) fn queue_ms(&self, link_kbps: u64) -> anyhow::Result<f64> {
+        Ok(Recording::read(&self.file)?.queue_ms(link_kbps))
+    }
+
     /// A point of the GOP as a time after its keyframe.
     pub(super) fn place(&self, index: u32, of: u32) -> Duration {
         Duration::from_secs(self.gop_s) * index / of.max(1)

@@ -42,6 +42,8 @@ pub(super) struct Series {
     pub(super) player: &'static str,
     pub(super) link_kbps: u64,
     pub(super) gop_s: u64,
+    /// What the stream alone fills of the link's queue.
+    pub(super) own_queue_ms: f64,
     pub(super) joins: Vec<Join>,
 }
 
@@ -169,6 +171,7 @@ pub(super) fn summary(groups: &[Series]) -> String {
         "player",
         "Mbit/s",
         "GOP s",
+        "own queue ms",
         "joins",
         "first ms p50",
         "max",
@@ -196,6 +199,7 @@ pub(super) fn summary(groups: &[Series]) -> String {
             player,
             link,
             gop,
+            figure(group.own_queue_ms.round()),
             if failed > 0 {
                 format!("{} ({failed} failed)", group.joins.len())
             } else {
@@ -262,6 +266,7 @@ mod tests {
             player: "lectern-load",
             link_kbps: 6000,
             gop_s: 2,
+            own_queue_ms: 120.0,
             joins: vec![join, late],
         };
         assert!(summary(&[group]).contains("1 of 2"));

@@ -20,6 +20,11 @@ const VIDEO: u8 = 9;
 const KEYFRAME: u8 = 1;
 const NAL_UNITS: u8 = 1;
 
+/// Bytes of a packet's payload, as Lectern cuts pictures.
+const PAYLOAD: usize = 1160;
+/// What a link carries beside them: Ethernet, IP and UDP, RTP with an extension, the seal of AES-GCM.
+const AROUND_PAYLOAD: usize = 14 + 20 + 8 + 20 + 16;
+
 /// The sound and pictures of an FLV file.
 #[derive(Clone, Debug)]
 pub(crate) struct Recording {
@@ -50,6 +55,25 @@ impl Recording {
     /// From the beginning of one round to that of the next.
     pub(crate) fn round(&self) -> Duration {
         self.tags.iter().map(|tag| self.due(tag)).max().unwrap_or_default() + ROUND_GAP
+    }
+
+    /// How many milliseconds of a link's queue the stream fills by itself, at most, when every packet is sent at once:
+    /// encoders hold to a bit rate over a second or more, and not from picture to picture.
+    pub(crate) fn queue_ms(&self, link_kbps: u64) -> f64 {
+        let bytes_per_ms = crate::stats::to_f64(link_kbps) / 8.0;
+        let (mut waiting, mut most, mut last) = (0.0_f64, 0.0_f64, Duration::ZERO);
+        for round in 0..2 {
+            for tag in &*self.tags {
+                let now = self.round() * round + self.due(tag);
+                let len = tag.body.len();
+                let bytes = len + len.div_ceil(PAYLOAD) * AROUND_PAYLOAD;
+                let passed_ms = now.saturating_sub(last).as_secs_f64() * 1e3;
+                waiting = (waiting - passed_ms * bytes_per_ms).max(0.0) + crate::stats::to_f64(bytes as u64);
+                most = most.max(waiting);
+                last = now;
+            }
+        }
+        most / bytes_per_ms
     }
 
     fn due(&self, tag: &Tag) -> Duration {
@@ -113,6 +137,17 @@ mod tests {
         let recording = Recording { tags: tags.into() };
         assert_eq!(recording.keyframes(), [0, 80].map(Duration::from_millis));
         assert_eq!(recording.round(), Duration::from_millis(120));
+    }
+
+    #[test]
+    fn the_queue_is_what_comes_faster_than_the_link() {
+        let tag = |timestamp_ms, len| Tag { kind: VIDEO, timestamp_ms, body: vec![0; len].into() };
+        // 800 kbit/s are 100 bytes a millisecond: two packets at once, and a third that waits for one of them.
+        let (one, two) = (PAYLOAD + AROUND_PAYLOAD, 2 * (PAYLOAD + AROUND_PAYLOAD));
+        let recording = Recording { tags: [tag(0, 2 * PAYLOAD), tag(10, PAYLOAD)].into() };
+        let expected = |bytes: usize| crate::stats::to_f64(bytes as u64) / 100.0;
+        assert!((recording.queue_ms(800) - (expected(two + one) - 10.0)).abs() < 1e-6);
+        assert!((recording.queue_ms(80_000_000) - expected(two) / 1e5).abs() < 1e-6);
     }
 
     #[test]
