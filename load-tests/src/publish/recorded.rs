@@ -22,8 +22,8 @@ const NAL_UNITS: u8 = 1;
 
 /// Bytes of a packet's payload, as Lectern cuts pictures.
 const PAYLOAD: usize = 1160;
-/// What a link carries beside them: Ethernet, IP and UDP, RTP with an extension, the seal of AES-GCM.
-const AROUND_PAYLOAD: usize = 14 + 20 + 8 + 20 + 16;
+/// What a link carries beside them: Ethernet, IP, UDP, RTP, the seal of AES-GCM.
+const AROUND_PAYLOAD: usize = 14 + 20 + 8 + 12 + 16;
 
 /// The sound and pictures of an FLV file.
 #[derive(Clone, Debug)]
