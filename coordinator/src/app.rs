@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use control::KeySet;
 use process::address::TrustedProxies;
 use process::limiter::Limiter;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,11 @@ pub(crate) struct App {
     pub(crate) token_ttl: Duration,
     pub(crate) node_secret: String,
     pub(crate) operator_secret: String,
+    /// The public half of `key`.
+    pub(crate) key_set: KeySet,
     pub(crate) tokens: Limiter,
+    /// Looks at a class's stream by who has a token.
+    pub(crate) looks: Limiter,
     /// Whether the database has failed at nothing since it last wrote something.
     pub(crate) is_database_up: AtomicBool,
     /// Cancelled when the process begins to drain.

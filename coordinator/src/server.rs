@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use control::KeySet;
 use process::accept;
 use process::connections::{Connections, Limits};
 use process::limiter::Limiter;
@@ -150,6 +151,8 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
     })?;
     let DefaultSecrets { stream_key, pin } = secrets.default;
     let default_class = DefaultClass { slug: config.default_class.clone(), stream_key, pin };
+    let key_set = secrets.signing_key.jwks().to_string();
+    let key_set = KeySet::parse(key_set.as_bytes()).expect("the set was just written");
     let app = App {
         store,
         classes: Arc::new(classes),
@@ -163,7 +166,9 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         token_ttl: config.token_ttl(),
         node_secret: secrets.node,
         operator_secret: secrets.operator,
+        key_set,
         tokens: Limiter::new(config.tokens_at_once, config.tokens_per_second),
+        looks: Limiter::new(config.tokens_at_once, config.tokens_per_second),
         is_database_up: AtomicBool::new(true),
         leaving: OnceLock::new(),
     };

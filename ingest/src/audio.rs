@@ -17,16 +17,18 @@ use crate::transcode::clock::{AudioClock, Correction};
 use crate::transcode::source::Source;
 use crate::transcode::{CHANNELS_MAX, Redundancy, TranscodeError, Transcoder};
 
-/// Bytes of a message of another codec: a fifth of a second of the largest.
-const CODED_BYTES_MAX: usize = 36 << 10;
+/// Sound in one message of another codec: the pool's threads take turns by messages.
+const CODED_MAX: Duration = Duration::from_millis(500);
+/// Bytes of an MP3 frame: 320 kbit/s at 32 kHz are 1,440, and the free format has little more.
+const MP3_BYTES_MAX: usize = 2 << 10;
 /// Bytes of an AAC frame, with an ADTS header or without: its length has 13 bits (ISO/IEC 14496-3, section 1.A.2.2).
 const AAC_BYTES_MAX: usize = (1 << 13) - 1;
 /// The only length of Opus packets that is passed on: the count of packets is a clock.
 const OPUS_PACKET: Duration = Duration::from_millis(20);
 /// What the teacher is told about HE-AAC.
-const CORE_ONLY: &str = "the app sends HE-AAC, of which only the lower half of the sound is played; choose AAC-LC in its settings";
+const CORE_ONLY: &str = "The app sends HE-AAC, of which only the lower half of the sound is played; choose AAC-LC in its settings";
 /// What the teacher is told when a codec library panicked.
-const PANICKED: &str = "the sound could not be converted; start the stream again";
+const PANICKED: &str = "The sound could not be converted; start the stream again";
 
 /// The audio of one publisher.
 pub(crate) struct Audio {
@@ -135,10 +137,14 @@ impl Audio {
     }
 
     pub(crate) fn on_config(&mut self, now: Instant, config: &[u8]) -> Result<(), Superseded> {
+        let parsed = AudioSpecificConfig::parse(config);
         let extension = HighEfficiency::parse(config).map(|_| CORE_ONLY.to_owned());
-        self.publisher.set_problem("sound_core_only", extension)?;
-        self.search = SbrSearch::default();
-        match AudioSpecificConfig::parse(config) {
+        // Some repeat it with each keyframe: what was found in the frames stays true.
+        if extension.is_some() || parsed.ok() != self.config {
+            self.publisher.set_problem("sound_core_only", extension)?;
+            self.search = SbrSearch::default();
+        }
+        match parsed {
             Ok(config) if config.channels > CHANNELS_MAX => {
                 self.refuse(now, TranscodeError::Channels(config.channels).to_string())
             }
@@ -160,6 +166,9 @@ impl Audio {
             return Ok(());
         }
         let config = media::aac::strip_adts(&frame).map(|(config, _)| config).or(self.config);
+        if let Some(config) = config.filter(|config| config.channels > CHANNELS_MAX) {
+            return self.refuse(now, TranscodeError::Channels(config.channels).to_string());
+        }
         if self.refused.is_some() {
             // Without a new configuration it is what was refused.
             if config.is_none() {
@@ -184,7 +193,7 @@ impl Audio {
         codec: Codec,
         frame: Bytes,
     ) -> Result<(), Superseded> {
-        if frame.len() > CODED_BYTES_MAX {
+        if frame.len() > codec.bytes_in(CODED_MAX).unwrap_or(MP3_BYTES_MAX) {
             self.metrics.damaged.inc();
             return Ok(());
         }
@@ -214,10 +223,12 @@ impl Audio {
         packet: &Bytes,
     ) -> Result<(), Superseded> {
         if media::opus::duration(packet) != Some(OPUS_PACKET) {
-            let text = "the app sends Opus packets that are not 20 ms long; choose 20 ms, or AAC";
+            let text = "The app sends Opus packets that are not 20 ms long; choose 20 ms, or AAC";
             return self.refuse(now, text.to_owned());
         }
         self.accept()?;
+        // Nothing of it is decoded.
+        self.state.count(false, None);
         let latest = self.state.latest();
         if latest > self.passthrough_latest {
             // A transcoder has given packets since.

@@ -16,6 +16,7 @@ use tracing::Instrument;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::publish::{Publication, PublishError};
+use crate::takeover::{App, Takeovers, Turn};
 use crate::transcode::Redundancy;
 
 /// Bytes taken from the socket at once.
@@ -26,6 +27,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_millis(500);
 /// What a publisher hears when another one takes its place, and when the node goes.
 const SUPERSEDED: &str = "Another app publishes this class now.";
+/// What it hears when it comes back by itself.
+const DISPLACED: &str =
+    "Another app has taken over this class. End the stream there, or wait a minute and start again.";
 const DRAINING: &str = "The server is being shut down; publish again.";
 
 /// What every connection shares.
@@ -38,6 +42,7 @@ pub(crate) struct Context {
     pub(crate) redundancy: Redundancy,
     pub(crate) pool: Pool,
     pub(crate) metrics: Metrics,
+    pub(crate) takeovers: Arc<Takeovers>,
 }
 
 /// Why a connection ended.
@@ -71,6 +76,7 @@ struct Connection {
     seat: Seat,
     session: Session,
     publication: Option<Publication>,
+    turn: Option<Turn>,
     /// Its publisher was accepted, and has neither ended its stream nor been refused since.
     is_publishing: bool,
     superseded: CancellationToken,
@@ -91,6 +97,7 @@ pub(crate) async fn serve(
         peer,
         seat,
         publication: None,
+        turn: None,
         is_publishing: false,
         superseded: CancellationToken::new(),
     };
@@ -170,7 +177,6 @@ impl Connection {
                 }
                 Output::Event(event) => self.on_event(event).await?,
                 Output::Close => {
-                    let _ = self.socket.shutdown().await;
                     self.linger().await;
                     return Err(End::Finished);
                 }
@@ -179,12 +185,15 @@ impl Connection {
         }
     }
 
-    /// Reads on until the peer has closed too. With bytes unread the system would reset the connection, and a reset throws away
+    /// Closes, and reads on until the peer has closed too. With bytes unread the system would reset the connection, and a reset throws away
     /// what the peer has yet to read: the reason.
     async fn linger(&mut self) {
         let mut buffer = vec![0; READ_BYTES];
-        let read = async { while matches!(self.socket.read(&mut buffer).await, Ok(1..)) {} };
-        let _ = tokio::time::timeout(LINGER, read).await;
+        let close = async {
+            let _ = self.socket.shutdown().await;
+            while matches!(self.socket.read(&mut buffer).await, Ok(1..)) {}
+        };
+        let _ = tokio::time::timeout(LINGER, close).await;
     }
 
     async fn on_event(&mut self, event: Event) -> Result<(), End> {
@@ -206,7 +215,7 @@ impl Connection {
                         self.context.metrics.publishers_refused.inc();
                         tracing::info!(reason = text, "publisher refused");
                         self.session.reject_publish(&Rejection::Failed(text));
-                        (self.publication, self.is_publishing) = (None, false);
+                        (self.publication, self.turn, self.is_publishing) = (None, None, false);
                     }
                 }
             }
@@ -240,6 +249,9 @@ impl Connection {
                     Rejection::Failed("The server cannot check the stream key now; try again.".to_owned())
                 }
             })?;
+        let app = App { ip: self.peer.ip().to_canonical(), encoder: request.encoder.clone() };
+        let turn = self.context.takeovers.take(Instant::now(), &grant.class, app);
+        let turn = turn.ok_or_else(|| Rejection::BadName(DISPLACED.to_owned()))?;
         let publisher = self
             .context
             .hub
@@ -251,6 +263,7 @@ impl Connection {
         tracing::info!(encoder = request.encoder, "publisher accepted");
         self.context.metrics.publishers.inc();
         self.superseded = publisher.superseded();
+        self.turn = Some(turn);
         let Context { pool, redundancy, metrics, .. } = &*self.context;
         self.publication = Some(Publication::new(publisher, pool.handle(), *redundancy, metrics.clone()));
         self.is_publishing = true;

@@ -86,13 +86,20 @@ struct Lead {
 }
 
 impl Health {
-    /// A message of a track has come. `lead` is how far its time is ahead of its arrival.
-    pub(crate) fn on_message(&mut self, now: Instant, track: Track, lead: MediaTime) {
+    /// A message of a track has come, of that time. `lead` is how far its time is ahead of its arrival.
+    pub(crate) fn on_message(&mut self, now: Instant, track: Track, time: MediaTime, lead: MediaTime) {
         let began = *self.began.get_or_insert(now);
         // The picture tells best; without one the sound does.
-        let is_telling = track == Track::Video || self.video.is_none();
+        let has_video = self.video.is_some_and(|last| now < last + GONE);
+        let is_telling = track == Track::Video || !has_video;
+        if track == Track::Video && !has_video {
+            self.leads = Leads::default();
+        }
         match track {
-            Track::Video => self.video = Some(now),
+            Track::Video => {
+                self.video = Some(now);
+                self.keyframes.on_time(time);
+            }
             Track::Audio => self.audio = Some(now),
         }
         if is_telling && now >= began + SETTLING {
@@ -100,18 +107,15 @@ impl Health {
         }
     }
 
-    /// A picture has come; decoders can begin at a keyframe, and recover at a recovery point.
-    pub(crate) fn on_picture(&mut self, time: MediaTime, is_entry: bool) {
-        let Keyframes { last, newest, distance } = &mut self.keyframes;
-        if time - *newest > PAUSE {
-            // Another rhythm may begin.
-            *last = None;
-        }
-        *newest = time;
-        if is_entry {
-            *distance = last.map_or(MediaTime::ZERO, |last| time - last);
-            *last = Some(time);
-        }
+    /// A picture that decoders can begin at has come.
+    pub(crate) fn on_entry(&mut self, time: MediaTime) {
+        let last = self.keyframes.last.replace(time);
+        self.keyframes.distance = last.map_or(MediaTime::ZERO, |last| time - last);
+    }
+
+    /// When the last message of pictures came.
+    pub(crate) fn video(&self) -> Option<Instant> {
+        self.video
     }
 
     /// The publisher's clock has stepped.
@@ -209,7 +213,8 @@ impl Health {
                  rate or another network.";
             found.push(("lumps", text.to_owned()));
         }
-        if let Some(distance) = self.keyframes.too_far() {
+        let has_video = self.video.as_ref().is_some_and(is_here);
+        if let Some(distance) = self.keyframes.too_far().filter(|_| has_video) {
             let text = format!(
                 "Keyframes come {:.0} s apart: so long nothing moves for whoever loses much. Choose a keyframe interval of 2 s.",
                 Duration::from_micros(u64::try_from(distance.as_micros()).unwrap_or(0)).as_secs_f64()
@@ -222,6 +227,15 @@ impl Health {
 }
 
 impl Keyframes {
+    /// A message of pictures has come, whether it is passed on or not.
+    fn on_time(&mut self, time: MediaTime) {
+        if time - self.newest > PAUSE {
+            // Another rhythm may begin.
+            self.last = None;
+        }
+        self.newest = time;
+    }
+
     fn too_far(&self) -> Option<MediaTime> {
         let distance = self.distance.max(self.newest - self.last?);
         (distance > KEYFRAMES_MAX).then_some(distance)

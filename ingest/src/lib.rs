@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod pool;
 pub mod publish;
 pub mod reorder;
+mod takeover;
 pub mod timeline;
 pub mod transcode;
 mod video;

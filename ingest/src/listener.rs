@@ -108,7 +108,8 @@ impl Bound {
         register_hub(&self.registry, &hub).map_err(io::Error::other)?;
         let limits = rtmp::Limits::default();
         let metrics = self.metrics;
-        let shared = connection::Context { hub, control, node, limits, redundancy, pool, metrics };
+        let takeovers = Arc::default();
+        let shared = connection::Context { hub, control, node, limits, redundancy, pool, metrics, takeovers };
         let connections = Connections::new(Limits {
             connections_max: self.config.connections_max.min(connections_max),
             per_network_max: self.config.connections_per_address_max,

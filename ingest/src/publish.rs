@@ -126,12 +126,14 @@ impl Publication {
             self.health.on_step(now);
             tracing::debug!(?track, timestamp_ms, "publisher's clock stepped");
         }
-        self.health.on_message(now, track, time - media_now);
+        self.health.on_message(now, track, time, time - media_now);
         time
     }
 
     fn on_video_frame(&mut self, frame: VideoFrame) -> Result<(), PublishError> {
-        self.health.on_picture(frame.time, frame.keyframe || frame.recovery_point);
+        if frame.keyframe || frame.recovery_point {
+            self.health.on_entry(frame.time);
+        }
         if frame.keyframe && self.tracks.video.as_ref() != Some(&frame.config) {
             self.health.on_config(&frame.config);
             self.tracks.video = Some(Arc::clone(&frame.config));
@@ -150,6 +152,7 @@ impl Publication {
         self.audio.check(now)?;
         if let Some(refused) = self.audio.refused()
             && self.tracks.video.is_none()
+            && self.health.video().is_none_or(|last| now.saturating_duration_since(last) >= SETTLE)
             && now.saturating_duration_since(refused.since) >= SETTLE
         {
             return Err(PublishError::Unusable(refused.text.clone()));

@@ -78,7 +78,7 @@ pub enum Redundancy {
 #[derive(Debug, Error)]
 pub enum TranscodeError {
     /// More channels than the decoder takes.
-    #[error("the app sends sound with {0} channels; choose mono or stereo in its settings")]
+    #[error("The app sends sound with {0} channels; choose mono or stereo in its settings")]
     Channels(u8),
     /// A codec library refuses.
     #[error("the {part} refuses: {reason}")]

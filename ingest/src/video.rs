@@ -16,8 +16,8 @@ const LENGTH_SIZE_DEFAULT: usize = 4;
 const B_FRAMES_DROPPED: &str = "The app sends B-frames, which browsers cannot show live. Pictures are left out to cure \
     it, so motion is less smooth. Turn B-frames off in the app (B-frames 0, or tune zerolatency).";
 const B_FRAMES_KEYFRAMES: &str = "The app sends B-frames that others depend on (B-pyramid), which browsers cannot show \
-    live. Only keyframes are shown. Turn B-frames off in the app (B-frames 0, or profile Baseline); in OBS, Settings, Output: \
-    \"Enable Advanced Encoder Settings\", then bframes=0 keyint=60 in the encoder's custom settings.";
+    live. Only keyframes are shown. Turn B-frames off in the app (B-frames 0, profile Baseline, or tune zerolatency); in OBS, Settings, \
+    Output: \"Enable Advanced Encoder Settings\", then bframes=0 keyint=60 in the encoder's custom settings.";
 
 /// The video of one publisher.
 pub(crate) struct Video {

@@ -21,6 +21,7 @@ use process::limiter::Limiter;
 use rtc::EngineHandle;
 use rtc::sdp::SDP_BYTES_MAX;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 pub use self::ice_server::IceServer;
 pub(crate) use self::ice_server::Links;
@@ -41,6 +42,8 @@ pub(crate) struct App {
     pub(crate) streams: Streams,
     pub(crate) sessions: Sessions,
     pub(crate) control: control::Client,
+    /// How many viewers without a token the coordinator may be asked about at a time.
+    pub(crate) guests: Semaphore,
     pub(crate) verifier: TokenVerifier,
     pub(crate) journal: Journal,
     pub(crate) metrics: Metrics,

@@ -13,6 +13,7 @@ use prometheus::Registry;
 use rtc::{Engine, Event};
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,8 @@ use crate::{delivery, journal};
 /// For the last reports when the engine has ended: the coordinator of one machine answers in milliseconds, and the end of
 /// the process waits for no other.
 const LAST_REPORTS_MAX: Duration = Duration::from_millis(500);
+/// Viewers without a token that the coordinator is asked about at a time: a quarter of its connections for nodes.
+const GUESTS_ASKED_ABOUT: usize = 16;
 
 /// How the WHEP side is set up.
 #[derive(Clone, Debug, Deserialize)]
@@ -189,6 +192,7 @@ impl Bound {
             engine: engine.clone(),
             sessions: sessions.clone(),
             control: control.clone(),
+            guests: Semaphore::new(GUESTS_ASKED_ABOUT),
             verifier,
             journal: journal.clone(),
             metrics: self.metrics.clone(),

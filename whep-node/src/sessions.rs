@@ -213,14 +213,7 @@ impl Sessions {
     /// The engine has let go of a viewer. Returns its row, the first time.
     pub(crate) fn on_closed(&self, viewer: ViewerId) -> Option<Session> {
         let mut table = self.lock();
-        let id = table.rows.get(&viewer).filter(|session| !session.is_ending).map(|session| session.id);
-        if let Some(id) = id {
-            if table.ended.len() == ENDED_MAX {
-                table.ended.pop_front();
-            }
-            table.ended.push_back(id);
-        }
-        table.detach(viewer);
+        table.detach_unasked(viewer);
         table.rows.remove(&viewer)
     }
 
@@ -246,7 +239,7 @@ impl Table {
         let of_token = self.by_token.get(token).filter(|viewers| viewers.len() >= PER_TOKEN_MAX);
         let displaced = of_token.and_then(|viewers| viewers.first().copied());
         if let Some(displaced) = displaced {
-            self.detach(displaced);
+            self.detach_unasked(displaced);
         }
         let class = match self.watching.get_key_value(class) {
             Some((class, _)) => Arc::clone(class),
@@ -267,10 +260,20 @@ impl Table {
         displaced
     }
 
-    /// Takes a session out of the indices; the row stays for what is still to be reported.
-    fn detach(&mut self, viewer: ViewerId) {
-        let Some(session) = self.rows.get_mut(&viewer).filter(|session| !session.is_ending) else { return };
+    /// Ends a session otherwise than by its URL.
+    fn detach_unasked(&mut self, viewer: ViewerId) {
+        let Some(id) = self.detach(viewer) else { return };
+        if self.ended.len() == ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(id);
+    }
+
+    /// Takes a session out of the indices; the row stays for what is still to be reported. Returns its id, the first time.
+    fn detach(&mut self, viewer: ViewerId) -> Option<SessionId> {
+        let session = self.rows.get_mut(&viewer).filter(|session| !session.is_ending)?;
         session.is_ending = true;
+        let id = session.id;
         self.by_id.remove(&session.id);
         if let Some(viewers) = self.by_token.get_mut(&session.token) {
             viewers.retain(|other| *other != viewer);
@@ -284,6 +287,7 @@ impl Table {
                 self.watching.remove(&session.class);
             }
         }
+        Some(id)
     }
 }
 

@@ -3,12 +3,12 @@ use std::time::SystemTime;
 
 use control::api::{Heartbeat, StreamState};
 use control::{Claims, Role, TokenError, TokenVerifier};
-use coordinator::Mode;
+use coordinator::{Config, Mode};
 use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::running::{OPERATOR_SECRET, heartbeat, start};
+use crate::running::{OPERATOR_SECRET, config, heartbeat, start, start_with};
 
 const STUDENT: &str = "user_type=student&user_id=s-1";
 const WAITING: &str = "user_type=student&user_id=s-1&wait=1";
@@ -140,6 +140,53 @@ async fn guarded_mode_asks_for_the_pin_and_hides_which_classes_there_are() {
         assert_eq!(running.get(path).await.status(), 403, "{path} names classes");
     }
     assert_eq!(running.get("/api/v1/streams/lesson").await.status(), 401);
+}
+
+/// Pages that watch look at their stream with the token they have: neither a new PIN nor their number may keep others out.
+#[tokio::test]
+async fn who_has_a_token_looks_at_the_stream_with_it() {
+    let folder = TempDir::new().unwrap();
+    let few = Config { tokens_at_once: 30, tokens_per_second: 0, ..config(folder.path(), Mode::Guarded) };
+    let running = start_with(few).await;
+    let session = running.publish(Some("lesson"), &running.key).await.unwrap();
+    running.beat(Some((&session, StreamState::Active))).await;
+    let (status, body) = running.token(WAITING, Some(("X-Class-Pin", &running.pin))).await;
+    assert_eq!(status, 200);
+    let token = body["token"].as_str().unwrap().to_owned();
+    let look = async |class: &str, token: &str| {
+        let request = running.request(Method::GET, &format!("/api/v1/streams/{class}")).bearer_auth(token);
+        request.send().await.unwrap().status().as_u16()
+    };
+    let path = "/api/v1/classes/lesson/pin";
+    let changed =
+        running.operate(Method::PUT, path).json(&json!({ "pin": "another-1" })).send().await.unwrap();
+    assert_eq!(changed.status(), 200);
+    let mut statuses = Vec::new();
+    for _ in 0..31 {
+        statuses.push(look("lesson", &token).await);
+    }
+    assert_eq!(statuses, [vec![200; 30], vec![429]].concat());
+    assert_eq!(running.token(WAITING, Some(("X-Class-Pin", "another-1"))).await.0, 200, "others still join");
+}
+
+#[tokio::test]
+async fn a_token_shows_only_its_own_class() {
+    let folder = TempDir::new().unwrap();
+    let running = start(folder.path(), Mode::Guarded).await;
+    running.beat(None).await;
+    let made =
+        running.operate(Method::POST, "/api/v1/classes").json(&json!({ "slug": "other", "name": "Other" }));
+    assert_eq!(made.send().await.unwrap().status(), 201);
+    let (_, body) = running.token(WAITING, Some(("X-Class-Pin", &running.pin))).await;
+    for (class, token, expected) in [
+        ("lesson", body["token"].as_str().unwrap(), 404),
+        ("other", body["token"].as_str().unwrap(), 401),
+        ("nowhere", body["token"].as_str().unwrap(), 401),
+        ("lesson", "no.real.token", 401),
+    ] {
+        let request = running.request(Method::GET, &format!("/api/v1/streams/{class}")).bearer_auth(token);
+        assert_eq!(request.send().await.unwrap().status(), expected, "{class}");
+    }
 }
 
 #[tokio::test]

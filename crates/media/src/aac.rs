@@ -44,16 +44,16 @@ pub enum AacError {
     #[error("the AAC configuration is damaged")]
     Damaged,
     /// Not a kind of AAC that is decoded. The text is for the teacher.
-    #[error("the app sends {}, which cannot be decoded; choose AAC-LC in its settings", object_name(*.0))]
+    #[error("The app sends {}, which cannot be decoded; choose AAC-LC in its settings", object_name(*.0))]
     ObjectType(u8),
     /// Frames of 960 samples, as in digital radio. The text is for the teacher.
     #[error(
-        "the app sends AAC in frames of 960 samples, which cannot be decoded; choose AAC-LC in its settings"
+        "The app sends AAC in frames of 960 samples, which cannot be decoded; choose AAC-LC in its settings"
     )]
     ShortFrames,
     /// Channels that are arranged by a table of their own, or in a way without a name. The text is for the teacher.
     #[error(
-        "the app sends sound with an unusual arrangement of channels; choose mono or stereo in its settings"
+        "The app sends sound with an unusual arrangement of channels; choose mono or stereo in its settings"
     )]
     Arrangement,
 }

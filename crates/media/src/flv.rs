@@ -16,7 +16,7 @@ pub enum TagError {
     #[error("a media message of {0} bytes is too short")]
     Truncated(usize),
     /// It is of a codec that browsers do not play. The text is for the teacher.
-    #[error("the app sends {codec}, which browsers do not play here; choose {instead} in its settings")]
+    #[error("The app sends {codec}, which browsers do not play here; choose {instead} in its settings")]
     Unsupported {
         /// What it sends.
         codec: String,

@@ -30,7 +30,7 @@ pub enum H264Error {
     #[error("a picture has more than {0} NAL units")]
     TooManyNals(usize),
     /// Browsers cannot decode it. The text is for the teacher.
-    #[error("the app sends H.264 {}, which browsers do not play; choose Baseline, Main or High", profile_name(*.0))]
+    #[error("The app sends H.264 {}, which browsers do not play; choose Baseline, Main or High", profile_name(*.0))]
     Profile(u8),
 }
 

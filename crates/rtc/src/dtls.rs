@@ -24,6 +24,10 @@ const RETRANSMITS_MAX: usize = 8;
 /// Room for anything the machine gives out at once; certificates of peers are the largest.
 const OUTPUT_MAX: usize = 16 << 10;
 
+/// Bytes that a viewer may send until it is connected, certificates of 8,192 bits and every repetition included: what it signs
+/// wrongly is kept too.
+const HANDSHAKE_BYTES_MAX: usize = 128 << 10;
+
 /// Datagrams for the viewer, in their order.
 pub(crate) type Flight = Vec<Vec<u8>>;
 
@@ -75,6 +79,8 @@ pub(crate) struct Dtls {
     /// Keys appear before the handshake is over, and before the peer's certificate is known to be right.
     keys: Option<Srtp>,
     is_connected: bool,
+    /// Bytes that came before it was.
+    received: usize,
     pub(crate) deadline: Instant,
 }
 
@@ -87,8 +93,15 @@ impl Dtls {
         let mut inner = dimpl::Dtls::new_12(Arc::clone(&identity.config), identity.certificate.clone(), now);
         inner.set_active(false);
         inner.handle_timeout(now).map_err(|error| DtlsError::Handshake(error.to_string()))?;
-        let keys = None;
-        Ok(Box::new(Self { inner, expected, is_peer_known: false, keys, is_connected: false, deadline: now }))
+        Ok(Box::new(Self {
+            inner,
+            expected,
+            is_peer_known: false,
+            keys: None,
+            is_connected: false,
+            received: 0,
+            deadline: now,
+        }))
     }
 
     /// Feeds one datagram and writes what it leads to. Returns the keys once, when the peer is known and the handshake
@@ -104,6 +117,10 @@ impl Dtls {
         let outcome = self.inner.handle_timeout(now);
         if !self.is_connected {
             outcome.map_err(|error| DtlsError::Handshake(error.to_string()))?;
+            self.received = self.received.saturating_add(datagram.len());
+            if self.received > HANDSHAKE_BYTES_MAX {
+                return Err(DtlsError::Handshake("the viewer sends it without an end".to_owned()));
+            }
         }
         // A single bad datagram must not end a session: anybody can send one from a forged address, and links lose and
         // swap them (RFC 6347, section 4.1.2.7). If a flight never arrives whole, the handshake times out.

@@ -1,8 +1,12 @@
-import { problemsOf } from './api/streams';
+import { status } from './api/streams';
 import type { Stats } from './whep/stats';
 
-/** How often the server is asked while something seems wrong, and when nothing does: a class asks all at once. */
+/** How often the server is asked while something seems wrong, and when nothing does. */
 const ASK_AGAIN_MS = { unwell: 3_000, well: 30_000 };
+/** A class of this many and more asks as often as so many. */
+const ASKING_AT_ONCE = 60;
+/** Pages that begin together do not go on together. */
+const JITTER = 0.3;
 /** Fewer pictures a second are worth a question. */
 const FPS_WELL = 10;
 
@@ -15,21 +19,13 @@ export class Problems {
 
   constructor(
     private readonly className: string,
+    private readonly token: () => string | undefined,
     private readonly stats: () => Stats | undefined,
   ) {}
 
-  /** Begins anew, with the PIN that let this page in. */
-  start(pin: string | undefined): void {
+  start(): void {
     this.stop();
-    const round = this.#round;
-    const ask = async (): Promise<void> => {
-      // Nothing is shown that may not be true any more.
-      const texts = await problemsOf(this.className, pin).catch(() => []);
-      if (round !== this.#round) return;
-      this.texts = texts;
-      this.#timer = setTimeout(() => void ask(), ASK_AGAIN_MS[this.#isWell() ? 'well' : 'unwell']);
-    };
-    this.#timer = setTimeout(() => void ask(), ASK_AGAIN_MS.unwell);
+    this.#askAfter(ASK_AGAIN_MS.unwell, this.#round);
   }
 
   stop(): void {
@@ -38,8 +34,20 @@ export class Problems {
     this.texts = [];
   }
 
-  #isWell(): boolean {
-    const stats = this.stats();
-    return this.texts.length === 0 && stats !== undefined && stats.fps >= FPS_WELL && stats.audioPackets > 0;
+  #askAfter(ms: number, round: number): void {
+    const jitter = 1 + JITTER * (2 * Math.random() - 1);
+    this.#timer = setTimeout(() => void this.#ask(round), ms * jitter);
+  }
+
+  async #ask(round: number): Promise<void> {
+    const token = this.token();
+    // Nothing is shown that may not be true any more.
+    const found =
+      token === undefined ? undefined : await status(this.className, token).catch(() => undefined);
+    if (round !== this.#round) return;
+    this.texts = found?.problems.map(({ text }) => text) ?? [];
+    const isUnwell = this.texts.length > 0 || (this.stats()?.fps ?? 0) < FPS_WELL;
+    const crowd = Math.max(1, (found?.viewers ?? 0) / ASKING_AT_ONCE);
+    this.#askAfter(isUnwell ? ASK_AGAIN_MS.unwell * crowd : ASK_AGAIN_MS.well * crowd, round);
   }
 }

@@ -35,7 +35,11 @@ export class WatchController {
   readonly #userId = ownUserId(() => localStorage);
 
   constructor(readonly className: string) {
-    this.problems = new Problems(className, () => this.stats);
+    this.problems = new Problems(
+      className,
+      () => this.#token?.token,
+      () => this.stats,
+    );
     this.player = new Player((isRefused) => this.#access(isRefused), {
       onState: (state, reason) => {
         if (state !== this.state) this.#lookForProblems(state);
@@ -62,6 +66,7 @@ export class WatchController {
     this.pinWaitS = 0;
     this.player.stop();
     this.problems.stop();
+    this.state = 'starting';
   }
 
   /** Tries a PIN, unless no class can have it or the server would not look at it yet. */
@@ -86,7 +91,7 @@ export class WatchController {
   /** While the player is connected, also before a first picture. */
   #lookForProblems(state: State): void {
     if (state === 'live' || state === 'connecting') {
-      if (this.state !== 'connecting') this.problems.start(this.#pin);
+      if (this.state !== 'connecting') this.problems.start();
     } else this.problems.stop();
   }
 

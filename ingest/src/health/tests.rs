@@ -63,11 +63,13 @@ impl Room {
                 self.frames += 1;
                 let lead = media - self.clock();
                 if manner.has_audio {
-                    self.health.on_message(self.now, Track::Audio, lead);
+                    self.health.on_message(self.now, Track::Audio, media, lead);
                 }
                 if manner.has_video {
-                    self.health.on_message(self.now, Track::Video, lead);
-                    self.health.on_picture(media, self.frames % manner.gop == 1);
+                    self.health.on_message(self.now, Track::Video, media, lead);
+                    if self.frames % manner.gop == 1 {
+                        self.health.on_entry(media);
+                    }
                 }
             }
             self.ask(since, &mut changes);
@@ -131,6 +133,37 @@ fn only_keyframes_far_apart_are_told_whether_or_not_more_come() {
     assert!(matches!(came[..], [(at, "keyframes_rare", true)] if at <= 5.0), "{came:?}");
     let [(_, text)] = &room.told[..] else { panic!("{:?}", room.told) };
     assert!(text.contains("60 s apart") || text.contains("61 s apart"), "the words follow: {text}");
+}
+
+/// As OBS sends it: the pictures in between are B-frames, of which none is passed on.
+#[test]
+fn keyframes_far_apart_are_told_where_nothing_else_is_passed_on() {
+    let mut room = Room::new();
+    let mut told = Vec::new();
+    for frame in 0..600 {
+        room.now += FRAME;
+        let media = MediaTime::from_micros(frame * 33_000);
+        room.health.on_message(room.now, Track::Video, media, MediaTime::ZERO);
+        room.health.on_message(room.now, Track::Audio, media, MediaTime::ZERO);
+        if frame % 250 == 0 {
+            room.health.on_entry(media);
+        }
+        room.ask(room.now - room.began, &mut told);
+    }
+    assert!(matches!(told[..], [(at, "keyframes_rare", true)] if at <= 5.0), "{told:?}");
+}
+
+/// What was said of the picture does not outlive it.
+#[test]
+fn lumps_and_rare_keyframes_end_with_the_picture() {
+    for manner in [Manner { lump_ms: 570, ..GOOD }, Manner { gop: 300, ..GOOD }] {
+        let mut room = Room::new();
+        room.send(12, manner);
+        assert_eq!(room.told.len(), 1, "{:?}", room.told);
+        room.send(12, Manner { has_video: false, ..GOOD });
+        let codes: Vec<_> = room.told.iter().map(|(code, _)| *code).collect();
+        assert_eq!(codes, ["picture_gone"]);
+    }
 }
 
 #[test]

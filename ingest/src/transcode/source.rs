@@ -1,6 +1,6 @@
 //! What comes in: which codec, and its decoder.
 use media::aac::AudioSpecificConfig;
-use media::flv::audio::Codec;
+use media::flv::audio::{Codec, G711_HZ};
 use symphonia::core::audio::layouts::{CHANNEL_LAYOUT_MONO, CHANNEL_LAYOUT_STEREO};
 use symphonia::core::codecs::audio::well_known::{
     CODEC_ID_AAC, CODEC_ID_MP3, CODEC_ID_PCM_ALAW, CODEC_ID_PCM_MULAW, CODEC_ID_PCM_S16LE, CODEC_ID_PCM_U8,
@@ -12,9 +12,6 @@ use super::{CHANNELS_MAX, TranscodeError, library};
 
 /// Samples of one channel in an AAC-LC frame (ISO/IEC 14496-3, section 4.5.1.1); other lengths are refused.
 pub(super) const AAC_FRAME_SAMPLES: u16 = 1024;
-
-/// The only rate of G.711.
-const G711_HZ: u32 = 8_000;
 
 /// What a publisher's sound is coded in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -157,6 +157,8 @@ impl Call<'_> {
 
     /// The coordinator knows who may watch without a token.
     async fn admit(&self) -> Result<Viewer, Failure> {
+        // Strangers may ask as often as they like; the coordinator's connections are also the publishers'.
+        let Ok(_asking) = self.app.guests.try_acquire() else { return Err(Failure::busy()) };
         let request = AdmitRequest {
             class: self.class.to_owned(),
             client_ip: self.client.ip,

@@ -55,6 +55,8 @@ struct Known {
     etag: EntityTag,
     remote: Credentials,
     is_ending: bool,
+    /// By its URL.
+    was_ended: bool,
 }
 
 impl Table {
@@ -105,14 +107,16 @@ fn operate(rng: &mut StdRng, engine: &EngineHandle, sessions: &Sessions, known: 
             assert_eq!(displaced, oldest);
             let (class, token, id) = (class.to_owned(), token.to_owned(), id.as_str().to_owned());
             let remote = credentials("first");
-            known.push(Known { viewer, class, token, id, etag, remote, is_ending: false });
+            known.push(Known { viewer, class, token, id, etag, remote, is_ending: false, was_ended: false });
         }
         2 => {
             let expected = found.map(|found| known[found].viewer);
             assert_eq!(sessions.contains(class, &id), expected.is_some());
             assert_eq!(sessions.end(class, &id), expected);
             assert_eq!(sessions.end(class, &id), None, "it ends once");
-            found.into_iter().for_each(|found| known[found].is_ending = true);
+            if let Some(found) = found {
+                (known[found].is_ending, known[found].was_ended) = (true, true);
+            }
         }
         3 => patch(rng, sessions, (class, &id), found.map(|found| &mut known[found])),
         _ => {
@@ -122,7 +126,7 @@ fn operate(rng: &mut StdRng, engine: &EngineHandle, sessions: &Sessions, known: 
             assert_eq!(row.report_id, format!("report {:?}", gone.viewer));
             assert!(sessions.on_closed(gone.viewer).is_none(), "it is reported once");
             let id = SessionId::parse(&gone.id).unwrap();
-            assert_eq!(sessions.has_ended(&id), !gone.is_ending, "its URL has not ended it");
+            assert_eq!(sessions.has_ended(&id), !gone.was_ended, "displaced or closed, but not by its URL");
             assert!(!sessions.has_ended(&id), "it is said once");
             assert!(sessions.on_connected(gone.viewer, Duration::ZERO).is_none());
         }

@@ -1,8 +1,13 @@
 //! Audio tags.
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::TagError;
 use crate::opus;
+
+/// The only rate of G.711.
+pub const G711_HZ: u32 = 8_000;
 
 /// What an audio message carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +69,18 @@ impl Codec {
             (0 | 3, _) => Some(Self::Pcm16 { rate_hz, channels }),
             _ => None,
         }
+    }
+
+    /// Bytes that so much sound has, where that is always the same.
+    pub fn bytes_in(self, duration: Duration) -> Option<usize> {
+        let (rate_hz, channels, bytes) = match self {
+            Self::Mp3 => return None,
+            Self::ALaw { channels } | Self::MuLaw { channels } => (G711_HZ, channels, 1),
+            Self::Pcm8 { rate_hz, channels } => (rate_hz, channels, 1),
+            Self::Pcm16 { rate_hz, channels } => (rate_hz, channels, 2),
+        };
+        let a_second = u128::from(rate_hz).saturating_mul(channels.into()).saturating_mul(bytes);
+        usize::try_from(a_second.saturating_mul(duration.as_millis()) / 1_000).ok()
     }
 }
 

@@ -13,7 +13,8 @@ pub(super) fn first(records: &[u8]) -> Option<(&[u8; HEADER_LEN], &[u8])> {
     Some((header, rest.get(..usize::from(u16::from_be_bytes([len0, len1])))?))
 }
 
-/// The datagram in pieces of as many whole records as the library takes. What is no record stays where it is.
+/// The datagram in pieces of as many whole records as the library takes, and last what is no whole record: with it the library
+/// would throw the others away.
 pub(super) fn split(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
@@ -24,7 +25,7 @@ pub(super) fn split(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
             end += header.len() + body.len();
             count += 1;
         }
-        if count < AT_ONCE {
+        if count == 0 {
             end = rest.len();
         }
         let (piece, after) = rest.split_at_checked(end)?;
@@ -57,7 +58,7 @@ mod tests {
                         rest = &rest[header.len() + body.len()..];
                         records += 1;
                     }
-                    assert!(records <= AT_ONCE && (rest.is_empty() || rest == garbage));
+                    assert!(records <= AT_ONCE && (rest.is_empty() || piece == garbage));
                 }
             }
         }

@@ -201,6 +201,23 @@ mod tests {
     }
 
     #[test]
+    fn damaged_messages_break_nothing() {
+        for _ in 0..20_000 {
+            let mut datagram = [&CERTIFICATE[..], &REQUEST, &HELLO_DONE].map(|body| record(0, body)).concat();
+            for _ in 0..rand::random_range(1..4) {
+                let at = rand::random_range(0..datagram.len());
+                datagram[at] = rand::random();
+            }
+            datagram.truncate(rand::random_range(0..=datagram.len()));
+            let len = datagram.len();
+            assert!([len, len + ADDED].contains(&as_sent(&datagram).len()));
+            assert_eq!(record::split(&datagram).map(<[u8]>::len).sum::<usize>(), len);
+            complete(&mut datagram);
+            assert!([len, len + ADDED].contains(&datagram.len()));
+        }
+    }
+
+    #[test]
     fn a_signature_counts_only_from_the_certificates_key_over_what_was_sent() {
         let provider = provider(default_provider());
         let verify = |certificate: &[u8], signature: &[u8], hash: HashAlgorithm| {

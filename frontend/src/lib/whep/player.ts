@@ -192,7 +192,9 @@ export class Player {
       }
     } else if (now - this.#progressAt > STALL_MS) {
       // Connected means that the server answers checks: it has nothing to send.
-      return session.pc.connectionState === 'connected' ? this.#retry('silent') : this.#onCutOff();
+      return session.pc.connectionState === 'connected'
+        ? this.#retry(session.takesPicture ? 'silent' : 'browser')
+        : this.#onCutOff();
     }
     this.#after(stats.frames > 0 ? STATS_MS : STATS_MS / 4, () => void this.#watch(session));
   }
