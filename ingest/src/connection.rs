@@ -16,7 +16,7 @@ use tracing::Instrument;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::publish::{Publication, PublishError};
-use crate::takeover::{App, Takeovers, Turn};
+use crate::takeover::{Takeovers, Turn};
 use crate::transcode::Redundancy;
 
 /// Bytes taken from the socket at once.
@@ -249,8 +249,7 @@ impl Connection {
                     Rejection::Failed("The server cannot check the stream key now; try again.".to_owned())
                 }
             })?;
-        let app = App { ip: self.peer.ip().to_canonical(), encoder: request.encoder.clone() };
-        let turn = self.context.takeovers.take(Instant::now(), &grant.class, app);
+        let turn = self.context.takeovers.take(Instant::now(), &grant.class, &request.encoder);
         let turn = turn.ok_or_else(|| Rejection::BadName(DISPLACED.to_owned()))?;
         let publisher = self
             .context

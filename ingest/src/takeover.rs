@@ -2,8 +2,8 @@
 //!
 //! Any app with a key of the class takes it over: the teacher changes from the laptop to the phone. The laptop's app, told to go,
 //! reconnects after two seconds, as OBS does. It is refused while the phone publishes, until it has been quiet for a while.
+//! Apps are told apart by how they call themselves, and not by address: a phone goes to and fro between Wi-Fi and 4G.
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,6 @@ use std::time::{Duration, Instant};
 const QUIET: Duration = Duration::from_secs(45);
 /// Displaced apps of a class that are remembered.
 const DISPLACED_MAX: usize = 8;
-
-/// What tells two apps apart: a phone whose connection broke comes back as itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct App {
-    pub(crate) ip: IpAddr,
-    pub(crate) encoder: String,
-}
 
 /// The classes that somebody publishes in.
 #[derive(Debug, Default)]
@@ -32,9 +25,9 @@ struct Table {
 #[derive(Debug)]
 struct Class {
     turn: u64,
-    app: App,
+    app: String,
     /// Those that had to go, and when they were here last.
-    displaced: Vec<(App, Instant)>,
+    displaced: Vec<(String, Instant)>,
 }
 
 /// That an app publishes, for as long as it does.
@@ -47,14 +40,14 @@ pub(crate) struct Turn {
 
 impl Takeovers {
     /// Gives the class to this app, unless it was displaced there and comes back by itself.
-    pub(crate) fn take(self: &Arc<Self>, now: Instant, name: &str, app: App) -> Option<Turn> {
+    pub(crate) fn take(self: &Arc<Self>, now: Instant, name: &str, app: &str) -> Option<Turn> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let number = table.turns;
         let mut displaced = Vec::new();
         if let Some(class) = table.classes.get_mut(name) {
             class.displaced.retain(|(_, last)| now < *last + QUIET);
             if class.app != app {
-                if let Some((_, last)) = class.displaced.iter_mut().find(|(other, _)| *other == app) {
+                if let Some((_, last)) = class.displaced.iter_mut().find(|(other, _)| other == app) {
                     *last = now;
                     return None;
                 }
@@ -64,7 +57,7 @@ impl Takeovers {
             displaced = std::mem::take(&mut class.displaced);
         }
         table.turns += 1;
-        table.classes.insert(name.to_owned(), Class { turn: number, app, displaced });
+        table.classes.insert(name.to_owned(), Class { turn: number, app: app.to_owned(), displaced });
         Some(Turn { takeovers: Arc::clone(self), class: name.to_owned(), number })
     }
 }
@@ -83,52 +76,44 @@ impl Drop for Turn {
 mod tests {
     use super::*;
 
-    fn app(name: &str) -> App {
-        App { ip: [192, 0, 2, 1].into(), encoder: name.to_owned() }
-    }
-
     #[test]
     fn who_was_displaced_does_not_come_back_by_itself() {
         let (takeovers, mut now) = (Arc::new(Takeovers::default()), Instant::now());
-        let laptop = takeovers.take(now, "a", app("laptop")).unwrap();
-        let phone = takeovers.take(now, "a", app("phone")).unwrap();
+        let laptop = takeovers.take(now, "a", "laptop").unwrap();
+        let phone = takeovers.take(now, "a", "phone").unwrap();
         drop(laptop);
         for _ in 0..20 {
             now += Duration::from_secs(10);
-            assert!(takeovers.take(now, "a", app("laptop")).is_none());
+            assert!(takeovers.take(now, "a", "laptop").is_none());
         }
-        let other = takeovers.take(now, "b", app("laptop"));
+        let other = takeovers.take(now, "b", "laptop");
         assert!(other.is_some(), "another class is another matter");
-        let again = takeovers.take(now, "a", app("phone"));
+        let again = takeovers.take(now, "a", "phone");
         assert!(again.is_some(), "a phone whose connection broke comes back");
         drop(phone);
-        assert!(
-            takeovers.take(now, "a", app("laptop")).is_none(),
-            "the first connection was no longer the one"
-        );
+        assert!(takeovers.take(now, "a", "laptop").is_none(), "the first connection was no longer the one");
         let waited = now + QUIET;
-        let back = takeovers.take(waited, "a", app("laptop"));
+        let back = takeovers.take(waited, "a", "laptop");
         assert!(back.is_some(), "somebody has started it");
-        assert!(takeovers.take(waited, "a", app("phone")).is_none(), "now the phone was displaced");
+        assert!(takeovers.take(waited, "a", "phone").is_none(), "now the phone was displaced");
     }
 
     #[test]
     fn a_class_without_a_publisher_is_for_everybody_and_forgotten() {
         let (takeovers, now) = (Arc::new(Takeovers::default()), Instant::now());
-        let laptop = takeovers.take(now, "a", app("laptop")).unwrap();
-        let phone = takeovers.take(now, "a", app("phone")).unwrap();
+        let laptop = takeovers.take(now, "a", "laptop").unwrap();
+        let phone = takeovers.take(now, "a", "phone").unwrap();
         drop((laptop, phone));
         assert!(takeovers.0.lock().unwrap().classes.is_empty());
-        assert!(takeovers.take(now, "a", app("laptop")).is_some());
+        assert!(takeovers.take(now, "a", "laptop").is_some());
     }
 
     #[test]
     fn few_of_the_displaced_are_remembered() {
         let (takeovers, now) = (Arc::new(Takeovers::default()), Instant::now());
-        let turns: Vec<_> =
-            (0..100).map(|n| takeovers.take(now, "a", app(&n.to_string())).unwrap()).collect();
+        let turns: Vec<_> = (0..100).map(|n| takeovers.take(now, "a", &n.to_string()).unwrap()).collect();
         assert_eq!(takeovers.0.lock().unwrap().classes["a"].displaced.len(), DISPLACED_MAX);
-        assert!(takeovers.take(now, "a", app("98")).is_none());
+        assert!(takeovers.take(now, "a", "98").is_none());
         drop(turns);
     }
 }

@@ -74,6 +74,29 @@ async fn publishers_that_must_go_read_why() {
     second.wait_for("The server is being shut down; publish again.", LIVE);
 }
 
+/// OBS reconnects by itself, two seconds after it was told to go: the phone that has taken over would be told next.
+#[tokio::test]
+async fn an_app_that_was_displaced_does_not_take_the_class_back_by_itself() {
+    let server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
+    let key = server.addresses.key.clone();
+    let mut laptop = publish(&server, &key, &[&PICTURE], &H264);
+    until_live(&server).await;
+    let phone = server.publish_demo();
+    laptop.wait_for("Another app publishes this class now.", LIVE);
+    let mut again = publish(&server, &key, &[&PICTURE], &H264);
+    again.wait_for("Another app has taken over this class.", LIVE);
+    let stream = get(&format!("http://{}/api/v1/streams/lesson", server.addresses.http)).await;
+    assert_eq!((&stream["state"], &stream["width"]), (&Value::from("active"), &Value::from(960)), "{stream}");
+    drop(phone);
+    let _back = publish(&server, &key, &[&PICTURE], &H264);
+    let url = format!("http://{}/api/v1/streams/lesson", server.addresses.http);
+    until("the laptop's picture", LIVE, async || {
+        let stream = get(&url).await;
+        if stream["state"] == "active" && stream["width"] == 640 { Ok(()) } else { Err(stream) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_lesson_without_sound_plays_in_a_player_that_wants_both() {
     let server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
