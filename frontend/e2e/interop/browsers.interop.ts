@@ -1,14 +1,11 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { test } from '../harness/lesson';
 import { LESSONS } from '../harness/publisher';
 import { Site } from '../harness/site';
-import { until } from '../harness/until';
-import { strings } from '../../src/strings';
-import { FIREFOX, inFirefox } from './firefox';
 import { CLIENTS } from './programs';
-import { ALL, notTried } from './report';
+import { ALL } from './report';
 import { Screen } from './screen';
 import { judge } from './seen';
 
@@ -76,33 +73,6 @@ for (const [library, entry] of [
     });
   });
 }
-
-test("Firefox hears the lesson with Lectern's page, which says why there is no picture", async ({
-  server,
-  teach,
-  skip,
-}) => {
-  const name = "Firefox ESR, Lectern's page";
-  if (!existsSync(FIREFOX)) {
-    notTried('player', name, `There is no ${FIREFOX}.`);
-    return skip();
-  }
-  teach(LESSONS.baseline);
-  await server.untilLive();
-  const note =
-    'As Debian installs it, it offers no H.264, which comes with the plug-in OpenH264. The page says that another browser shows the picture.';
-  await judge({ name, result: 'sound', note }, () =>
-    inFirefox(async (pane, version) => {
-      const screen = await Screen.open(pane, server.ready.watch_url);
-      const seen = await screen.watch('sound');
-      await until('the page to say why', async () => {
-        const said = await pane.evaluate(() => document.body.innerText);
-        return said.includes(strings.noH264) ? true : undefined;
-      });
-      return { version, ...seen };
-    }),
-  );
-});
 
 function versionOf(library: string): string {
   const file = join(CLIENTS, 'npm', 'node_modules', library, 'package.json');

@@ -25,7 +25,9 @@ export async function inFirefox<T>(use: (pane: Pane, version: string) => Promise
   const browser = await puppeteer.launch({
     browser: 'firefox',
     executablePath: FIREFOX,
-    extraPrefsFirefox: { 'media.autoplay.default': 0 },
+    extraPrefsFirefox: {
+      'media.autoplay.default': 0,
+    },
   });
   try {
     const page = await browser.newPage();

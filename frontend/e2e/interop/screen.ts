@@ -7,9 +7,10 @@ declare global {
     interop: {
       /** Every connection that the page ever made, in order. */
       connections: RTCPeerConnection[];
-      /** When the first offer was posted, and when the page's player had something to play. */
+      /** When the first offer was posted, the first picture decoded, and the first sound. */
       posted?: number;
-      first?: number;
+      seen?: number;
+      heard?: number;
     };
   }
 }
@@ -41,8 +42,24 @@ export class Screen {
         if (String(options?.body).startsWith('v=0')) window.interop.posted ??= performance.now();
         return ask(resource, options);
       };
-      const onData = () => (window.interop.first ??= performance.now());
-      window.addEventListener('loadeddata', onData, { capture: true });
+      // An element that begins to load will have a picture, or not.
+      const onLoad = ({ target }: Event) => {
+        if (!(target instanceof HTMLVideoElement)) return;
+        target.requestVideoFrameCallback((_now, { receiveTime, processingDuration }) => {
+          // When the last packet came in, plus what the decoder took, where the browser says so.
+          const decoded = (receiveTime ?? Number.NaN) + (processingDuration ?? Number.NaN) * 1_000;
+          window.interop.seen ??= Number.isNaN(decoded) ? performance.now() : decoded;
+        });
+      };
+      window.addEventListener('loadstart', onLoad, { capture: true });
+      const listening = setInterval(async () => {
+        for (const connection of window.interop.connections)
+          for (const stat of (await connection.getStats()).values())
+            if (stat.type === 'inbound-rtp' && Number(stat.totalAudioEnergy) > 0) {
+              window.interop.heard ??= performance.now();
+              clearInterval(listening);
+            }
+      }, 20);
     });
     await page.goto(url);
     return new Screen(page);
@@ -72,7 +89,8 @@ export class Screen {
 
   async #look(): Promise<Seen> {
     const { stats, checksum, width, height, firstMs } = await this.page.evaluate(async () => {
-      const { connections, posted, first } = window.interop;
+      const { connections, posted, seen, heard } = window.interop;
+      const first = seen ?? heard;
       const stats = [...((await connections.at(-1)?.getStats())?.values() ?? [])] as Stat[];
       const video = document.querySelector('video');
       const context = new OffscreenCanvas(16, 9).getContext('2d');

@@ -61,11 +61,11 @@ function line(cells: string[]): string {
   return `| ${cells.map((cell) => cell.replace(/\s+/g, ' ').replaceAll('|', '\\|')).join(' | ')} |`;
 }
 
+/** What was tried: the commit, and whether anything but the table differs from it. */
 function commit(): string {
-  return execFileSync('git', ['describe', '--always', '--dirty', '--exclude', '*'], {
-    cwd: ROOT,
-    encoding: 'utf8',
-  }).trim();
+  const git = (...args: string[]) => execFileSync('git', args, { cwd: ROOT, encoding: 'utf8' }).trim();
+  const changes = git('status', '--porcelain', '--', '.', ':!docs/interop.md');
+  return git('rev-parse', '--short', 'HEAD') + (changes === '' ? '' : ' with changes');
 }
 
 /** Of 6.18.44-whatever: 6.18. */
