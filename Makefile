@@ -9,7 +9,7 @@ MUTANTS := $(TOOLS)/bin/cargo-mutants
 # What the test runners said last.
 SAID := target/test-output
 
-.PHONY: help run demo test test-rust test-page test-e2e check lint deny mutants bench bench-browser bench-link counts setup clean
+.PHONY: help run demo test test-rust test-page test-e2e test-interop check lint deny mutants bench bench-browser bench-link counts setup clean
 
 help: ## Lists the commands.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,14 @@ test-e2e: setup
 	cargo build --locked --workspace
 	@mkdir -p $(SAID)
 	cd frontend && npm run --silent e2e 2>&1 | tee ../$(SAID)/e2e
+
+# The table is of a whole run in which everything went as expected; that of any other is target/interop/interop.md.
+test-interop: ## Plays with other people's publishers and players, and writes docs/interop.md.
+	@scripts/setup.sh interop
+	cargo build --locked --workspace
+	@rm -f target/interop/*.json
+	cd frontend && npm run --silent e2e:interop
+	cp target/interop/interop.md docs/interop.md
 
 check: lint deny ## Formatting, lints and licences: what a commit must pass.
 

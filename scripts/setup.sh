@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the project needs: `setup.sh run` for running it, `setup.sh test` for everything else as well.
+# Installs what the project needs: `setup.sh run` for running it, `setup.sh test` for everything else as well, and
+# `setup.sh interop` for what it is played with besides.
 # Idempotent, and quick when nothing is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -47,13 +48,13 @@ install_packages() {
         apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
 }
 
-# npm ci, when the lock file is not the one that was installed.
+# npm ci in folder $1, for $2, when the lock file is not the one that was installed.
 install_node_modules() {
-    local stamp=frontend/node_modules/.installed
-    if ! cmp -s frontend/package-lock.json "$stamp"; then
-        say "installing the web page's packages"
-        (cd frontend && npm ci --no-audit --no-fund >&2)
-        cp frontend/package-lock.json "$stamp"
+    local stamp=$1/node_modules/.installed
+    if ! cmp -s "$1/package-lock.json" "$stamp"; then
+        say "installing the packages of $2"
+        (cd "$1" && npm ci --no-audit --no-fund >&2)
+        cp "$1/package-lock.json" "$stamp"
     fi
 }
 
@@ -77,20 +78,51 @@ install_python() {
     fi
 }
 
+# Whether $1 is there and nothing of folder $2 is newer.
+is_fresh() { [ -x "$1" ] && [ -z "$(find "$2" -name target -prune -o -type f -newer "$1" -print -quit)" ]; }
+
+# Players that are built from the libraries of others. One whose toolchain is missing is left out, and its row says so.
+build_interop_clients() {
+    local clients=frontend/e2e/interop/clients built=$PWD/target/interop/bin go
+    mkdir -p "$built"
+    go=$(command -v go || echo /usr/local/go/bin/go)
+    if [ ! -x "$go" ]; then
+        say "Go is missing (https://go.dev/dl): pion is left out"
+    elif ! is_fresh "$built/pion-viewer" "$clients/pion"; then
+        say "building the player of pion"
+        (cd "$clients/pion" && CGO_ENABLED=0 "$go" build -o "$built/pion-viewer" .)
+    fi
+    if ! pkg-config --exists gstreamer-webrtc-1.0 gstreamer-app-1.0; then
+        say "the development files of GStreamer are missing: its player is left out"
+    elif ! is_fresh "$built/gstreamer-viewer" "$clients/gstreamer"; then
+        say "building the player of GStreamer"
+        cargo build --locked --manifest-path "$clients/gstreamer/Cargo.toml" --target-dir target/interop-gst
+        cp target/interop-gst/debug/gstreamer-viewer "$built/"
+    fi
+}
+
 check_toolchains
+test_packages=(build-essential cmake ffmpeg chromium fonts-dejavu-core iproute2 nftables python3-venv valgrind
+    gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+    gstreamer1.0-libav libnss3-tools)
+interop_packages=(firefox-esr gstreamer1.0-nice pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
+    libgstreamer-plugins-bad1.0-dev)
 case $what in
 run)
     install_packages build-essential cmake
-    install_node_modules
+    install_node_modules frontend "the web page"
     build_page
     ;;
-test)
-    install_packages build-essential cmake ffmpeg chromium fonts-dejavu-core iproute2 nftables python3-venv valgrind \
-        gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
-        gstreamer1.0-libav libnss3-tools
-    install_node_modules
+test | interop)
+    [ "$what" = interop ] && test_packages+=("${interop_packages[@]}")
+    install_packages "${test_packages[@]}"
+    install_node_modules frontend "the web page"
     build_page
     install_python
+    if [ "$what" = interop ]; then
+        install_node_modules frontend/e2e/interop/clients/npm "other people's players"
+        build_interop_clients
+    fi
     ;;
-*) die "usage: setup.sh run|test" ;;
+*) die "usage: setup.sh run|test|interop" ;;
 esac

@@ -1,15 +1,13 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type Server as HttpServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
-import { build } from 'vite';
 import type { ClockReading, JoinOptions, JoinTimes, Picture, Tone } from '../page/probe';
 import { untilClean } from './clean';
 import { faults, type Judge } from './faults';
 import type { Host } from './namespaces';
 import type { Server, Token } from './server';
+import { Site } from './site';
 import {
   between,
   type Playback,
@@ -81,18 +79,17 @@ type Admission = { token: () => Promise<Pick<Token, 'webrtc_url' | 'token'>> };
 /** The bare page with the tests' own viewer, and how a test drives it. */
 export class Probe {
   static async open(browser: Browser): Promise<Probe> {
-    const site = await serve(await script());
+    const site = await Site.of(join(import.meta.dirname, '..', 'page', 'probe.ts'));
     const context = await browser.newContext();
     const page = await context.newPage();
-    const { port } = site.address() as AddressInfo;
-    await page.goto(`http://127.0.0.1:${port}/`);
+    await page.goto(site.url);
     return new Probe(page, context, site);
   }
 
   private constructor(
     readonly page: Page,
     private readonly context: BrowserContext,
-    private readonly site: HttpServer,
+    private readonly site: Site,
   ) {}
 
   /** Posts an offer, and answers with the HTTP status. */
@@ -207,31 +204,6 @@ export class Probe {
 
   async dispose(): Promise<void> {
     await this.context.close();
-    this.site.closeAllConnections();
-    await new Promise((resolve) => this.site.close(resolve));
+    await this.site.dispose();
   }
-}
-
-/** Bundles `page/probe.ts` into one classic script. */
-async function script(): Promise<string> {
-  const entry = join(import.meta.dirname, '..', 'page', 'probe.ts');
-  const output = await build({
-    configFile: false,
-    logLevel: 'error',
-    build: { write: false, minify: false, lib: { entry, formats: ['iife'], name: 'probe_module' } },
-  });
-  const chunk = [output].flat().flatMap((bundle) => ('output' in bundle ? bundle.output : []))[0];
-  if (chunk?.type !== 'chunk') throw new Error('vite built no script');
-  return chunk.code;
-}
-
-/** Serves the bare page from a port of its own, so that it is a foreign origin to the server as many players are. */
-function serve(code: string): Promise<HttpServer> {
-  const html = '<!doctype html><title>probe</title><body><script src="/probe.js"></script>';
-  const site = createServer((request, response) => {
-    const wantsCode = request.url === '/probe.js';
-    response.setHeader('content-type', wantsCode ? 'text/javascript' : 'text/html');
-    response.end(wantsCode ? code : html);
-  });
-  return new Promise((resolve) => site.listen(0, '127.0.0.1', () => resolve(site)));
 }

@@ -2,14 +2,18 @@
 
 Usage: viewer.py WHEP_URL TOKEN [sha1] [rsa] [mute]. Decodes for a while and prints one line of JSON. With "sha1" it
 offers no other protection profile than AES128_CM_SHA1_80; with "rsa" its certificate has an RSA key; with "mute" it
-asks for sound and does not wait for any.
+asks for sound and does not wait for any. "firstMs" is the time from the POST to the first decoded picture, "level" the
+root mean square of the sound, where 1 is as loud as can be.
 """
 
 import asyncio
 import json
+import math
 import sys
+import time
 
 import aiohttp
+import aiortc
 import aiortc.rtcdtlstransport as dtls
 from aiortc import RTCPeerConnection, RTCSessionDescription
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -19,17 +23,22 @@ AUDIO_FRAMES = 150
 LIMIT_SECONDS = 30
 
 
-async def count_video(track, result):
+async def count_video(track, result, posted):
+    different = set()
     while result["frames"] < VIDEO_FRAMES:
         frame = await track.recv()
+        result.setdefault("firstMs", round(1000 * (time.monotonic() - posted)))
         result["frames"] += 1
         result["width"], result["height"] = frame.width, frame.height
         plane = bytes(frame.planes[0])
+        different.add(hash(plane))
         result["contrast"] = max(plane) - min(plane)
+    result["different"] = len(different)
 
 
 async def count_audio(track, result):
     last = None
+    energy = 0.0
     while result["packets"] < AUDIO_FRAMES:
         frame = await track.recv()
         result["packets"] += 1
@@ -38,10 +47,14 @@ async def count_audio(track, result):
         last = frame.pts
         samples = frame.to_ndarray()
         result["peak"] = max(result["peak"], int(abs(samples).max()))
+        # Interleaved, 16 bits.
+        result["samples"] += frame.samples
+        energy += float(((samples / 32768.0) ** 2).mean()) * frame.samples
+    result["level"] = math.sqrt(energy / result["samples"])
 
 
 async def main(url, token):
-    result = {"frames": 0, "packets": 0, "peak": 0, "steps": set()}
+    result = {"version": aiortc.__version__, "frames": 0, "packets": 0, "peak": 0, "samples": 0, "steps": set()}
     pc = RTCPeerConnection()
     tracks = {}
     pc.on("track", lambda track: tracks.setdefault(track.kind, track))
@@ -50,11 +63,12 @@ async def main(url, token):
     await pc.setLocalDescription(await pc.createOffer())
     headers = {"Content-Type": "application/sdp", "Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession() as http:
+        posted = time.monotonic()
         async with http.post(url, data=pc.localDescription.sdp, headers=headers) as response:
             assert response.status == 201, (response.status, await response.text())
             answer = await response.text()
     await pc.setRemoteDescription(RTCSessionDescription(sdp=answer, type="answer"))
-    watching = [count_video(tracks["video"], result)]
+    watching = [count_video(tracks["video"], result, posted)]
     if "mute" not in sys.argv[3:]:
         watching.append(count_audio(tracks["audio"], result))
     await asyncio.wait_for(asyncio.gather(*watching), LIMIT_SECONDS)
