@@ -7,6 +7,11 @@ export function versionOf(command: string, args: readonly string[] = ['--version
   return /\s(\d+(\.\d+)+\S*)/.exec(`${stdout}\n${stderr}`)?.[1];
 }
 
+/** Whether a program can be started at all. */
+export function isInstalled(command: string): boolean {
+  return spawnSync('which', [command]).status === 0;
+}
+
 /** Whether GStreamer has an element. */
 export function hasElement(name: string): boolean {
   return spawnSync('gst-inspect-1.0', ['--exists', name]).status === 0;

@@ -1,32 +1,17 @@
 import { existsSync } from 'node:fs';
-import { expect } from 'vitest';
 import type { Child } from '../harness/child';
 import { test } from '../harness/lesson';
-import { TONE_HZ } from '../harness/publisher';
 import { hasElement, versionOf } from './programs';
-import { compileLibrtmp, ffmpeg, gstreamer, librtmp, SIZE } from './publishers';
-import { record } from './report';
-import { type Seen, watch } from './seen';
+import { compileLibrtmp, ffmpeg, gstreamer, librtmp, vlc, vlcVersion } from './publishers';
+import { conclude, type Expected, notTried } from './rows';
+import { watch } from './seen';
 
-/** One bin of the page's spectrum is 3 Hz wide. */
-const TONE_TOLERANCE_HZ = 6;
-
-/** What the server says of a busy machine, and not of a program. */
-const OF_THE_MACHINE = ['speed', 'lumps'];
-
-interface Publisher {
-  name: string;
+interface Publisher extends Expected {
   version: () => string | undefined;
   /** What has to be installed. */
   needs: string;
-  start: (target: string) => Child;
-  result: Seen['result'];
-  /** Codes of the problems that the server tells of, and goes on telling. */
-  problems: string[];
-  size?: string;
-  /** What is sent has no steady pitch. */
-  isUntuned?: boolean;
-  note?: string;
+  /** Prepares what takes time, and answers how the program is started. */
+  prepare: (target: string) => () => Child;
 }
 
 const B_FRAMES_NOTE =
@@ -44,7 +29,7 @@ const PUBLISHERS: Publisher[] = [
     name: 'ffmpeg, `-tune zerolatency -g 60`',
     version: () => versionOf('ffmpeg', ['-version']),
     needs: 'ffmpeg',
-    start: (target) => ffmpeg(target, ['-tune', 'zerolatency', '-g', '60']),
+    prepare: (target) => () => ffmpeg(target, ['-tune', 'zerolatency', '-g', '60']),
     result: 'picture and sound',
     problems: [],
   },
@@ -52,7 +37,7 @@ const PUBLISHERS: Publisher[] = [
     name: 'ffmpeg, libx264 with its own settings',
     version: () => versionOf('ffmpeg', ['-version']),
     needs: 'ffmpeg',
-    start: (target) => ffmpeg(target, []),
+    prepare: (target) => () => ffmpeg(target, []),
     result: 'slide show and sound',
     // Keyframes are 8.3 s apart as well, but of that nothing is told where nothing but keyframes is passed on.
     problems: ['b_frames_keyframes_only'],
@@ -62,7 +47,7 @@ const PUBLISHERS: Publisher[] = [
     name: 'GStreamer rtmpsink',
     version: () => gstreamerVersion('rtmpsink'),
     needs: GSTREAMER_NEEDS,
-    start: (target) => gstreamer({ sink: 'rtmpsink', format: 'I420' }, target),
+    prepare: (target) => () => gstreamer({ sink: 'rtmpsink', format: 'I420' }, target),
     result: 'picture and sound',
     problems: [],
   },
@@ -70,7 +55,7 @@ const PUBLISHERS: Publisher[] = [
     name: 'GStreamer rtmp2sink',
     version: () => gstreamerVersion('rtmp2sink'),
     needs: GSTREAMER_NEEDS,
-    start: (target) => gstreamer({ sink: 'rtmp2sink', format: 'I420' }, target),
+    prepare: (target) => () => gstreamer({ sink: 'rtmp2sink', format: 'I420' }, target),
     result: 'picture and sound',
     problems: [],
   },
@@ -78,7 +63,7 @@ const PUBLISHERS: Publisher[] = [
     name: 'GStreamer rtmp2sink with voaacenc',
     version: () => gstreamerVersion('rtmp2sink', 'voaacenc'),
     needs: GSTREAMER_NEEDS,
-    start: (target) => gstreamer({ sink: 'rtmp2sink', aac: 'voaacenc', format: 'I420' }, target),
+    prepare: (target) => () => gstreamer({ sink: 'rtmp2sink', aac: 'voaacenc', format: 'I420' }, target),
     result: 'picture and sound',
     problems: [],
   },
@@ -86,7 +71,7 @@ const PUBLISHERS: Publisher[] = [
     name: 'GStreamer rtmp2sink, x264enc without a pixel format',
     version: () => gstreamerVersion('rtmp2sink'),
     needs: GSTREAMER_NEEDS,
-    start: (target) => gstreamer({ sink: 'rtmp2sink' }, target),
+    prepare: (target) => () => gstreamer({ sink: 'rtmp2sink' }, target),
     result: 'nothing',
     problems: ['profile_unsupported'],
     note: 'It chooses 4:4:4, which no browser shows: write `video/x-raw,format=I420` before `x264enc`.',
@@ -95,38 +80,37 @@ const PUBLISHERS: Publisher[] = [
     name: 'librtmp, a program of our own',
     version: () => (existsSync('/usr/include/librtmp/rtmp.h') ? versionOf(compileLibrtmp()) : undefined),
     needs: 'librtmp-dev',
-    start: (target) => librtmp(compileLibrtmp(), target),
+    prepare: librtmp,
     result: 'picture and sound',
     problems: [],
     size: '960x540',
     isUntuned: true,
   },
+  {
+    name: 'VLC, `venc=x264{tune=zerolatency,keyint=60}`',
+    version: vlcVersion,
+    needs: 'vlc-bin or vlc-plugin-base',
+    prepare: (target) => vlc(target, 'venc=x264{preset=veryfast,tune=zerolatency,keyint=60}'),
+    result: 'picture and sound',
+    problems: [],
+  },
+  {
+    name: 'VLC, x264 with its own settings',
+    version: vlcVersion,
+    needs: 'vlc-bin or vlc-plugin-base',
+    prepare: (target) => vlc(target, 'venc=x264'),
+    result: 'slide show and sound',
+    problems: ['b_frames_keyframes_only'],
+    note: 'B-frames: write `venc=x264{tune=zerolatency,keyint=60}` behind `vcodec=h264`.',
+  },
 ];
 
 for (const publisher of PUBLISHERS) {
   test(publisher.name, async ({ server, keep, probe, skip }) => {
-    const { name, result, note } = publisher;
     const version = publisher.version();
-    if (version === undefined) {
-      const reason = `${publisher.needs} is not installed here.`;
-      record({ kind: 'publisher', name, version: '', result: 'not tried', note: reason });
-      return skip(reason);
-    }
-    const seen = await watch(server, probe, () => keep(publisher.start(server.bareKeyUrl)));
-    console.log(`${name} ${version}: ${JSON.stringify(seen, null, 1)}`);
-    record({
-      kind: 'publisher',
-      name,
-      version,
-      result: seen.result,
-      ...(seen.firstFrameMs === undefined ? {} : { firstFrameMs: seen.firstFrameMs }),
-      ...(note === undefined ? {} : { note }),
-    });
-    const lasting = seen.problems.filter((problem) => problem.isLasting).map(({ code }) => code);
-    expect(seen.result).toBe(result);
-    if (result !== 'nothing') expect(seen.size).toBe(publisher.size ?? `${SIZE.width}x${SIZE.height}`);
-    expect(lasting.filter((code) => !OF_THE_MACHINE.includes(code)).sort()).toEqual(publisher.problems);
-    if (result !== 'nothing' && !publisher.isUntuned)
-      expect(Math.abs(seen.hertz - TONE_HZ)).toBeLessThan(TONE_TOLERANCE_HZ);
+    if (version === undefined) return skip(notTried(publisher, publisher.needs));
+    const start = publisher.prepare(server.bareKeyUrl);
+    const seen = await watch(server, probe, () => keep(start()));
+    conclude(publisher, version, seen);
   });
 }
