@@ -5,7 +5,11 @@ import { defineConfig } from 'vitest/config';
  * `vitest run` takes the tests, `vitest run --mode bench` the measurements, and `vitest run --mode link` is how
  * `lectern-load bottleneck` starts Chromium.
  */
-const FILES: Record<string, string> = { bench: 'bench/**/*.bench.ts', link: 'bench/link.player.ts', interop: 'interop/**/*.interop.ts' };
+const FILES: Record<string, string> = {
+  bench: 'bench/**/*.bench.ts',
+  link: 'bench/link.player.ts',
+  interop: 'interop/**/*.interop.ts',
+};
 
 export default defineConfig(({ mode }) => ({
   test: {

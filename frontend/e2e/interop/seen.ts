@@ -13,8 +13,8 @@ const DIFFERENT_MS = 30_000;
 const DIFFERENT_MIN = 3;
 /** How long frames and samples are counted. */
 const COUNTED_S = 4;
-/** Fewer frames a second than this is a slide show: a quarter of what programs send, and far more than keyframes are. */
-const MOVING_FPS = 7;
+/** Frames a second that are no keyframes; with fewer it is a slide show. A machine that is busy with others manages them. */
+const MOVING_FPS = 2;
 /** Samples a second of sound that comes; Opus has 48,000. */
 const SAMPLES_MIN = 40_000;
 /** How long the reason for a refusal may take to be told. */
@@ -86,9 +86,10 @@ async function judge(server: Server, probe: Probe, diary: Diary, began: number):
   const { earlier, later, seconds } = await probe.watch(COUNTED_S);
   const counted = between(earlier, later);
   const framesPerSecond = counted.framesDecoded / seconds;
+  const isMoving = (counted.framesDecoded - counted.keyFramesDecoded) / seconds > MOVING_FPS;
   const { width, height } = await probe.picture();
   const isHeard = counted.audioEnergy > 0 && counted.samplesReceived / seconds > SAMPLES_MIN;
-  const picture = differ === undefined ? [] : [framesPerSecond > MOVING_FPS ? 'picture' : 'slide show'];
+  const picture = differ === undefined ? [] : [isMoving ? 'picture' : 'slide show'];
   const parts = [...picture, ...(isHeard ? ['sound'] : [])];
   return {
     result: (parts.join(' and ') || 'nothing') as Seen['result'],

@@ -2,6 +2,7 @@
 #include <librtmp/log.h>
 #include <librtmp/rtmp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +53,8 @@ int main(int argc, char **argv) {
     }
     FILE *file = argc == 3 ? fopen(argv[1], "rb") : NULL;
     if (!file) return fprintf(stderr, "usage: publish FILE URL\n"), 2;
+    /* librtmp writes to connections that are closed, and would die of it. */
+    signal(SIGPIPE, SIG_IGN);
     RTMP_LogSetLevel(RTMP_LOGINFO);
     RTMP *rtmp = RTMP_Alloc();
     RTMP_Init(rtmp);
