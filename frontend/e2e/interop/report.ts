@@ -8,7 +8,7 @@ export interface Row {
   name: string;
   /** As the program itself says it. */
   version: string;
-  /** What was seen: "picture and sound", "sound", "picture", "nothing", "not tried". */
+  /** What was seen: "picture and sound", "slide show and sound", "sound", "picture", "nothing", "not tried". */
   result: string;
   /**
    * Milliseconds: for players from the POST to the first decoded picture (or sound); for publishers from the start of
