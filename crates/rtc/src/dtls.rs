@@ -274,6 +274,17 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_that_never_ends_is_ended() {
+        let now = Instant::now();
+        let identity = Identity::generate().unwrap();
+        let mut ours = Dtls::new(now, &identity, identity.fingerprint).unwrap();
+        let mut flight = Flight::new();
+        let mut send = || ours.on_datagram(now, &[0; 1024], &mut flight);
+        let taken = (0..1_000).take_while(|_| send().is_ok()).count();
+        assert_eq!(taken, HANDSHAKE_BYTES_MAX / 1024);
+    }
+
+    #[test]
     fn garbage_amid_a_handshake_is_dropped() {
         let now = Instant::now();
         let identity = Identity::generate().unwrap();

@@ -8,8 +8,13 @@ use rtmp::MediaKind;
 
 use crate::room::{LESSON, Room, TONE, messages, next, next_video};
 
-/// Speex, Opus of another length, AAC of six channels.
-const UNPLAYABLE: [&[u8]; 3] = [b"\xb6speex", b"\x91Opus\x00\x00", &[0xaf, 0, 0x12, 0x30]];
+/// Speex, Opus of another length, AAC of six channels by its configuration and by its ADTS headers.
+const UNPLAYABLE: [&[u8]; 4] = [
+    b"\xb6speex",
+    b"\x91Opus\x00\x00",
+    &[0xaf, 0, 0x12, 0x30],
+    b"\xaf\x01\xff\xf1\x51\x80\x01\xff\xfc\x21\x10\x05\x00\xa0\x1b\xff\xc0",
+];
 
 #[tokio::test]
 async fn sound_that_cannot_be_played_leaves_the_picture_alone() {
