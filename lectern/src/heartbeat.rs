@@ -5,6 +5,7 @@ use std::time::Duration;
 use control::Client;
 use control::api::{Heartbeat, StreamProblem, StreamReport, StreamState};
 use hub::{Hub, State, Status};
+use media::Tracks;
 use tokio_util::sync::CancellationToken;
 use whep_node::Audience;
 
@@ -66,6 +67,8 @@ impl Reporter {
 
     fn stream(&self, status: Status) -> StreamReport {
         let problems = status.problems.into_iter();
+        // Until the publisher's own are known, they are those of the one before.
+        let tracks = if status.state == State::Starting { Tracks::default() } else { status.tracks };
         StreamReport {
             viewers: self.audience.viewers(&status.name),
             class: status.name,
@@ -75,10 +78,10 @@ impl Reporter {
                 State::Active => StreamState::Active,
                 State::Grace => StreamState::Grace,
             },
-            has_video: status.tracks.video.is_some(),
-            has_audio: status.tracks.audio,
-            width: status.tracks.video.as_ref().map_or(0, |video| video.width),
-            height: status.tracks.video.as_ref().map_or(0, |video| video.height),
+            has_video: tracks.video.is_some(),
+            has_audio: tracks.audio,
+            width: tracks.video.as_ref().map_or(0, |video| video.width),
+            height: tracks.video.as_ref().map_or(0, |video| video.height),
             bitrate_bps: status.bitrate_bps,
             problems: problems
                 .map(|problem| StreamProblem { code: problem.code.to_owned(), text: problem.text })
