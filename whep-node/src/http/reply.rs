@@ -291,6 +291,7 @@ mod tests {
             (Failure::expired_token(), 401, "token_expired", "the token has expired", None, invalid),
             (Failure::bad_token(), 401, "token_invalid", "the token is not valid", None, invalid),
             (Failure::forbidden(), 403, "forbidden", "does not allow to watch this class", None, None),
+            (Failure::no_class(), 404, "no_class", "no such class", None, None),
             (Failure::not_found(), 404, "not_found", "no such session or endpoint", None, None),
             (Failure::method_not_allowed("GET"), 405, "method_not_allowed", "Allow header", None, allow),
             (Failure::timeout(), 408, "request_timeout", "did not arrive in time", None, None),
@@ -309,6 +310,7 @@ mod tests {
             ),
             (Failure::too_many_requests(), 429, "rate_limited", "more requests than one", Some(1), None),
             (Failure::no_keys(), 503, "keys_unavailable", "cannot be verified", Some(2), None),
+            (Failure::no_coordinator(), 503, "coordinator_unavailable", "does not answer", Some(2), None),
             (Failure::full(), 503, "node_full", full, Some(5), None),
             (Failure::busy(), 503, "node_busy", busy, Some(1), None),
         ]

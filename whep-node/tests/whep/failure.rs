@@ -1,5 +1,8 @@
 //! What viewers and the coordinator hear when a part of the node panics.
-use crate::room::{Part, Room};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::room::{OFFER, Part, Room};
 
 #[tokio::test]
 async fn the_viewers_of_the_other_shards_are_let_go_when_one_panics() {
@@ -22,4 +25,26 @@ async fn a_stream_that_nobody_feeds_any_more_lets_its_viewers_go_and_ends_the_no
     let viewer = room.joined().await;
     assert_eq!(room.fail(Part::Feed).await, "a task that feeds a stream panicked");
     assert_eq!(room.left().await, (viewer, "stream_ended".to_owned()));
+}
+
+/// The coordinator's connections are the publishers' too.
+#[tokio::test]
+async fn strangers_without_tokens_keep_few_questions_open() {
+    let (room, _publisher) = Room::with_lesson().await;
+    let closed = Arc::clone(&room.admitting).write_owned().await;
+    let post = || {
+        let request = room.http.post(room.endpoint()).header("Content-Type", "application/sdp").body(OFFER);
+        tokio::spawn(request.send())
+    };
+    let waiting: Vec<_> = (0..16).map(|_| post()).collect();
+    while room.asked.load(Ordering::Relaxed) < 16 {
+        tokio::task::yield_now().await;
+    }
+    let refused = post().await.unwrap().unwrap();
+    assert_eq!(refused.status(), 503);
+    assert!(refused.text().await.unwrap().contains("node_busy"));
+    drop(closed);
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap().unwrap().status(), 401);
+    }
 }

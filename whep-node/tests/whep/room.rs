@@ -2,6 +2,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -20,6 +21,7 @@ use prometheus::Registry;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::RwLock;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -47,6 +49,9 @@ pub(crate) struct Room {
     pub(crate) hub: Hub,
     pub(crate) http: reqwest::Client,
     pub(crate) base: String,
+    /// Who holds it to write keeps the coordinator from answering about viewers without a token, and how many it was asked about.
+    pub(crate) admitting: Arc<RwLock<()>>,
+    pub(crate) asked: Arc<AtomicUsize>,
     registry: Registry,
     events: UnboundedReceiver<SessionEvent>,
     key: EncodingKey,
@@ -71,9 +76,16 @@ impl Room {
             "x": URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()),
         }] });
         let (events_in, events) = unbounded_channel();
+        let (admitting, asked) = (Arc::new(RwLock::new(())), Arc::new(AtomicUsize::new(0)));
+        let (door, asking) = (Arc::clone(&admitting), Arc::clone(&asked));
+        let admit = async move || {
+            asking.fetch_add(1, Ordering::Relaxed);
+            let _open = door.read().await;
+            Json(Admission::TokenNeeded)
+        };
         let coordinator = Router::new()
             .route("/.well-known/jwks.json", get(async move || Json(jwks)))
-            .route("/internal/v1/admit", post(async || Json(Admission::TokenNeeded)))
+            .route("/internal/v1/admit", post(admit))
             .route(
                 "/internal/v1/sessions",
                 post(async move |Json(told): Json<Vec<SessionEvent>>| {
@@ -111,6 +123,8 @@ impl Room {
             hub,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             base,
+            admitting,
+            asked,
             registry,
             events,
             key: EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref()),
