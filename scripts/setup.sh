@@ -90,7 +90,8 @@ build_interop_clients() {
         say "Go is missing (https://go.dev/dl): pion is left out"
     elif ! is_fresh "$built/pion-viewer" "$clients/pion"; then
         say "building the player of pion"
-        (cd "$clients/pion" && CGO_ENABLED=0 "$go" build -o "$built/pion-viewer" .)
+        (cd "$clients/pion" && CGO_ENABLED=0 "$go" build -o "$built/pion-viewer" .) ||
+            say "$("$go" version) does not build it: pion is left out"
     fi
     if ! pkg-config --exists gstreamer-webrtc-1.0 gstreamer-app-1.0; then
         say "the development files of GStreamer are missing: its player is left out"

@@ -25,9 +25,8 @@ const READ_BYTES: usize = 32 << 10;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection that we have closed is read on for, so that its peer learns why.
 const LINGER: Duration = Duration::from_millis(500);
-/// What a publisher hears when another one takes its place, and when the node goes.
+/// What a publisher hears when the node goes, when another one takes its place, and when it comes back by itself then.
 const SUPERSEDED: &str = "Another app publishes this class now.";
-/// What it hears when it comes back by itself.
 const DISPLACED: &str =
     "Another app has taken over this class. End the stream there, or wait a minute and start again.";
 const DRAINING: &str = "The server is being shut down; publish again.";
@@ -234,6 +233,9 @@ impl Connection {
         let Some(key) = address.key else {
             return Err(Rejection::BadName("The address has no stream key.".to_owned()));
         };
+        // Before the coordinator opens a session for it, which would end that of the other one.
+        let app = self.context.takeovers.admit(Instant::now(), &key, &request.encoder);
+        let app = app.ok_or_else(|| Rejection::BadName(DISPLACED.to_owned()))?;
         let authorization = Authorization {
             node: self.context.node.clone(),
             name: address.name,
@@ -249,8 +251,6 @@ impl Connection {
                     Rejection::Failed("The server cannot check the stream key now; try again.".to_owned())
                 }
             })?;
-        let turn = self.context.takeovers.take(Instant::now(), &grant.class, &request.encoder);
-        let turn = turn.ok_or_else(|| Rejection::BadName(DISPLACED.to_owned()))?;
         let publisher = self
             .context
             .hub
@@ -262,7 +262,7 @@ impl Connection {
         tracing::info!(encoder = request.encoder, "publisher accepted");
         self.context.metrics.publishers.inc();
         self.superseded = publisher.superseded();
-        self.turn = Some(turn);
+        self.turn = Some(self.context.takeovers.take(Instant::now(), &grant.class, app));
         let Context { pool, redundancy, metrics, .. } = &*self.context;
         self.publication = Some(Publication::new(publisher, pool.handle(), *redundancy, metrics.clone()));
         self.is_publishing = true;

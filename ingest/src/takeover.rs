@@ -2,9 +2,11 @@
 //!
 //! Any app with a key of the class takes it over: the teacher changes from the laptop to the phone. The laptop's app, told to go,
 //! reconnects after two seconds, as OBS does. It is refused while the phone publishes, until it has been quiet for a while.
-//! Apps are told apart by how they call themselves, and not by address: a phone goes to and fro between Wi-Fi and 4G.
+//! Apps are told apart by their key and by how they call themselves, and not by address: a phone goes to and fro between Wi-Fi and
+//! 4G.
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A displaced app that has not come for this long is started by somebody.
@@ -12,9 +14,16 @@ const QUIET: Duration = Duration::from_secs(45);
 /// Displaced apps of a class that are remembered.
 const DISPLACED_MAX: usize = 8;
 
+/// An app with its key, as a hash: keys are kept nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct App(u64);
+
 /// The classes that somebody publishes in.
 #[derive(Debug, Default)]
-pub(crate) struct Takeovers(Mutex<Table>);
+pub(crate) struct Takeovers {
+    hasher: RandomState,
+    table: Mutex<Table>,
+}
 
 #[derive(Debug, Default)]
 struct Table {
@@ -25,9 +34,9 @@ struct Table {
 #[derive(Debug)]
 struct Class {
     turn: u64,
-    app: String,
+    app: App,
     /// Those that had to go, and when they were here last.
-    displaced: Vec<(String, Instant)>,
+    displaced: Vec<(App, Instant)>,
 }
 
 /// That an app publishes, for as long as it does.
@@ -39,33 +48,45 @@ pub(crate) struct Turn {
 }
 
 impl Takeovers {
-    /// Gives the class to this app, unless it was displaced there and comes back by itself.
-    pub(crate) fn take(self: &Arc<Self>, now: Instant, name: &str, app: &str) -> Option<Turn> {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = table.turns;
-        let mut displaced = Vec::new();
-        if let Some(class) = table.classes.get_mut(name) {
+    /// An app that has come. None if it was displaced, the other one still publishes, and it comes back by itself.
+    pub(crate) fn admit(&self, now: Instant, key: &str, encoder: &str) -> Option<App> {
+        let app = App(self.hasher.hash_one((key, encoder)));
+        let mut table = self.lock();
+        for class in table.classes.values_mut().filter(|class| class.app != app) {
             class.displaced.retain(|(_, last)| now < *last + QUIET);
-            if class.app != app {
-                if let Some((_, last)) = class.displaced.iter_mut().find(|(other, _)| other == app) {
-                    *last = now;
-                    return None;
-                }
-                class.displaced.truncate(DISPLACED_MAX - 1);
-                class.displaced.insert(0, (class.app.clone(), now));
+            if let Some((_, last)) = class.displaced.iter_mut().find(|(other, _)| *other == app) {
+                *last = now;
+                return None;
             }
-            displaced = std::mem::take(&mut class.displaced);
+        }
+        Some(app)
+    }
+
+    /// Gives a class to an app that was admitted.
+    pub(crate) fn take(self: &Arc<Self>, now: Instant, name: &str, app: App) -> Turn {
+        let mut table = self.lock();
+        let number = table.turns;
+        let before = table.classes.remove(name);
+        let mut displaced = Vec::new();
+        if let Some(before) = before {
+            let others = before.displaced.into_iter().filter(|(other, _)| *other != app);
+            displaced.extend((before.app != app).then_some((before.app, now)).into_iter().chain(others));
+            displaced.truncate(DISPLACED_MAX);
         }
         table.turns += 1;
-        table.classes.insert(name.to_owned(), Class { turn: number, app: app.to_owned(), displaced });
-        Some(Turn { takeovers: Arc::clone(self), class: name.to_owned(), number })
+        table.classes.insert(name.to_owned(), Class { turn: number, app, displaced });
+        Turn { takeovers: Arc::clone(self), class: name.to_owned(), number }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Turn {
     /// Nobody is kept out of a class in which nobody publishes.
     fn drop(&mut self) {
-        let mut table = self.takeovers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.takeovers.lock();
         if table.classes.get(&self.class).is_some_and(|class| class.turn == self.number) {
             table.classes.remove(&self.class);
         }
@@ -76,44 +97,53 @@ impl Drop for Turn {
 mod tests {
     use super::*;
 
+    fn publish(takeovers: &Arc<Takeovers>, now: Instant, class: &str, encoder: &str) -> Option<Turn> {
+        let app = takeovers.admit(now, &format!("key of {class}"), encoder)?;
+        Some(takeovers.take(now, class, app))
+    }
+
     #[test]
     fn who_was_displaced_does_not_come_back_by_itself() {
         let (takeovers, mut now) = (Arc::new(Takeovers::default()), Instant::now());
-        let laptop = takeovers.take(now, "a", "laptop").unwrap();
-        let phone = takeovers.take(now, "a", "phone").unwrap();
+        let laptop = publish(&takeovers, now, "a", "laptop").unwrap();
+        let phone = publish(&takeovers, now, "a", "phone").unwrap();
         drop(laptop);
         for _ in 0..20 {
             now += Duration::from_secs(10);
-            assert!(takeovers.take(now, "a", "laptop").is_none());
+            assert!(publish(&takeovers, now, "a", "laptop").is_none());
         }
-        let other = takeovers.take(now, "b", "laptop");
+        let other = publish(&takeovers, now, "b", "laptop");
         assert!(other.is_some(), "another class is another matter");
-        let again = takeovers.take(now, "a", "phone");
+        let again = publish(&takeovers, now, "a", "phone");
         assert!(again.is_some(), "a phone whose connection broke comes back");
         drop(phone);
-        assert!(takeovers.take(now, "a", "laptop").is_none(), "the first connection was no longer the one");
+        assert!(
+            publish(&takeovers, now, "a", "laptop").is_none(),
+            "the first connection was no longer the one"
+        );
         let waited = now + QUIET;
-        let back = takeovers.take(waited, "a", "laptop");
+        let back = publish(&takeovers, waited, "a", "laptop");
         assert!(back.is_some(), "somebody has started it");
-        assert!(takeovers.take(waited, "a", "phone").is_none(), "now the phone was displaced");
+        assert!(publish(&takeovers, waited, "a", "phone").is_none(), "now the phone was displaced");
     }
 
     #[test]
     fn a_class_without_a_publisher_is_for_everybody_and_forgotten() {
         let (takeovers, now) = (Arc::new(Takeovers::default()), Instant::now());
-        let laptop = takeovers.take(now, "a", "laptop").unwrap();
-        let phone = takeovers.take(now, "a", "phone").unwrap();
+        let laptop = publish(&takeovers, now, "a", "laptop").unwrap();
+        let phone = publish(&takeovers, now, "a", "phone").unwrap();
         drop((laptop, phone));
-        assert!(takeovers.0.lock().unwrap().classes.is_empty());
-        assert!(takeovers.take(now, "a", "laptop").is_some());
+        assert!(takeovers.lock().classes.is_empty());
+        assert!(publish(&takeovers, now, "a", "laptop").is_some());
     }
 
     #[test]
     fn few_of_the_displaced_are_remembered() {
         let (takeovers, now) = (Arc::new(Takeovers::default()), Instant::now());
-        let turns: Vec<_> = (0..100).map(|n| takeovers.take(now, "a", &n.to_string()).unwrap()).collect();
-        assert_eq!(takeovers.0.lock().unwrap().classes["a"].displaced.len(), DISPLACED_MAX);
-        assert!(takeovers.take(now, "a", "98").is_none());
+        let turns: Vec<_> =
+            (0..100).map(|n| publish(&takeovers, now, "a", &n.to_string()).unwrap()).collect();
+        assert_eq!(takeovers.lock().classes["a"].displaced.len(), DISPLACED_MAX);
+        assert!(publish(&takeovers, now, "a", "98").is_none());
         drop(turns);
     }
 }

@@ -6,6 +6,7 @@ mod aiortc;
 use std::process::Command;
 
 use serde_json::Value;
+use sqlx::SqlitePool;
 use testkit::{Process, Server, until};
 
 use self::aiortc::{LIVE, admission};
@@ -36,6 +37,16 @@ async fn get(url: &str) -> Value {
         .json()
         .await
         .unwrap()
+}
+
+/// How the publishers on record ended, in their order.
+async fn ends(server: &Server) -> Vec<String> {
+    let database = server.data_dir().join("lectern.db");
+    let pool = SqlitePool::connect(&format!("sqlite:{}", database.display())).await.unwrap();
+    let query = "SELECT COALESCE(end_reason, 'open') FROM stream_sessions ORDER BY created_at";
+    let found = sqlx::query_scalar(query).fetch_all(&pool).await.unwrap();
+    pool.close().await;
+    found
 }
 
 async fn until_live(server: &Server) {
@@ -85,16 +96,26 @@ async fn an_app_that_was_displaced_does_not_take_the_class_back_by_itself() {
     laptop.wait_for("Another app publishes this class now.", LIVE);
     let mut again = publish(&server, &key, &[&PICTURE], &H264);
     again.wait_for("Another app has taken over this class.", LIVE);
-    let stream = get(&format!("http://{}/api/v1/streams/lesson", server.addresses.http)).await;
-    assert_eq!((&stream["state"], &stream["width"]), (&Value::from("active"), &Value::from(960)), "{stream}");
-    drop(phone);
-    let _back = publish(&server, &key, &[&PICTURE], &H264);
     let url = format!("http://{}/api/v1/streams/lesson", server.addresses.http);
-    until("the laptop's picture", LIVE, async || {
-        let stream = get(&url).await;
-        if stream["state"] == "active" && stream["width"] == 640 { Ok(()) } else { Err(stream) }
+    let stream = get(&url).await;
+    assert_eq!((&stream["state"], &stream["width"]), (&Value::from("active"), &Value::from(960)), "{stream}");
+    // Who was refused leaves the record alone.
+    until("the record", LIVE, async || match ends(&server).await {
+        found if found == ["superseded", "open"] => Ok(()),
+        found => Err(found.join(", ")),
     })
     .await;
+    drop(phone);
+    let is = async |state: &str, width: u32| {
+        until("the laptop's picture", LIVE, async || {
+            let stream = get(&url).await;
+            if stream["state"] == state && stream["width"] == width { Ok(()) } else { Err(stream) }
+        })
+        .await;
+    };
+    is("grace", 960).await;
+    let _back = publish(&server, &key, &[&PICTURE], &H264);
+    is("active", 640).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,11 @@ import { ROOT, type Row, rows } from './report';
 /** `make test-interop` copies it to `docs/interop.md` when everything went as expected. */
 const TABLE = join(ROOT, 'target', 'interop', 'interop.md');
 
+/** The commit that is tried: a run takes minutes, in which others may follow. */
+let tried = '';
+
 export function setup(): void {
+  tried = commit();
   mkdirSync(join(TABLE, '..'), { recursive: true });
 }
 
@@ -20,7 +24,7 @@ function document(): string {
   const today = new Date().toISOString().slice(0, 10);
   return `# What plays with what
 
-Made by \`make test-interop\` on ${today}, and not by hand: other people's programs against Lectern at commit ${commit()}, on
+Made by \`make test-interop\` on ${today}, and not by hand: other people's programs against Lectern at commit ${tried}, on
 ${distribution()}, Linux ${kernel()}, over loopback, in a debug build.
 
 A result is of what was decoded: a picture is one when many different frames of the right size came out of a decoder, a sound

@@ -2,7 +2,7 @@ import { status } from './api/streams';
 import type { Stats } from './whep/stats';
 
 /** How often the server is asked while something seems wrong, and when nothing does. */
-const ASK_AGAIN_MS = { unwell: 3_000, well: 30_000 };
+const ASK_AGAIN_MS = { unwell: 3_000, well: 10_000 };
 /** A class of this many and more asks as often as so many. */
 const ASKING_AT_ONCE = 60;
 /** Pages that begin together do not go on together. */

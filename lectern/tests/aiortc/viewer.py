@@ -83,4 +83,6 @@ if __name__ == "__main__":
         assert len(dtls.SRTP_PROFILES) == 1
     if "rsa" in sys.argv[3:]:
         dtls.ec.generate_private_key = lambda *_: rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        certificate = dtls.RTCCertificate.generateCertificate()
+        assert isinstance(certificate._cert.public_key(), rsa.RSAPublicKey), "aiortc makes its keys in another way"
     asyncio.run(main(sys.argv[1], sys.argv[2]))

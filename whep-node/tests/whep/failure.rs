@@ -1,8 +1,12 @@
 //! What viewers and the coordinator hear when a part of the node panics.
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::room::{OFFER, Part, Room};
+
+/// How long a machine that is busy may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn the_viewers_of_the_other_shards_are_let_go_when_one_panics() {
@@ -37,14 +41,19 @@ async fn strangers_without_tokens_keep_few_questions_open() {
         tokio::spawn(request.send())
     };
     let waiting: Vec<_> = (0..16).map(|_| post()).collect();
-    while room.asked.load(Ordering::Relaxed) < 16 {
-        tokio::task::yield_now().await;
-    }
+    let asked = async {
+        while room.asked.load(Ordering::Relaxed) < 16 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.expect("sixteen questions");
     let refused = post().await.unwrap().unwrap();
     assert_eq!(refused.status(), 503);
     assert!(refused.text().await.unwrap().contains("node_busy"));
     drop(closed);
     for waiting in waiting {
-        assert_eq!(waiting.await.unwrap().unwrap().status(), 401);
+        let status = waiting.await.unwrap().unwrap().status().as_u16();
+        // On a machine that stands still for seconds the node does not wait for the coordinator.
+        assert!([401, 503].contains(&status), "{status}");
     }
 }
