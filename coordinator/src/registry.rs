@@ -204,8 +204,9 @@ impl Registry {
 }
 
 /// The parts of a report that the database keeps.
-fn lasting(report: &StreamReport) -> (StreamState, bool, bool, u32, u32) {
-    (report.state, report.has_video, report.has_audio, report.width, report.height)
+fn lasting(report: &StreamReport) -> (StreamState, bool, bool, u32, u32, Option<&str>) {
+    let problem = report.problems.first().map(|problem| problem.code.as_str());
+    (report.state, report.has_video, report.has_audio, report.width, report.height, problem)
 }
 
 #[cfg(test)]

@@ -23,6 +23,10 @@ const CODED_MAX: Duration = Duration::from_millis(500);
 const MP3_BYTES_MAX: usize = 2 << 10;
 /// Bytes of an AAC frame, with an ADTS header or without: its length has 13 bits (ISO/IEC 14496-3, section 1.A.2.2).
 const AAC_BYTES_MAX: usize = (1 << 13) - 1;
+/// Frames that cannot be decoded are counted up to this: a second after the last the sound is well again.
+const UNDECODABLE_MAX: u32 = 48;
+/// For so long after the last of it sound that cannot be played counts as what is sent.
+const REFUSED_MIN: Duration = Duration::from_millis(500);
 /// The only length of Opus packets that is passed on: the count of packets is a clock.
 const OPUS_PACKET: Duration = Duration::from_millis(20);
 /// What the teacher is told about HE-AAC.
@@ -49,6 +53,8 @@ pub(crate) struct Audio {
 /// Sound that cannot be played. The picture goes on without it.
 pub(crate) struct Refused {
     pub(crate) since: Instant,
+    /// When it came last.
+    latest: Instant,
     /// Why, for the teacher.
     pub(crate) text: String,
 }
@@ -57,7 +63,7 @@ pub(crate) struct Refused {
 #[derive(Debug, Default)]
 struct State {
     has_begun: AtomicBool,
-    /// AAC frames in a row that could not be decoded, and how long the others have been silent.
+    /// AAC frames that could not be decoded beyond those that could, and how long the latter have been silent.
     undecodable: AtomicU32,
     silent_us: AtomicU64,
     /// When the last packet was due, in microseconds, of whatever made it.
@@ -150,7 +156,7 @@ impl Audio {
             }
             Ok(config) => {
                 self.config = Some(config);
-                self.accept()
+                self.accept(now).map(|_| ())
             }
             Err(AacError::Damaged) => {
                 self.metrics.damaged.inc();
@@ -174,7 +180,9 @@ impl Audio {
             if config.is_none() {
                 return Ok(());
             }
-            self.accept()?;
+            if !self.accept(now)? {
+                return Ok(());
+            }
         }
         if self.search.on_frame(&frame) {
             self.publisher.set_problem("sound_core_only", Some(CORE_ONLY.to_owned()))?;
@@ -197,7 +205,9 @@ impl Audio {
             self.metrics.damaged.inc();
             return Ok(());
         }
-        self.accept()?;
+        if !self.accept(now)? {
+            return Ok(());
+        }
         self.transcode(Coded { source: Source::Other(codec), time, frame, arrival: now });
         Ok(())
     }
@@ -226,9 +236,12 @@ impl Audio {
             let text = "The app sends Opus packets that are not 20 ms long; choose 20 ms, or AAC";
             return self.refuse(now, text.to_owned());
         }
-        self.accept()?;
+        if !self.accept(now)? {
+            return Ok(());
+        }
         // Nothing of it is decoded.
-        self.state.count(false, None);
+        self.state.undecodable.store(0, Ordering::Relaxed);
+        self.state.silent_us.store(0, Ordering::Relaxed);
         let latest = self.state.latest();
         if latest > self.passthrough_latest {
             // A transcoder has given packets since.
@@ -246,24 +259,28 @@ impl Audio {
 
     /// There is no sound from now on, and the teacher is told why. The picture goes on.
     pub(crate) fn refuse(&mut self, now: Instant, text: String) -> Result<(), Superseded> {
-        if self.refused.as_ref().is_some_and(|refused| refused.text == text) {
+        if let Some(refused) = self.refused.as_mut().filter(|refused| refused.text == text) {
+            refused.latest = now;
             return Ok(());
         }
         tracing::info!(reason = text, "the publisher's sound cannot be played");
         self.publisher.set_problem("sound_unsupported", Some(text.clone()))?;
         self.config = None;
         let since = self.refused.take().map_or(now, |refused| refused.since);
-        self.refused = Some(Refused { since, text });
+        self.refused = Some(Refused { since, latest: now, text });
         Ok(())
     }
 
-    /// What comes now can be played.
-    fn accept(&mut self) -> Result<(), Superseded> {
-        if self.refused.take().is_some() {
-            tracing::info!("the publisher's sound can be played again");
-            self.publisher.set_problem("sound_unsupported", None)?;
+    /// What comes now can be played. Not if what could not came just before: sound that changes to and fro is told of once.
+    fn accept(&mut self, now: Instant) -> Result<bool, Superseded> {
+        let Some(refused) = &self.refused else { return Ok(true) };
+        if now < refused.latest + REFUSED_MIN {
+            return Ok(false);
         }
-        Ok(())
+        self.refused = None;
+        tracing::info!("the publisher's sound can be played again");
+        self.publisher.set_problem("sound_unsupported", None)?;
+        Ok(true)
     }
 }
 
@@ -278,11 +295,13 @@ impl State {
 
     /// One worker counts at a time.
     fn count(&self, is_damaged: bool, silence: Option<Duration>) {
+        let undecodable = self.undecodable.load(Ordering::Relaxed);
         if is_damaged {
-            self.undecodable.fetch_add(1, Ordering::Relaxed);
+            self.undecodable.store((undecodable + 1).min(UNDECODABLE_MAX), Ordering::Relaxed);
             return;
         }
-        self.undecodable.store(0, Ordering::Relaxed);
+        // Of what is no AAC now and then something decodes.
+        self.undecodable.store(undecodable.saturating_sub(1), Ordering::Relaxed);
         match silence {
             Some(took) => {
                 self.silent_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(0), Ordering::Relaxed);

@@ -11,6 +11,8 @@ use media::{MediaTime, Track, VideoConfig};
 const ASKED: Duration = Duration::from_millis(250);
 /// A track that has not come for this long while the other has is gone.
 const GONE: Duration = Duration::from_secs(3);
+/// Slides may come as rarely as this; twice the time of the last without another it is gone.
+const SLIDE_MAX: Duration = Duration::from_secs(10);
 /// Keyframes may be this far apart: so long a viewer waits who lost too much.
 const KEYFRAMES_MAX: MediaTime = MediaTime::from_millis(4_000);
 /// Without a picture for so long, the time between two keyframes says nothing.
@@ -25,7 +27,7 @@ const LUMP: MediaTime = MediaTime::from_millis(300);
 const LUMPY_SECONDS: usize = 3;
 /// A clock that stepped is told of for this long.
 const STEP_SHOWN: Duration = Duration::from_secs(10);
-/// AAC frames in a row that cannot be decoded, a quarter of a second of them: more than a damaged message costs.
+/// AAC frames that cannot be decoded beyond those that can, a quarter of a second of them: more than a damaged message costs.
 const UNDECODABLE_FRAMES: u32 = 12;
 /// How often the words of a problem that lasts follow its figures.
 const REWORDED: Duration = SECOND;
@@ -40,7 +42,7 @@ pub(crate) type Change = (&'static str, Option<String>);
 /// What is known of the sound beyond its arrival.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sound {
-    /// AAC frames in a row that could not be decoded.
+    /// AAC frames that could not be decoded, beyond those that could.
     pub(crate) undecodable: u32,
     /// How long it has been digitally silent.
     pub(crate) silent: Duration,
@@ -54,6 +56,8 @@ pub(crate) struct Health {
     asked: Option<Instant>,
     began: Option<Instant>,
     video: Option<Instant>,
+    /// From the last picture but one to the last.
+    slide: Duration,
     audio: Option<Instant>,
     stepped: Option<Instant>,
     leads: Leads,
@@ -90,14 +94,16 @@ impl Health {
     pub(crate) fn on_message(&mut self, now: Instant, track: Track, time: MediaTime, lead: MediaTime) {
         let began = *self.began.get_or_insert(now);
         // The picture tells best; without one the sound does.
-        let has_video = self.video.is_some_and(|last| now < last + GONE);
+        let has_video = self.has_video(now);
         let is_telling = track == Track::Video || !has_video;
         if track == Track::Video && !has_video {
             self.leads = Leads::default();
         }
         match track {
             Track::Video => {
-                self.video = Some(now);
+                if let Some(last) = self.video.replace(now) {
+                    self.slide = now.saturating_duration_since(last).min(SLIDE_MAX);
+                }
                 self.keyframes.on_time(time);
             }
             Track::Audio => self.audio = Some(now),
@@ -111,6 +117,11 @@ impl Health {
     pub(crate) fn on_entry(&mut self, time: MediaTime) {
         let last = self.keyframes.last.replace(time);
         self.keyframes.distance = last.map_or(MediaTime::ZERO, |last| time - last);
+    }
+
+    /// Whether pictures come, in their own rhythm.
+    fn has_video(&self, now: Instant) -> bool {
+        self.video.is_some_and(|last| now < last + GONE.max(2 * self.slide))
     }
 
     /// When the last message of pictures came.
@@ -175,10 +186,9 @@ impl Health {
         let mut found = Vec::new();
         let mut say = |code, text: &str| found.push((code, text.to_owned()));
         let is_here = |last: &Instant| now < *last + GONE;
-        let is_gone = |track: Option<Instant>, other: Option<Instant>| {
-            track.is_some_and(|last| !is_here(&last)) && other.is_some_and(|last| is_here(&last))
-        };
-        if is_gone(self.video, self.audio) {
+        let has_video = self.has_video(now);
+        let has_audio = self.audio.as_ref().is_some_and(is_here);
+        if self.video.is_some() && !has_video && has_audio {
             say(
                 "picture_gone",
                 "No picture comes any more. Is the camera switched off, or the app in the background?",
@@ -186,7 +196,7 @@ impl Health {
         }
         if sound.is_refused {
             // That was told, and is why.
-        } else if is_gone(self.audio, self.video) {
+        } else if self.audio.is_some() && !has_audio && has_video {
             say("sound_gone", "No sound comes any more. Has the app lost the microphone?");
         } else if sound.undecodable >= UNDECODABLE_FRAMES {
             say(
@@ -213,7 +223,6 @@ impl Health {
                  rate or another network.";
             found.push(("lumps", text.to_owned()));
         }
-        let has_video = self.video.as_ref().is_some_and(is_here);
         if let Some(distance) = self.keyframes.too_far().filter(|_| has_video) {
             let text = format!(
                 "Keyframes come {:.0} s apart: so long nothing moves for whoever loses much. Choose a keyframe interval of 2 s.",
@@ -249,11 +258,19 @@ impl Leads {
             current.most = current.most.max(lead);
             return;
         }
-        // Seconds that are not in a row tell nothing together.
-        if self.0.back().is_some_and(|last| now >= last.began + 2 * SECOND) {
+        // What was before a long silence tells nothing.
+        if self.0.back().is_some_and(|last| now >= last.began + GONE + SECOND) {
             self.0.clear();
         }
-        self.0.push_back(Lead { began: now, least: lead, most: lead });
+        // In a second without anything what comes now was held back, if it is late.
+        while let Some(last) = self.0.back().copied().filter(|last| now >= last.began + 2 * SECOND) {
+            self.push(Lead { began: last.began + SECOND, least: lead.min(last.most), most: last.most });
+        }
+        self.push(Lead { began: now, least: lead, most: lead });
+    }
+
+    fn push(&mut self, lead: Lead) {
+        self.0.push_back(lead);
         if self.0.len() > SPEED_SECONDS + 1 {
             self.0.pop_front();
         }

@@ -42,6 +42,18 @@ pub struct Publication {
     video: Video,
     audio: Audio,
     health: Health,
+    /// Why it ended stands in the stream's status for whoever looks for the lesson.
+    is_refused: bool,
+}
+
+/// What an app does wrong it does no longer.
+impl Drop for Publication {
+    fn drop(&mut self) {
+        if !self.is_refused {
+            // Who has taken over has problems of his own.
+            let _ = self.publisher.clear_problems();
+        }
+    }
 }
 
 impl Publication {
@@ -58,11 +70,24 @@ impl Publication {
             tracks: Tracks::default(),
             is_announced: false,
             health: Health::default(),
+            is_refused: false,
         }
     }
 
     /// Takes one message.
     pub fn on_media(
+        &mut self,
+        now: Instant,
+        kind: MediaKind,
+        timestamp_ms: u32,
+        body: Bytes,
+    ) -> Result<(), PublishError> {
+        let taken = self.take(now, kind, timestamp_ms, body);
+        self.is_refused |= matches!(taken, Err(PublishError::Unusable(_)));
+        taken
+    }
+
+    fn take(
         &mut self,
         now: Instant,
         kind: MediaKind,

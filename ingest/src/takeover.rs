@@ -9,7 +9,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A displaced app that has not come for this long is started by somebody.
+/// A displaced app that has not come for this long, nor for twice the time between its last two tries, is started by somebody:
+/// apps that try again by themselves wait longer each time, OBS half as long again.
 const QUIET: Duration = Duration::from_secs(45);
 /// Displaced apps of a class that are remembered.
 const DISPLACED_MAX: usize = 8;
@@ -35,8 +36,16 @@ struct Table {
 struct Class {
     turn: u64,
     app: App,
-    /// Those that had to go, and when they were here last.
-    displaced: Vec<(App, Instant)>,
+    displaced: Vec<Displaced>,
+}
+
+/// An app that had to go.
+#[derive(Clone, Copy, Debug)]
+struct Displaced {
+    app: App,
+    /// When it was here last, and until when it is taken to come by itself.
+    last: Instant,
+    until: Instant,
 }
 
 /// That an app publishes, for as long as it does.
@@ -53,9 +62,10 @@ impl Takeovers {
         let app = App(self.hasher.hash_one((key, encoder)));
         let mut table = self.lock();
         for class in table.classes.values_mut().filter(|class| class.app != app) {
-            class.displaced.retain(|(_, last)| now < *last + QUIET);
-            if let Some((_, last)) = class.displaced.iter_mut().find(|(other, _)| *other == app) {
-                *last = now;
+            class.displaced.retain(|other| now < other.until);
+            if let Some(other) = class.displaced.iter_mut().find(|other| other.app == app) {
+                let waited = now.saturating_duration_since(other.last);
+                (other.last, other.until) = (now, now + QUIET.max(2 * waited));
                 return None;
             }
         }
@@ -69,8 +79,9 @@ impl Takeovers {
         let before = table.classes.remove(name);
         let mut displaced = Vec::new();
         if let Some(before) = before {
-            let others = before.displaced.into_iter().filter(|(other, _)| *other != app);
-            displaced.extend((before.app != app).then_some((before.app, now)).into_iter().chain(others));
+            let others = before.displaced.into_iter().filter(|other| other.app != app);
+            let newest = Displaced { app: before.app, last: now, until: now + QUIET };
+            displaced.extend((before.app != app).then_some(newest).into_iter().chain(others));
             displaced.truncate(DISPLACED_MAX);
         }
         table.turns += 1;
@@ -112,6 +123,10 @@ mod tests {
             now += Duration::from_secs(10);
             assert!(publish(&takeovers, now, "a", "laptop").is_none());
         }
+        for gap in [15, 23, 35, 52, 79, 118, 177, 265] {
+            now += Duration::from_secs(gap);
+            assert!(publish(&takeovers, now, "a", "laptop").is_none(), "after {gap} s");
+        }
         let other = publish(&takeovers, now, "b", "laptop");
         assert!(other.is_some(), "another class is another matter");
         let again = publish(&takeovers, now, "a", "phone");
@@ -121,7 +136,7 @@ mod tests {
             publish(&takeovers, now, "a", "laptop").is_none(),
             "the first connection was no longer the one"
         );
-        let waited = now + QUIET;
+        let waited = now + 2 * Duration::from_secs(265);
         let back = publish(&takeovers, waited, "a", "laptop");
         assert!(back.is_some(), "somebody has started it");
         assert!(publish(&takeovers, waited, "a", "phone").is_none(), "now the phone was displaced");

@@ -30,7 +30,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// The command line of `demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Where to publish: rtmp://host[:port]/live/KEY [default: the server that `lectern up` started in this folder].
+    /// Where to publish: rtmp://host[:port]/live/KEY [default: this machine's server with the settings and the key of this folder].
     url: Option<String>,
     /// Where that server keeps its keys [default: data].
     #[arg(long, value_name = "DIR")]

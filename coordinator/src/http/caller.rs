@@ -132,9 +132,13 @@ impl Caller {
             return Err(Failure::too_many_requests());
         }
         let claims = app.key_set.verify(token, SystemTime::now()).ok();
-        let class =
-            app.classes.class(name).filter(|class| claims.is_some_and(|claims| claims.cls == class.slug));
-        class.map_or_else(|| self.enter(app, name, Role::Student), Ok)
+        match app.classes.class(name) {
+            Some(class) if claims.is_some_and(|claims| claims.cls == class.slug) => Ok(class),
+            class if self.is_let_in(app) => class.ok_or_else(Failure::no_class),
+            // Nothing is taken from those who join.
+            _ if self.text(&PIN).is_none() => Err(Failure::pin_needed()),
+            _ => self.enter(app, name, Role::Student),
+        }
     }
 
     /// Lets it into a class as what it says it is. Whoever is not let in without it needs the class's PIN, which makes a

@@ -66,6 +66,13 @@ impl Publisher {
         Ok(())
     }
 
+    /// Takes all problems back.
+    pub fn clear_problems(&self) -> Result<(), Superseded> {
+        self.with(|stream| stream.problems.clear())?;
+        self.changes.notify();
+        Ok(())
+    }
+
     fn with(&self, act: impl FnOnce(&mut Stream)) -> Result<(), Superseded> {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         if stream.epoch != self.epoch || self.superseded.is_cancelled() {

@@ -13,13 +13,14 @@ const FPS_WELL = 10;
 /** What the server finds wrong with the stream of a class, for as long as somebody looks. */
 export class Problems {
   texts = $state<string[]>([]);
+  #crowd = 1;
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** Counts the starts and stops, so that an answer that comes after one is not shown. */
   #round = 0;
 
   constructor(
     private readonly className: string,
-    private readonly token: () => string | undefined,
+    private readonly token: () => Promise<string>,
     private readonly stats: () => Stats | undefined,
   ) {}
 
@@ -40,14 +41,14 @@ export class Problems {
   }
 
   async #ask(round: number): Promise<void> {
-    const token = this.token();
+    const asked = this.token().then((token) => status(this.className, token));
     // Nothing is shown that may not be true any more.
-    const found =
-      token === undefined ? undefined : await status(this.className, token).catch(() => undefined);
+    const found = await asked.catch(() => undefined);
     if (round !== this.#round) return;
+    if (found !== undefined) this.#crowd = Math.max(1, found.viewers / ASKING_AT_ONCE);
     this.texts = found?.problems.map(({ text }) => text) ?? [];
-    const isUnwell = this.texts.length > 0 || (this.stats()?.fps ?? 0) < FPS_WELL;
-    const crowd = Math.max(1, (found?.viewers ?? 0) / ASKING_AT_ONCE);
-    this.#askAfter(isUnwell ? ASK_AGAIN_MS.unwell * crowd : ASK_AGAIN_MS.well * crowd, round);
+    const isStill = found !== undefined && (this.stats()?.fps ?? 0) < FPS_WELL;
+    const isUnwell = this.texts.length > 0 || isStill;
+    this.#askAfter(ASK_AGAIN_MS[isUnwell ? 'unwell' : 'well'] * this.#crowd, round);
   }
 }

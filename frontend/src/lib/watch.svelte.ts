@@ -11,6 +11,9 @@ const TOKEN_SPARE_MS = 600_000;
 /** Until another PIN may be tried, if the server does not say it. */
 const PIN_WAIT_MS = 10_000;
 
+/** States in which the server may know of problems. */
+const LOOKING: ReadonlySet<State> = new Set(['waiting', 'connecting', 'live']);
+
 /** Watching one class: the player, and what the page shows of it. */
 export class WatchController {
   state = $state<State>('starting');
@@ -37,7 +40,7 @@ export class WatchController {
   constructor(readonly className: string) {
     this.problems = new Problems(
       className,
-      () => this.#token?.token,
+      () => this.#access(false).then(({ token }) => token),
       () => this.stats,
     );
     this.player = new Player((isRefused) => this.#access(isRefused), {
@@ -88,11 +91,10 @@ export class WatchController {
     this.player.reconnect();
   }
 
-  /** While the player is connected, also before a first picture. */
+  /** While there is a lesson, or may be: an app that is refused makes the page wait. */
   #lookForProblems(state: State): void {
-    if (state === 'live' || state === 'connecting') {
-      if (this.state !== 'connecting') this.problems.start();
-    } else this.problems.stop();
+    if (!LOOKING.has(state)) this.problems.stop();
+    else if (!LOOKING.has(this.state)) this.problems.start();
   }
 
   #setBuffer(): void {

@@ -1,5 +1,6 @@
 //! The endpoint of one class: an offer comes in, a session begins.
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -19,6 +20,8 @@ use super::reply::{self, Failure, SDP};
 use super::{App, Asker, Parameters, is_preflight};
 use crate::sessions::{NewSession, random_text};
 
+/// How long a viewer without a token waits until the coordinator may be asked about it.
+const GUEST_WAIT: Duration = Duration::from_secs(2);
 const METHODS: &str = "POST, GET, HEAD, OPTIONS";
 /// Characters of a browser's name that are kept.
 const USER_AGENT_MAX: usize = 256;
@@ -152,13 +155,18 @@ impl Call<'_> {
     }
 
     fn token(&self) -> Option<&str> {
-        self.text(AUTHORIZATION).and_then(control::bearer).or(self.parameters.jwt.as_deref())
+        self.text(AUTHORIZATION).and_then(control::bearer).or(self
+            .parameters
+            .jwt
+            .as_deref()
+            .filter(|jwt| !jwt.is_empty()))
     }
 
     /// The coordinator knows who may watch without a token.
     async fn admit(&self) -> Result<Viewer, Failure> {
         // Strangers may ask as often as they like; the coordinator's connections are also the publishers'.
-        let Ok(_asking) = self.app.guests.try_acquire() else { return Err(Failure::busy()) };
+        let asking = tokio::time::timeout(GUEST_WAIT, self.app.guests.acquire());
+        let Ok(Ok(_asking)) = asking.await else { return Err(Failure::busy()) };
         let request = AdmitRequest {
             class: self.class.to_owned(),
             client_ip: self.client.ip,
