@@ -69,3 +69,10 @@ test('the page says what is wrong for as long as it is', async ({ server, studen
   teach(LESSONS.baseline);
   await shown.waitFor({ state: 'detached' });
 });
+
+test('a page that waits says why the app was refused', async ({ student, teach }) => {
+  await student.reaches('waiting');
+  teach({ x264: ['-preset', 'ultrafast', '-profile:v', 'high444', '-pix_fmt', 'yuv444p'] });
+  await student.page.getByTestId('problems').getByText('choose Baseline, Main or High').waitFor();
+  expect(await student.state()).toBe('waiting');
+});
