@@ -12,7 +12,7 @@ const ASKED: Duration = Duration::from_millis(250);
 /// A track that has not come for this long while the other has is gone.
 const GONE: Duration = Duration::from_secs(3);
 /// Slides may come as rarely as this; twice the time of the last without another it is gone.
-const SLIDE_MAX: Duration = Duration::from_secs(10);
+const SLIDE_MAX: Duration = Duration::from_secs(5);
 /// Keyframes may be this far apart: so long a viewer waits who lost too much.
 const KEYFRAMES_MAX: MediaTime = MediaTime::from_millis(4_000);
 /// Without a picture for so long, the time between two keyframes says nothing.
@@ -101,9 +101,10 @@ impl Health {
         }
         match track {
             Track::Video => {
-                if let Some(last) = self.video.replace(now) {
-                    self.slide = now.saturating_duration_since(last).min(SLIDE_MAX);
-                }
+                let last = self.video.replace(now);
+                // After a single picture nothing is known of its rhythm.
+                self.slide =
+                    last.map_or(SLIDE_MAX, |last| now.saturating_duration_since(last).min(SLIDE_MAX));
                 self.keyframes.on_time(time);
             }
             Track::Audio => self.audio = Some(now),

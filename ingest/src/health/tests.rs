@@ -153,6 +153,33 @@ fn keyframes_far_apart_are_told_where_nothing_else_is_passed_on() {
     assert!(matches!(told[..], [(at, "keyframes_rare", true)] if at <= 5.0), "{told:?}");
 }
 
+/// In whole seconds nothing comes at all.
+#[test]
+fn lumps_of_seconds_are_told_too() {
+    let mut room = Room::new();
+    room.send(10, GOOD);
+    room.send(20, Manner { lump_ms: 2_500, ..GOOD });
+    assert!(room.told.iter().any(|(code, _)| *code == "lumps"), "{:?}", room.told);
+}
+
+#[test]
+fn slides_that_come_rarely_are_no_lost_picture_and_their_loss_is_told() {
+    let mut room = Room::new();
+    let mut told = Vec::new();
+    for tick in 0..1_800 {
+        room.now += FRAME;
+        let media = MediaTime::from_micros(tick * 33_000);
+        room.health.on_message(room.now, Track::Audio, media, MediaTime::ZERO);
+        // One each 3.3 s for half a minute, and then none.
+        if tick % 100 == 0 && tick < 1_000 {
+            room.health.on_message(room.now, Track::Video, media, MediaTime::ZERO);
+            room.health.on_entry(media);
+        }
+        room.ask(room.now - room.began, &mut told);
+    }
+    assert!(matches!(told[..], [(at, "picture_gone", true)] if (35.0..38.0).contains(&at)), "{told:?}");
+}
+
 /// What was said of the picture does not outlive it.
 #[test]
 fn lumps_and_rare_keyframes_end_with_the_picture() {
