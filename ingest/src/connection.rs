@@ -214,18 +214,23 @@ impl Connection {
                         self.context.metrics.publishers_refused.inc();
                         tracing::info!(reason = text, "publisher refused");
                         self.session.reject_publish(&Rejection::Failed(text));
-                        (self.publication, self.turn, self.is_publishing) = (None, None, false);
+                        self.end_publication();
                     }
                 }
             }
             Event::Metadata(properties) => tracing::debug!(?properties, "metadata"),
             Event::PublishEnded => {
                 tracing::info!("the publisher ended its stream");
-                (self.publication, self.is_publishing) = (None, false);
+                self.end_publication();
                 self.seat.wait();
             }
         }
         Ok(())
+    }
+
+    /// The class is free for others, also for whom this app has displaced.
+    fn end_publication(&mut self) {
+        (self.publication, self.turn, self.is_publishing) = (None, None, false);
     }
 
     async fn authorize(&mut self, request: &PublishRequest) -> Result<(), Rejection> {

@@ -1,7 +1,7 @@
 //! What is wrong with how a publisher sends: decided here, and told to the teacher in words.
 //!
-//! A machine without a clock. It is fed with what comes and when, and asked a few times a second; each problem shows within
-//! five seconds and goes away when it is cured. What cannot be played at all is refused where it is read.
+//! A machine without a clock. It is fed with what comes and when, and asked a few times a second; each problem shows in
+//! about five seconds and goes away when it is cured. What cannot be played at all is refused where it is read.
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
