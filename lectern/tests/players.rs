@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 #[path = "aiortc/watch.rs"]
 mod aiortc;
+#[path = "lesson/admission.rs"]
+mod lesson;
 
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +13,10 @@ use serde_json::Value;
 use sqlx::{Row, SqlitePool};
 use testkit::{Server, until};
 
-use self::aiortc::{LIVE, admission};
+use self::lesson::{LIVE, admission};
+
+/// Who watches.
+const USER: &str = "user_type=monitor&user_id=aiortc";
 
 const OFFER: &str = include_str!("offer.sdp");
 
@@ -39,7 +44,7 @@ async fn record(server: &Server) -> Record {
 async fn watch_with_aiortc(extra: &[&str]) -> Value {
     let server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
     let _publisher = server.publish_demo();
-    let (url, token) = admission(&server).await;
+    let (url, token) = admission(&server, USER).await;
     aiortc::watch(&url, &token, extra)
 }
 
@@ -70,7 +75,7 @@ async fn a_client_with_an_rsa_certificate_sees_and_hears_it_too() {
 async fn ctrl_c_ends_everything_in_two_seconds_and_the_record_is_closed() {
     let mut server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
     let _publisher = server.publish_demo();
-    let (url, token) = admission(&server).await;
+    let (url, token) = admission(&server, USER).await;
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let offer = http.post(&url).bearer_auth(token).header("Content-Type", "application/sdp").body(OFFER);
     assert_eq!(offer.send().await.unwrap().status(), StatusCode::CREATED);

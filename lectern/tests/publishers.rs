@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 #[path = "aiortc/watch.rs"]
 mod aiortc;
+#[path = "lesson/admission.rs"]
+mod lesson;
 
 use std::process::Command;
 
@@ -9,7 +11,10 @@ use serde_json::Value;
 use sqlx::SqlitePool;
 use testkit::{Process, Server, until};
 
-use self::aiortc::{LIVE, admission};
+use self::lesson::{LIVE, admission};
+
+/// Who watches.
+const USER: &str = "user_type=monitor&user_id=aiortc";
 
 const PICTURE: [&str; 4] = ["-f", "lavfi", "-i", "testsrc2=size=640x360:rate=30"];
 const TONE: [&str; 4] = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"];
@@ -60,7 +65,7 @@ async fn until_live(server: &Server) {
 
 /// Watches with aiortc, and says what it saw and heard.
 async fn watch(server: &Server, extra: &[&str]) -> Value {
-    let (url, token) = admission(server).await;
+    let (url, token) = admission(server, USER).await;
     aiortc::watch(&url, &token, extra)
 }
 
@@ -142,7 +147,7 @@ async fn sound_that_comes_late_is_heard_in_the_session_that_is_there() {
         publish(&server, &server.addresses.key, &[&PICTURE, &TONE], &[&H264[..], &["-c:a", "aac"]].concat())
     };
     let watching = tokio::task::spawn_blocking({
-        let (url, token) = admission(&server).await;
+        let (url, token) = admission(&server, USER).await;
         move || aiortc::watch(&url, &token, &[])
     });
     let _loud = with_sound.await;

@@ -1,11 +1,13 @@
 //! The lesson in the `webrtc` crate: an implementation in Rust that shares nothing with our engine.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#[path = "lesson/admission.rs"]
+mod lesson;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use serde_json::Value;
-use testkit::{Server, until};
+use testkit::Server;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
@@ -15,6 +17,8 @@ use webrtc::peer_connection::{
 use webrtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use webrtc::runtime::default_runtime;
 use webrtc_core::rtp_transceiver::rtp_sender::RtpCodecKind;
+
+use self::lesson::admission;
 
 /// From the offer to two seconds of media.
 const WATCHED: Duration = Duration::from_secs(20);
@@ -56,21 +60,6 @@ impl PeerConnectionEventHandler for Handler {
     }
 }
 
-async fn token(server: &Server) -> (String, String) {
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let url = format!("http://{}/api/token?user_type=student&user_id=rust", server.addresses.http);
-    let body: Value = until("a token", WATCHED, async || {
-        let response = http.post(&url).send().await.unwrap();
-        match response.status() {
-            StatusCode::OK => Ok(response.json().await.unwrap()),
-            status => Err(status),
-        }
-    })
-    .await;
-    let text = |name: &str| body[name].as_str().unwrap().to_owned();
-    (text("webrtc_url"), text("token"))
-}
-
 async fn join(server: &Server, packets: UnboundedSender<Packet>) -> impl PeerConnection {
     let mut media = MediaEngine::default();
     media.register_default_codecs().unwrap();
@@ -93,7 +82,7 @@ async fn join(server: &Server, packets: UnboundedSender<Packet>) -> impl PeerCon
     let offer = connection.create_offer(None).await.unwrap();
     connection.set_local_description(offer).await.unwrap();
     let offer = connection.local_description().await.unwrap();
-    let (url, token) = token(server).await;
+    let (url, token) = admission(server, "user_type=student&user_id=rust").await;
     let request = reqwest::Client::builder().no_proxy().build().unwrap().post(url).bearer_auth(token);
     let response = request.header("Content-Type", "application/sdp").body(offer.sdp).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::CREATED);
