@@ -1,10 +1,12 @@
 //! Sessions of publishers that are let in while the database is away. They are written down when it is back.
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::app::App;
-use crate::store::{Opening, StoreError};
+use control::api::PublishRequest;
+
+use crate::app::{App, now_ms};
+use crate::store::{Class, Epoch, Opening, StoreError};
 
 /// Publishers that may begin during one outage: what one node has streams for.
 const WAITING_MAX: usize = 1024;
@@ -19,23 +21,48 @@ pub(crate) struct Openings {
     waiting: Mutex<VecDeque<Opening>>,
     /// Held while they are written, across the writes: so that they are written in their order.
     writing: tokio::sync::Mutex<()>,
+    /// The greatest epoch that each class was given here.
+    epochs: Mutex<HashMap<String, u64>>,
 }
 
 impl Openings {
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Opening>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn on_epoch(&self, class_id: &str, epoch: u64) {
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = epochs.entry(class_id.to_owned()).or_default();
+        *known = epoch.max(*known);
+    }
+
+    /// The next epoch of a class as far as is known here.
+    fn next_epoch(&self, class_id: &str, after: u64) -> u64 {
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = epochs.entry(class_id.to_owned()).or_default();
+        *known = after.max(*known) + 1;
+        *known
+    }
 }
 
-/// Writes a session down, now or later.
-pub(crate) async fn write(app: &App, opening: Opening) {
+/// Opens a session for a publisher: writes it down, now or later, and says which epoch it has. Other coordinators that cannot write
+/// either may give the same one out; the session tells whose it is then.
+pub(crate) async fn open(app: &App, class: &Class, request: &PublishRequest) -> (String, u64) {
+    let heard = app.registry().epoch(&class.slug);
+    let mut opening = Opening::new(class, request, Epoch::After(heard), now_ms());
+    let session = opening.session.clone();
     let is_first = app.openings.waiting().is_empty();
     if is_first {
         match try_write(app, &opening).await {
-            Ok(()) => return,
+            Ok(epoch) => {
+                app.openings.on_epoch(&class.id, epoch);
+                return (session, epoch);
+            }
             Err(error) => app.on_database_error(&error),
         }
     }
+    let epoch = app.openings.next_epoch(&class.id, heard);
+    opening.epoch = Epoch::Given(epoch);
     let mut waiting = app.openings.waiting();
     if waiting.len() >= WAITING_MAX {
         waiting.pop_front();
@@ -43,6 +70,7 @@ pub(crate) async fn write(app: &App, opening: Opening) {
     }
     waiting.push_back(opening);
     app.metrics.openings_waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
+    (session, epoch)
 }
 
 /// Writes down what waits. Whoever calls this notes that it failed, once.
@@ -79,11 +107,11 @@ pub(crate) async fn flush_last(app: &App) {
     }
 }
 
-async fn try_write(app: &App, opening: &Opening) -> Result<(), StoreError> {
+async fn try_write(app: &App, opening: &Opening) -> Result<u64, StoreError> {
     let written = tokio::time::timeout(WRITE_TIMEOUT, app.store.open_stream(opening)).await;
-    written.unwrap_or(Err(StoreError::Timeout))?;
+    let epoch = written.unwrap_or(Err(StoreError::Timeout))?;
     app.on_written();
-    Ok(())
+    Ok(epoch)
 }
 
 #[cfg(test)]
@@ -91,7 +119,6 @@ mod tests {
     use axum::body::Body;
     use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
     use axum::http::{Request, StatusCode};
-    use control::api::PublishRequest;
     use prometheus::Registry as Prometheus;
     use tempfile::TempDir;
     use tower::ServiceExt;
@@ -111,8 +138,10 @@ mod tests {
         let class = app.classes.class("lesson").unwrap();
         let [node, key, peer_ip, encoder] = ["n1", "", "192.0.2.7", "phone"].map(str::to_owned);
         let request = PublishRequest { node, name: None, key, peer_ip, encoder };
-        write(&app, Opening::new(&class, &request, 1)).await;
+        let (_, first) = open(&app, &class, &request).await;
         assert_eq!(app.metrics.database_errors.get(), 1);
+        let (_, second) = open(&app, &class, &request).await;
+        assert!(second > first, "{second} after {first}");
         let events = Request::post("/internal/v1/sessions").header(CONTENT_TYPE, "application/json");
         let events =
             events.header(AUTHORIZATION, format!("Bearer {}", app.node_secret)).body(Body::from("[]"));

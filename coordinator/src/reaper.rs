@@ -169,7 +169,7 @@ mod tests {
     use super::*;
     use crate::registry::SILENCE_MAX;
     use crate::server::{Bound, bind};
-    use crate::store::{Opening, Store};
+    use crate::store::{Epoch, Opening, Store};
     use crate::{Config, Mode};
 
     /// A coordinator that does not run, and whose clock is the test's.
@@ -213,7 +213,7 @@ mod tests {
                 encoder: "phone".to_owned(),
             };
             let class = self.app().classes.class("lesson").unwrap();
-            let opening = Opening::new(&class, &request, self.now_ms);
+            let opening = Opening::new(&class, &request, Epoch::After(0), self.now_ms);
             self.app().store.open_stream(&opening).await.unwrap();
             opening.session
         }
@@ -236,6 +236,8 @@ mod tests {
             let report = |session: &&str| StreamReport {
                 class: "lesson".to_owned(),
                 session: (*session).to_owned(),
+                epoch: 1,
+                is_relayed: false,
                 state: StreamState::Active,
                 viewers: 0,
                 has_video: true,

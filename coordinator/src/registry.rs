@@ -94,7 +94,8 @@ impl Registry {
             changes.push(Change::Restarted { node, started_at_ms });
         }
         let before = before.filter(|_| is_same_life).map(|before| before.streams).unwrap_or_default();
-        for stream in &heartbeat.streams {
+        // Of a session the database hears what the node says that its publisher speaks to.
+        for stream in heartbeat.streams.iter().filter(|stream| !stream.is_relayed) {
             let known = before.iter().find(|known| known.session == stream.session);
             if known.is_none_or(|known| lasting(known) != lasting(stream)) {
                 changes.push(Change::Stream { node: heartbeat.node.clone(), report: stream.clone() });
@@ -160,20 +161,31 @@ impl Registry {
             .collect()
     }
 
-    /// The stream of one class.
+    /// The stream of one class, as the node says to which its newest publisher speaks; viewers are those of all nodes.
     pub fn stream(&self, class: &str) -> Option<Located> {
-        let mut heartbeats = self.nodes.values().filter_map(|node| node.heartbeat.as_ref());
-        heartbeats.find_map(|heartbeat| {
-            let report = heartbeat.streams.iter().find(|report| report.class == class)?;
-            Some(Located { report: report.clone(), node: heartbeat.node.clone() })
+        let of_publishers = self.reports(class).filter(|(_, report)| !report.is_relayed);
+        // Two coordinators that could not write may have given one epoch twice.
+        let (node, report) = of_publishers.max_by_key(|(_, report)| (report.epoch, &report.session))?;
+        let viewers = self.reports(class).map(|(_, report)| report.viewers).fold(0, u32::saturating_add);
+        Some(Located { report: StreamReport { viewers, ..report.clone() }, node: node.node.clone() })
+    }
+
+    /// The greatest epoch of a class that any node has; 0 if there is none.
+    pub fn epoch(&self, class: &str) -> u64 {
+        self.reports(class).map(|(_, report)| report.epoch).max().unwrap_or(0)
+    }
+
+    fn reports(&self, class: &str) -> impl Iterator<Item = (&Heartbeat, &StreamReport)> {
+        let heartbeats = self.nodes.values().filter_map(|node| node.heartbeat.as_ref());
+        heartbeats.flat_map(move |heartbeat| {
+            let reports = heartbeat.streams.iter().filter(move |report| report.class == class);
+            reports.map(move |report| (heartbeat, report))
         })
     }
 
     /// Whether a class can be watched now.
     pub fn is_live(&self, class: &str) -> bool {
-        let heartbeats = self.nodes.values().filter_map(|node| node.heartbeat.as_ref());
-        let mut reports = heartbeats.flat_map(|heartbeat| &heartbeat.streams);
-        reports.any(|report| report.class == class && report.state == StreamState::Active)
+        self.reports(class).any(|(_, report)| report.state == StreamState::Active)
     }
 
     /// The node that a viewer of this class is sent to: the one that has the stream, else any.
@@ -217,6 +229,8 @@ mod tests {
         StreamReport {
             class: "room101".to_owned(),
             session: "s1".to_owned(),
+            epoch: 1,
+            is_relayed: false,
             state,
             viewers: 0,
             has_video: true,

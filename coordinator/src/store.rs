@@ -13,7 +13,7 @@ use thiserror::Error;
 
 pub use self::classes::Class;
 pub(crate) use self::classes::StreamKey;
-pub(crate) use self::sessions::{EndReason, Opening};
+pub(crate) use self::sessions::{EndReason, Epoch, Opening};
 
 /// Connections at once. SQLite writes one at a time anyway.
 const CONNECTIONS_MAX: u32 = 4;

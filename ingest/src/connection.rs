@@ -259,8 +259,8 @@ impl Connection {
         let publisher = self
             .context
             .hub
-            .publish(&grant.class, &grant.session)
-            .map_err(|full| Rejection::Failed(full.to_string()))?;
+            .publish(&grant.class, &grant.session, grant.epoch)
+            .map_err(|refused| Rejection::Failed(refused.to_string()))?;
         // A publisher keeps its place; until here the connection made room for newcomers.
         self.seat.work();
         tracing::Span::current().record("class", &grant.class);

@@ -131,7 +131,7 @@ mod tests {
         let hub = Hub::new(hub::Limits { streams_max: 0, ..hub::Limits::default() });
         register_hub(&registry, &hub).unwrap();
         for refused in 1..3 {
-            assert!(hub.publish("room101", "session").is_err());
+            assert!(hub.publish("room101", "session", 1).is_err());
             let families = registry.gather();
             let family =
                 families.iter().find(|family| family.name() == "lectern_hub_streams_refused_total").unwrap();

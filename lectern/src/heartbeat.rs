@@ -73,6 +73,8 @@ impl Reporter {
             viewers: self.audience.viewers(&status.name),
             class: status.name,
             session: status.session,
+            epoch: status.epoch,
+            is_relayed: status.is_relayed,
             state: match status.state {
                 State::Starting => StreamState::Starting,
                 State::Active => StreamState::Active,

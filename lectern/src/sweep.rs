@@ -63,7 +63,7 @@ mod tests {
         let sweeping = tokio::spawn(run(hub.clone(), control, drain.clone()));
         let begun = tokio::time::Instant::now();
         for name in ["first", "second", "third"] {
-            drop(hub.publish(name, name).unwrap());
+            drop(hub.publish(name, name, 1).unwrap());
             while hub.status(name).is_some() {
                 hub.changed().await;
             }

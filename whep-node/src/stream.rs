@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hub::{Hub, State, Subscription, Update};
+use hub::{Hub, State, StreamFrame, Subscription, Update};
 use media::{Frame, Tracks};
 use rtc::{EngineHandle, StreamId};
 use thiserror::Error;
@@ -128,9 +128,9 @@ async fn feed(feeding: Feeding, mut subscription: Subscription) {
     let mut audio = rtp::opus::Packetizer::default();
     while let Some(update) = subscription.next().await {
         let packets = match &update {
-            Update::Frame(Frame::Video(frame)) => video.packetize(frame),
-            Update::Frame(Frame::Audio(frame)) => audio.packetize(frame),
-            Update::Tracks(_) | Update::Paused => None,
+            Update::Frame(StreamFrame { frame: Frame::Video(frame), .. }) => video.packetize(frame),
+            Update::Frame(StreamFrame { frame: Frame::Audio(frame), .. }) => audio.packetize(frame),
+            Update::Epoch(_) | Update::Tracks(_) | Update::Paused => None,
         };
         if let Some(packets) = packets {
             streams.engine.send(*id, &Arc::new(packets));

@@ -24,7 +24,7 @@ const SETTLING_GROUPS: usize = 5;
 /// Frames to many subscribers, which take each before the next comes.
 pub(crate) fn fanout() -> Box<dyn FnMut() -> usize> {
     let hub = Hub::new(Limits::default());
-    let publisher = hub.publish("class", "session").expect("an empty hub");
+    let publisher = hub.publish("class", "session", 1).expect("an empty hub");
     let tracks = Tracks { video: Some(lesson::config()), audio: true };
     publisher.set_tracks(&tracks).expect("the only publisher");
     let subscribe = |_| hub.subscribe("class").expect("a stream");

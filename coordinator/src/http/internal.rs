@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::caller::Caller;
 use super::{Failure, Shared};
 use crate::app::now_ms;
-use crate::store::Opening;
 use crate::{openings, reaper};
 
 /// Refuses everybody who does not know the nodes' secret.
@@ -34,10 +33,8 @@ pub(super) async fn authorize(
     if named.is_some_and(|name| name != class.slug && name != request.key) {
         return Err(Failure::wrong_key());
     }
-    let opening = Opening::new(&class, &request, now_ms());
-    let session = opening.session.clone();
-    openings::write(&app, opening).await;
-    Ok(Json(PublishGrant { class: class.slug, session }))
+    let (session, epoch) = openings::open(&app, &class, &request).await;
+    Ok(Json(PublishGrant { class: class.slug, session, epoch }))
 }
 
 /// Decides about a viewer without a token, by the same rule as about one who asks for a token without a PIN.

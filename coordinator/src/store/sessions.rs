@@ -1,6 +1,6 @@
 //! `stream_sessions` and `viewer_sessions`.
 use control::api::{PublishRequest, SessionEvent, StreamReport, StreamState};
-use sqlx::Row;
+use sqlx::{AnyConnection, Row};
 
 use super::viewers::Changes;
 use super::{Class, Store, StoreError};
@@ -43,11 +43,22 @@ pub(crate) struct Opening {
     pub(crate) peer_ip: String,
     pub(crate) encoder: String,
     pub(crate) at_ms: i64,
+    /// The least epoch that it may have, and the one that it has if it was given one already.
+    pub(crate) epoch: Epoch,
+}
+
+/// The number of a publisher among those of its class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Epoch {
+    /// The next one, which is greater than this.
+    After(u64),
+    /// This one, given while the database was away.
+    Given(u64),
 }
 
 impl Opening {
     /// A session for whoever asks.
-    pub(crate) fn new(class: &Class, request: &PublishRequest, at_ms: i64) -> Self {
+    pub(crate) fn new(class: &Class, request: &PublishRequest, epoch: Epoch, at_ms: i64) -> Self {
         Self {
             session: secret::random_id(),
             class_id: class.id.clone(),
@@ -55,13 +66,14 @@ impl Opening {
             peer_ip: request.peer_ip.clone(),
             encoder: request.encoder.clone(),
             at_ms,
+            epoch,
         }
     }
 }
 
 impl Store {
-    /// Opens the session of a publisher; the one it takes over from is over. May be repeated.
-    pub(crate) async fn open_stream(&self, opening: &Opening) -> Result<(), StoreError> {
+    /// Opens the session of a publisher, and says which epoch it has; the one it takes over from is over. May be repeated.
+    pub(crate) async fn open_stream(&self, opening: &Opening) -> Result<u64, StoreError> {
         let mut transaction = self.pool.begin().await?;
         // Only what is older: a session may be written down late, when its successor is already there.
         let query =
@@ -75,8 +87,9 @@ impl Store {
         let query = sqlx::query(query).bind(&opening.session).bind(&opening.class_id).bind(&opening.node);
         let query = query.bind(&opening.peer_ip).bind(&opening.encoder).bind(opening.at_ms);
         query.execute(&mut *transaction).await?;
+        let epoch = next_epoch(&mut transaction, opening).await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(epoch)
     }
 
     /// Writes down what a node says of its streams, all of it or nothing.
@@ -188,6 +201,80 @@ impl Store {
     }
 }
 
+/// Two publishers never get the same, whichever coordinators they ask: the row is changed and read in one statement.
+async fn next_epoch(connection: &mut AnyConnection, opening: &Opening) -> Result<u64, StoreError> {
+    let (floor, given) = match opening.epoch {
+        Epoch::After(floor) => (floor, 0),
+        Epoch::Given(given) => (given.saturating_sub(1), given),
+    };
+    let query = "INSERT INTO stream_epochs (class_id, epoch, session_id) VALUES ($1, $2 + 1, $3)
+        ON CONFLICT (class_id) DO UPDATE SET session_id = CASE
+            WHEN $4 > 0 AND $4 <= stream_epochs.epoch THEN stream_epochs.session_id ELSE $3 END,
+        epoch = CASE
+            WHEN stream_epochs.session_id = $3 OR ($4 > 0 AND $4 <= stream_epochs.epoch) THEN stream_epochs.epoch
+            WHEN $2 > stream_epochs.epoch THEN $2 + 1
+            ELSE stream_epochs.epoch + 1 END
+        RETURNING epoch";
+    let query = sqlx::query_scalar::<_, i64>(query).bind(&opening.class_id).bind(clamp(floor));
+    let epoch = query.bind(&opening.session).bind(clamp(given)).fetch_one(connection).await?;
+    Ok(u64::try_from(epoch).unwrap_or(0))
+}
+
 fn clamp(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn opening(class: &Class, epoch: Epoch) -> Opening {
+        let [node, key, peer_ip, encoder] = ["n1", "", "192.0.2.7", "phone"].map(str::to_owned);
+        Opening::new(class, &PublishRequest { node, name: None, key, peer_ip, encoder }, epoch, 1)
+    }
+
+    async fn store(folder: &TempDir) -> Store {
+        Store::open(&Store::sqlite_url(folder.path())).await.unwrap()
+    }
+
+    async fn class(store: &Store) -> Class {
+        let (id, slug) = ("id".to_owned(), "room".to_owned());
+        let class = Class { id, name: slug.clone(), slug, pin_hash: None };
+        store.add_class(&class, None, 0).await.unwrap();
+        class
+    }
+
+    #[tokio::test]
+    async fn no_two_publishers_have_one_epoch_whichever_coordinator_they_ask() {
+        let folder = TempDir::new().unwrap();
+        let stores = [store(&folder).await, store(&folder).await];
+        let class = class(&stores[0]).await;
+        let mut asking = tokio::task::JoinSet::new();
+        for index in 0..40 {
+            let (store, opening) = (stores[index % 2].clone(), opening(&class, Epoch::After(0)));
+            asking.spawn(async move { store.open_stream(&opening).await.unwrap() });
+        }
+        let mut epochs = asking.join_all().await;
+        epochs.sort_unstable();
+        assert!(epochs.iter().copied().eq(1..=40), "{epochs:?}");
+    }
+
+    #[tokio::test]
+    async fn an_epoch_that_was_given_in_an_outage_is_kept_and_none_comes_twice() {
+        let folder = TempDir::new().unwrap();
+        let store = store(&folder).await;
+        let class = class(&store).await;
+        let open = async |epoch| store.open_stream(&opening(&class, epoch)).await.unwrap();
+        assert_eq!(open(Epoch::After(0)).await, 1);
+        assert_eq!(open(Epoch::Given(5)).await, 5);
+        assert_eq!(open(Epoch::Given(3)).await, 5, "one that is older than what is known changes nothing");
+        assert_eq!(open(Epoch::After(0)).await, 6);
+        assert_eq!(open(Epoch::After(9)).await, 10, "a node is heard to have the ninth");
+        let again = opening(&class, Epoch::After(0));
+        let (first, second) =
+            (store.open_stream(&again).await.unwrap(), store.open_stream(&again).await.unwrap());
+        assert_eq!((first, second), (11, 11), "one session, whose first answer was lost");
+    }
 }

@@ -107,6 +107,8 @@ impl Running {
         let streams = state.map(|(session, state)| StreamReport {
             class: "lesson".to_owned(),
             session: session.to_owned(),
+            epoch: 1,
+            is_relayed: false,
             state,
             viewers: 3,
             has_video: true,

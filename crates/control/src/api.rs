@@ -25,6 +25,8 @@ pub struct PublishGrant {
     pub class: String,
     /// The session that was opened for it in `stream_sessions`.
     pub session: String,
+    /// Its number among the publishers of this class: greater than those of all before.
+    pub epoch: u64,
 }
 
 /// `POST /internal/v1/admit`: somebody wants to watch and has no token.
@@ -84,6 +86,10 @@ pub struct StreamReport {
     pub class: String,
     /// The session of its publisher.
     pub session: String,
+    /// The number of its publisher.
+    pub epoch: u64,
+    /// Whether the node has it from another one.
+    pub is_relayed: bool,
     /// Where it is in its life.
     pub state: StreamState,
     /// Viewers on this node.

@@ -1,7 +1,9 @@
 //! The frames since the last keyframe, so that a late viewer sees a picture at once.
 use std::collections::VecDeque;
 
-use media::{Frame, MediaTime, VideoFrame};
+use media::MediaTime;
+
+use crate::place::StreamFrame;
 
 /// Bytes of coded video that one stream may keep: a 10 s GOP at 12 Mbit/s.
 const GOP_BYTES_MAX: usize = 16 << 20;
@@ -17,7 +19,7 @@ const GOP_FRAMES_MAX: usize = 1800;
 /// the picture is whole again (`docs/decisions/0007-recovery-points.md`).
 #[derive(Debug, Default)]
 pub(crate) struct Gop {
-    frames: VecDeque<VideoFrame>,
+    frames: VecDeque<StreamFrame>,
     bytes: usize,
     /// The group outgrew its bounds: only the keyframe is kept, and nothing more until the next one or a recovery point.
     overgrown: bool,
@@ -27,33 +29,34 @@ pub(crate) struct Gop {
 
 impl Gop {
     /// Keeps a frame. True when the group has just outgrown its bounds.
-    pub(crate) fn push(&mut self, frame: &VideoFrame) -> bool {
-        if frame.keyframe {
+    pub(crate) fn push(&mut self, item: &StreamFrame) -> bool {
+        let frame = &item.frame;
+        if frame.is_keyframe() {
             self.clear();
-        } else if self.frames.is_empty() || (self.overgrown && !frame.recovery_point) {
+        } else if self.frames.is_empty() || (self.overgrown && !frame.is_recovery_point()) {
             return false;
-        } else if frame.recovery_point && (self.overgrown || self.recovery.is_some()) {
+        } else if frame.is_recovery_point() && (self.overgrown || self.recovery.is_some()) {
             self.go_on_from_recovery();
         }
         let first = self.frames.get(usize::from(self.recovery.is_some()));
-        let span = first.map_or(MediaTime::ZERO, |first| frame.time - first.time);
-        let bytes = self.bytes.saturating_add(len(frame));
+        let span = first.map_or(MediaTime::ZERO, |first| frame.time() - first.frame.time());
+        let bytes = self.bytes.saturating_add(frame.len());
         self.overgrown = bytes > GOP_BYTES_MAX || span > GOP_SPAN_MAX || self.frames.len() >= GOP_FRAMES_MAX;
         if self.overgrown {
             self.frames.truncate(1);
-            self.bytes = self.frames.iter().map(len).sum();
+            self.bytes = self.frames.iter().map(|kept| kept.frame.len()).sum();
             self.recovery = None;
             return true;
         }
         self.bytes = bytes;
-        self.frames.push_back(frame.clone());
+        self.frames.push_back(item.clone());
         false
     }
 
     /// A recovery point comes next: what was before the last one is not needed any more.
     fn go_on_from_recovery(&mut self) {
         let kept_from = self.recovery.unwrap_or(1).min(self.frames.len());
-        let freed: usize = self.frames.drain(1..kept_from.max(1)).map(|frame| len(&frame)).sum();
+        let freed: usize = self.frames.drain(1..kept_from.max(1)).map(|gone| gone.frame.len()).sum();
         self.bytes = self.bytes.saturating_sub(freed);
         self.recovery = Some(self.frames.len());
         self.overgrown = false;
@@ -69,11 +72,7 @@ impl Gop {
         self.overgrown
     }
 
-    pub(crate) fn snapshot(&self) -> impl Iterator<Item = Frame> + '_ {
-        self.frames.iter().cloned().map(Frame::Video)
+    pub(crate) fn snapshot(&self) -> impl Iterator<Item = StreamFrame> + '_ {
+        self.frames.iter().cloned()
     }
-}
-
-fn len(frame: &VideoFrame) -> usize {
-    frame.nals.iter().map(bytes::Bytes::len).sum()
 }

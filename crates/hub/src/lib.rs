@@ -5,15 +5,19 @@
 //! stream waits for it through a grace period before it is forgotten.
 #![forbid(unsafe_code)]
 
+mod epoch;
 mod gop;
+mod place;
 mod publisher;
 mod queue;
 mod registry;
 mod stats;
 mod stream;
 
-pub use publisher::{Publisher, Superseded};
+pub use epoch::{Epoch, Timeline};
+pub use place::{Place, StreamFrame};
+pub use publisher::{Publisher, Relay, Superseded};
 pub use queue::{Subscription, Update};
-pub use registry::{Full, Hub, Limits};
+pub use registry::{Hub, Limits, Refused};
 pub use stats::Stats;
 pub use stream::{Problem, State, Status};

@@ -6,6 +6,7 @@ use media::{Frame, MediaTime, Tracks};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+use crate::place::Place;
 use crate::registry::Changes;
 use crate::stream::{Problem, Stream};
 
@@ -17,12 +18,9 @@ pub struct Superseded;
 /// The right to feed one stream. Dropping it begins the grace period, unless somebody else has taken over.
 #[derive(Debug)]
 pub struct Publisher {
-    pub(crate) stream: Arc<Mutex<Stream>>,
-    pub(crate) epoch: u64,
+    pub(crate) feed: Feed,
     pub(crate) origin: Instant,
     pub(crate) resume_after: MediaTime,
-    pub(crate) superseded: CancellationToken,
-    pub(crate) changes: Arc<Changes>,
 }
 
 impl Publisher {
@@ -38,13 +36,13 @@ impl Publisher {
 
     /// Cancelled when another publisher takes over.
     pub fn superseded(&self) -> CancellationToken {
-        self.superseded.clone()
+        self.feed.superseded.clone()
     }
 
     /// Says which tracks there are. Frames pushed before reach nobody who joins.
     pub fn set_tracks(&self, tracks: &Tracks) -> Result<(), Superseded> {
         self.with(|stream| stream.set_tracks(tracks, Instant::now()))?;
-        self.changes.notify();
+        self.feed.changes.notify();
         Ok(())
     }
 
@@ -62,28 +60,74 @@ impl Publisher {
                 None => stream.problems.push(Problem { code, text }),
             }
         })?;
-        self.changes.notify();
+        self.feed.changes.notify();
         Ok(())
     }
 
     /// Takes all problems back.
     pub fn clear_problems(&self) -> Result<(), Superseded> {
         self.with(|stream| stream.problems.clear())?;
-        self.changes.notify();
+        self.feed.changes.notify();
         Ok(())
     }
 
-    fn with(&self, act: impl FnOnce(&mut Stream)) -> Result<(), Superseded> {
-        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        if stream.epoch != self.epoch || self.superseded.is_cancelled() {
-            return Err(Superseded);
-        }
-        act(&mut stream);
+    fn with<T>(&self, act: impl FnOnce(&mut Stream) -> T) -> Result<T, Superseded> {
+        self.feed.with(act)
+    }
+}
+
+/// The right to pass on what another node makes of a stream. Dropping it is as if the publisher had vanished.
+#[derive(Debug)]
+pub struct Relay {
+    pub(crate) feed: Feed,
+}
+
+impl Relay {
+    /// Cancelled when somebody publishes here, when a newer epoch begins, when the same is taken up from another node, and
+    /// when the stream is over.
+    pub fn superseded(&self) -> CancellationToken {
+        self.feed.superseded.clone()
+    }
+
+    /// Says which tracks there are.
+    pub fn set_tracks(&self, tracks: &Tracks) -> Result<(), Superseded> {
+        self.feed.with(|stream| stream.set_tracks(tracks, Instant::now()))?;
+        self.feed.changes.notify();
+        Ok(())
+    }
+
+    /// Gives one frame, whose time is counted on the timeline of the epoch, to every subscriber. False if they had it before.
+    pub fn push(&self, place: Place, frame: Frame) -> Result<bool, Superseded> {
+        self.feed.with(|stream| stream.relay(place, frame))
+    }
+
+    /// The publisher is gone, or the node that it is at: the stream waits.
+    pub fn pause(&self) -> Result<(), Superseded> {
+        self.feed.with(|stream| stream.pause(Instant::now()))?;
+        self.feed.changes.notify();
         Ok(())
     }
 }
 
-impl Drop for Publisher {
+/// Who feeds a stream, until somebody else does.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pub(crate) stream: Arc<Mutex<Stream>>,
+    pub(crate) superseded: CancellationToken,
+    pub(crate) changes: Arc<Changes>,
+}
+
+impl Feed {
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Stream) -> T) -> Result<T, Superseded> {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.superseded.is_cancelled() {
+            return Err(Superseded);
+        }
+        Ok(act(&mut stream))
+    }
+}
+
+impl Drop for Feed {
     fn drop(&mut self) {
         let _ = self.with(|stream| stream.pause(Instant::now()));
         self.changes.notify();

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use media::{Frame, Track, Tracks};
 use tokio::sync::Notify;
 
+use crate::epoch::Epoch;
+use crate::place::StreamFrame;
 use crate::stats::Stats;
 
 /// Updates that may wait for one subscriber: about 8 s of 30 frames and 50 packets of sound a second. The snapshot it
@@ -19,10 +21,12 @@ const NOTICES_MAX: usize = 64;
 /// What a stream tells its subscribers.
 #[derive(Clone, Debug)]
 pub enum Update {
-    /// A publisher has begun, or its tracks have changed.
+    /// A publisher has begun: what follows is of its epoch.
+    Epoch(Epoch),
+    /// The tracks of the publisher are known, or have changed.
     Tracks(Tracks),
     /// One frame.
-    Frame(Frame),
+    Frame(StreamFrame),
     /// The publisher is gone; the stream waits for it to come back.
     Paused,
 }
@@ -114,6 +118,10 @@ impl Queue {
         true
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.ready.notify_one();
@@ -131,7 +139,7 @@ impl Inner {
     fn push(&mut self, update: Update) {
         let len = cost(&update);
         match &update {
-            Update::Frame(frame) => {
+            Update::Frame(StreamFrame { frame, .. }) => {
                 let is_full = self.updates.len().saturating_sub(self.snapshot_len) >= QUEUE_LEN_MAX
                     || self.bytes.saturating_add(len) > QUEUE_BYTES_MAX;
                 let (track, is_admitted) = match frame.track() {
@@ -142,7 +150,7 @@ impl Inner {
                     return self.count_dropped(track, 1);
                 }
             }
-            Update::Tracks(_) | Update::Paused => self.make_way_for_notice(),
+            Update::Epoch(_) | Update::Tracks(_) | Update::Paused => self.make_way_for_notice(),
         }
         self.bytes = self.bytes.saturating_add(len);
         self.updates.push_back(update);
@@ -157,7 +165,7 @@ impl Inner {
     }
 
     fn make_way_for_notice(&mut self) {
-        let is_notice = |update: &Update| !matches!(update, Update::Frame(_));
+        let is_notice = |update: &Update| !matches!(update, Update::Frame(..));
         if self.updates.iter().filter(|update| is_notice(update)).count() < NOTICES_MAX {
             return;
         }
@@ -195,8 +203,8 @@ impl Inner {
         let (mut index, mut count, mut of_snapshot, mut freed) = (0, 0, 0, 0);
         let snapshot_len = self.snapshot_len;
         self.updates.retain(|update| {
-            let is_hit =
-                count < count_max && matches!(update, Update::Frame(frame) if frame.track() == track);
+            let is_hit = count < count_max
+                && matches!(update, Update::Frame(StreamFrame { frame, .. }) if frame.track() == track);
             if is_hit {
                 count += 1;
                 of_snapshot += usize::from(index < snapshot_len);
@@ -214,7 +222,7 @@ impl Inner {
 
 fn cost(update: &Update) -> usize {
     match update {
-        Update::Frame(frame) => frame.len(),
-        Update::Tracks(_) | Update::Paused => 0,
+        Update::Frame(StreamFrame { frame, .. }) => frame.len(),
+        Update::Epoch(_) | Update::Tracks(_) | Update::Paused => 0,
     }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use crate::publisher::Publisher;
+use crate::epoch::Epoch;
+use crate::publisher::{Feed, Publisher, Relay};
 use crate::queue::Subscription;
 use crate::stats::Stats;
 use crate::stream::{State, Status, Stream};
@@ -26,12 +27,18 @@ impl Default for Limits {
     }
 }
 
-/// The hub carries as many streams as it may.
+/// Why somebody cannot feed a stream.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("this node already carries {streams_max} streams")]
-pub struct Full {
-    /// The bound that was reached.
-    pub streams_max: usize,
+pub enum Refused {
+    /// The hub carries as many streams as it may.
+    #[error("this node already carries {streams_max} streams")]
+    Full {
+        /// The bound that was reached.
+        streams_max: usize,
+    },
+    /// A later publisher of the same stream is known already.
+    #[error("another publisher has taken over the stream")]
+    Superseded,
 }
 
 /// Tells whoever reports on the streams that something is worth a report.
@@ -64,36 +71,82 @@ impl Hub {
         self.stats.clone()
     }
 
-    /// Opens a new epoch of the stream `name`, which is created if there is none, and takes it over if there is one.
-    pub fn publish(&self, name: &str, session: &str) -> Result<Publisher, Full> {
+    /// Opens a new epoch of the stream `name`, which is created if there is none, and takes it over if there is one. The number
+    /// is the coordinator's, and greater than all before.
+    pub fn publish(&self, name: &str, session: &str, epoch: u64) -> Result<Publisher, Refused> {
         let now = Instant::now();
+        // Under both locks throughout: a stream that is swept in between would be fed for nobody.
         let mut streams = self.lock();
-        let full = streams.len() >= self.limits.streams_max;
-        let stream = match streams.get(name) {
-            Some(stream) => Arc::clone(stream),
-            None if full => {
-                self.stats.on_stream_refused();
-                return Err(Full { streams_max: self.limits.streams_max });
-            }
-            None => {
-                let stream = Arc::new(Mutex::new(Stream::new(name, now, self.stats.clone())));
-                streams.insert(name.to_owned(), Arc::clone(&stream));
-                stream
-            }
-        };
+        let stream = self.open(&mut streams, name, now, |stream| epoch > stream.epoch)?;
         let mut inner = lock(&stream);
-        inner.begin_epoch(session, now);
-        let publisher = Publisher {
-            epoch: inner.epoch,
-            origin: inner.origin,
-            resume_after: inner.latest,
+        inner.begin_epoch(epoch, session, now);
+        let (origin, resume_after) = (inner.origin, inner.latest.unwrap_or_default());
+        let feed = self.feed(&stream, &inner);
+        Ok(Publisher { feed, origin, resume_after })
+    }
+
+    /// Passes on an epoch of the stream `name` that another node has: a newer one than is known here, or the same from wherever
+    /// it was passed on before.
+    pub fn relay(&self, name: &str, epoch: &Epoch) -> Result<Relay, Refused> {
+        let mut streams = self.lock();
+        let is_admitted = |stream: &Stream| {
+            epoch.number > stream.epoch || (epoch.number == stream.epoch && stream.is_relayed)
+        };
+        let stream = self.open(&mut streams, name, epoch.timeline.zero, is_admitted)?;
+        let mut inner = lock(&stream);
+        inner.begin_relay(epoch, Instant::now());
+        let feed = self.feed(&stream, &inner);
+        Ok(Relay { feed })
+    }
+
+    /// Forgets a stream that comes from another node and that nobody takes here any more. False if somebody does, or feeds it
+    /// himself.
+    pub fn release(&self, relay: &Relay) -> bool {
+        let mut streams = self.lock();
+        let released = relay.feed.with(|stream| {
+            let is_idle = stream.subscribers() == 0;
+            if is_idle {
+                stream.close();
+                streams.remove(&stream.name);
+            }
+            is_idle
+        });
+        drop(streams);
+        self.changes.notify();
+        released.unwrap_or(false)
+    }
+
+    /// The stream of this name if it may be fed, or a new one whose media time is zero at `origin`.
+    fn open(
+        &self,
+        streams: &mut HashMap<String, Arc<Mutex<Stream>>>,
+        name: &str,
+        origin: Instant,
+        is_admitted: impl Fn(&Stream) -> bool,
+    ) -> Result<Arc<Mutex<Stream>>, Refused> {
+        if let Some(stream) = streams.get(name) {
+            return if is_admitted(&lock(stream)) {
+                Ok(Arc::clone(stream))
+            } else {
+                Err(Refused::Superseded)
+            };
+        }
+        if streams.len() >= self.limits.streams_max {
+            self.stats.on_stream_refused();
+            return Err(Refused::Full { streams_max: self.limits.streams_max });
+        }
+        let stream = Arc::new(Mutex::new(Stream::new(name, origin, self.stats.clone())));
+        streams.insert(name.to_owned(), Arc::clone(&stream));
+        Ok(stream)
+    }
+
+    fn feed(&self, stream: &Arc<Mutex<Stream>>, inner: &Stream) -> Feed {
+        self.changes.notify();
+        Feed {
+            stream: Arc::clone(stream),
             superseded: inner.superseded.clone(),
             changes: Arc::clone(&self.changes),
-            stream: Arc::clone(&stream),
-        };
-        drop(inner);
-        self.changes.notify();
-        Ok(publisher)
+        }
     }
 
     /// Subscribes to a stream that exists.

@@ -2,10 +2,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use media::{Frame, MediaTime, Tracks};
+use media::{Frame, MediaTime, Track, Tracks};
 use tokio_util::sync::CancellationToken;
 
+use crate::epoch::{Epoch, Shift, Timeline};
 use crate::gop::Gop;
+use crate::place::{Place, Places, StreamFrame};
 use crate::queue::{Queue, Subscription, Update};
 use crate::stats::Stats;
 
@@ -48,8 +50,12 @@ pub struct Status {
     pub bytes: u64,
     /// Coded media over the last full second or so, in bits per second.
     pub bitrate_bps: u64,
-    /// How many publishers there have been: 1 for the first.
+    /// The number of its publisher; each has a greater one than those before.
     pub epoch: u64,
+    /// Whether it comes from another node.
+    pub is_relayed: bool,
+    /// Who takes it here: the packetiser, and nodes that it is passed on to.
+    pub subscribers: usize,
     /// What is wrong, if anything.
     pub problems: Vec<Problem>,
 }
@@ -65,10 +71,18 @@ pub(crate) struct Stream {
     /// The instant at which the media timeline is zero.
     pub(crate) origin: Instant,
     /// The latest time on the timeline so far; the next epoch continues after it.
-    pub(crate) latest: MediaTime,
+    pub(crate) latest: Option<MediaTime>,
     pub(crate) problems: Vec<Problem>,
     /// Cancelled when another publisher takes over or the stream is removed.
     pub(crate) superseded: CancellationToken,
+    pub(crate) is_relayed: bool,
+    /// What frames' times are counted on where they were made, and what they are here.
+    timeline: Timeline,
+    /// From a timeline of other nodes to this one; nothing where frames are made here.
+    shift: Option<Shift>,
+    /// No frame of the relayed epoch was taken yet.
+    is_before_first: bool,
+    places: Places,
     tracks: Tracks,
     gop: Gop,
     subscribers: Vec<Arc<Queue>>,
@@ -78,17 +92,22 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(name: &str, now: Instant, stats: Stats) -> Self {
+    pub(crate) fn new(name: &str, origin: Instant, stats: Stats) -> Self {
         Self {
             name: name.to_owned(),
             session: String::new(),
             epoch: 0,
             state: State::Starting,
-            state_since: now,
-            origin: now,
-            latest: MediaTime::ZERO,
+            state_since: Instant::now(),
+            origin,
+            latest: None,
             problems: Vec::new(),
             superseded: CancellationToken::new(),
+            is_relayed: false,
+            timeline: Timeline { id: rand::random(), zero: origin },
+            shift: None,
+            is_before_first: true,
+            places: Places::default(),
             tracks: Tracks::default(),
             gop: Gop::default(),
             subscribers: Vec::new(),
@@ -98,17 +117,51 @@ impl Stream {
         }
     }
 
-    /// Opens the next epoch; the publisher before, if one is left, is told to go.
-    pub(crate) fn begin_epoch(&mut self, session: &str, now: Instant) {
-        self.superseded.cancel();
-        self.superseded = CancellationToken::new();
-        self.epoch += 1;
+    /// Opens the epoch of a publisher of this node; who published before, if one is left, is told to go.
+    pub(crate) fn begin_epoch(&mut self, number: u64, session: &str, now: Instant) {
+        self.is_relayed = false;
+        if self.shift.take().is_some() {
+            // Frames were counted on another node's timeline before.
+            self.timeline = Timeline { id: rand::random(), zero: self.origin };
+        }
+        self.begin(number, session, now);
+    }
+
+    /// Opens the epoch of a publisher of another node, or takes it up again from another one that passes it on.
+    pub(crate) fn begin_relay(&mut self, epoch: &Epoch, now: Instant) {
+        if self.is_relayed && self.epoch == epoch.number {
+            self.replace_token();
+            return;
+        }
+        self.is_relayed = true;
+        self.timeline = epoch.timeline;
+        if self.shift.is_none_or(|shift| shift.timeline != epoch.timeline.id) {
+            self.shift = Some(Shift::new(&epoch.timeline, self.origin));
+        }
+        self.is_before_first = true;
+        self.begin(epoch.number, &epoch.session, now);
+    }
+
+    fn begin(&mut self, number: u64, session: &str, now: Instant) {
+        self.replace_token();
+        self.epoch = number;
         session.clone_into(&mut self.session);
         self.problems.clear();
         self.gop.clear();
         self.bytes = 0;
         self.rate = Rate::default();
         self.enter(State::Starting, now);
+        let epoch = self.current_epoch();
+        self.tell(&Update::Epoch(epoch));
+    }
+
+    fn replace_token(&mut self) {
+        self.superseded.cancel();
+        self.superseded = CancellationToken::new();
+    }
+
+    fn current_epoch(&self) -> Epoch {
+        Epoch { number: self.epoch, session: self.session.clone(), timeline: self.timeline }
     }
 
     pub(crate) fn set_tracks(&mut self, tracks: &Tracks, now: Instant) {
@@ -120,20 +173,39 @@ impl Stream {
         self.tell(&Update::Tracks(tracks.clone()));
     }
 
+    /// Takes a frame that was made here.
     pub(crate) fn push(&mut self, frame: Frame) {
+        let place = self.places.next(self.epoch, &frame);
+        self.pass(StreamFrame { place, epoch_time: frame.time(), frame });
+    }
+
+    /// Takes a frame that another node has passed on, and that is counted on the epoch's timeline. False if it was here before.
+    pub(crate) fn relay(&mut self, place: Place, mut frame: Frame) -> bool {
+        let Some(shift) = &mut self.shift else { return false };
+        if place.epoch != self.epoch || !self.places.admit(frame.track(), place) {
+            return false;
+        }
+        let epoch_time = frame.time();
+        if std::mem::take(&mut self.is_before_first)
+            && let Some(latest) = self.latest
+        {
+            shift.put_after(epoch_time, latest);
+        }
+        frame.set_time(epoch_time + shift.by);
+        self.pass(StreamFrame { place, epoch_time, frame });
+        true
+    }
+
+    fn pass(&mut self, item: StreamFrame) {
+        let frame = &item.frame;
         let len = u64::try_from(frame.len()).unwrap_or(u64::MAX);
         self.bytes = self.bytes.saturating_add(len);
-        self.latest = self.latest.max(frame.time());
-        match &frame {
-            Frame::Video(video) => {
-                self.rate.on_bytes(len, video.arrival);
-                if self.gop.push(video) {
-                    self.stats.on_group_cut();
-                }
-            }
-            Frame::Audio(audio) => self.rate.on_bytes(len, audio.arrival),
+        self.latest = self.latest.max(Some(frame.time()));
+        self.rate.on_bytes(len, frame.arrival());
+        if frame.track() == Track::Video && self.gop.push(&item) {
+            self.stats.on_group_cut();
         }
-        self.tell(&Update::Frame(frame));
+        self.tell(&Update::Frame(item));
     }
 
     pub(crate) fn pause(&mut self, now: Instant) {
@@ -151,7 +223,7 @@ impl Stream {
     /// The group of pictures so far, then everything after it, with nothing missing in between; where the group was cut,
     /// its keyframe, and video from the next keyframe on.
     pub(crate) fn subscribe(&mut self) -> Subscription {
-        let mut updates = Vec::new();
+        let mut updates = vec![Update::Epoch(self.current_epoch())];
         if self.state != State::Starting {
             updates.push(Update::Tracks(self.tracks.clone()));
         }
@@ -175,8 +247,14 @@ impl Stream {
             bytes: self.bytes,
             bitrate_bps: self.rate.bps,
             epoch: self.epoch,
+            is_relayed: self.is_relayed,
+            subscribers: self.subscribers(),
             problems: self.problems.clone(),
         }
+    }
+
+    pub(crate) fn subscribers(&self) -> usize {
+        self.subscribers.iter().filter(|queue| !queue.is_closed()).count()
     }
 
     fn enter(&mut self, state: State, now: Instant) {

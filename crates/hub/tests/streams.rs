@@ -45,8 +45,8 @@ async fn frames(subscription: &mut Subscription, count: usize) -> Vec<Frame> {
     while frames.len() < count {
         let update = tokio::time::timeout(Duration::ZERO, subscription.next()).await;
         let update = update.unwrap_or_else(|_| panic!("only {} of {count} frames", frames.len()));
-        if let Update::Frame(frame) = update.expect("the stream lives") {
-            frames.push(frame);
+        if let Update::Frame(item) = update.expect("the stream lives") {
+            frames.push(item.frame);
         }
     }
     frames
@@ -59,7 +59,7 @@ fn times(frames: &[Frame]) -> Vec<i64> {
 #[tokio::test]
 async fn a_late_subscriber_starts_at_the_last_keyframe_and_misses_nothing_after_it() {
     let hub = Hub::new(Limits::default());
-    let publisher = hub.publish("room101", "s1").unwrap();
+    let publisher = hub.publish("room101", "s1", 1).unwrap();
     publisher.set_tracks(&tracks()).unwrap();
     for (time, keyframe) in [(0, true), (33, false), (66, true), (100, false)] {
         publisher.push(video(time, keyframe, 100)).unwrap();
@@ -73,11 +73,11 @@ async fn a_late_subscriber_starts_at_the_last_keyframe_and_misses_nothing_after_
 #[tokio::test]
 async fn a_second_publisher_takes_over_and_the_subscriber_stays() {
     let hub = Hub::new(Limits::default());
-    let first = hub.publish("room101", "s1").unwrap();
+    let first = hub.publish("room101", "s1", 1).unwrap();
     first.set_tracks(&tracks()).unwrap();
     let mut subscription = hub.subscribe("room101").unwrap();
     first.push(video(500, true, 10)).unwrap();
-    let second = hub.publish("room101", "s2").unwrap();
+    let second = hub.publish("room101", "s2", 2).unwrap();
     assert!(first.superseded().is_cancelled());
     assert_eq!(first.push(video(533, false, 10)), Err(Superseded));
     assert_eq!(second.resume_after(), MediaTime::from_millis(500));
@@ -95,13 +95,14 @@ async fn a_second_publisher_takes_over_and_the_subscriber_stays() {
 #[tokio::test]
 async fn a_vanished_publisher_leaves_the_stream_waiting_through_the_grace_period() {
     let hub = Hub::new(Limits { grace: Duration::from_secs(60), ..Limits::default() });
-    let publisher = hub.publish("room101", "s1").unwrap();
+    let publisher = hub.publish("room101", "s1", 1).unwrap();
     publisher.set_tracks(&tracks()).unwrap();
     let mut subscription = hub.subscribe("room101").unwrap();
     drop(publisher);
     let now = Instant::now();
     assert!(hub.sweep(now + Duration::from_secs(59)).is_empty());
     assert_eq!(hub.status("room101").unwrap().state, State::Grace);
+    assert!(matches!(subscription.next().await, Some(Update::Epoch(_))));
     assert!(matches!(subscription.next().await, Some(Update::Tracks(_))));
     assert!(matches!(subscription.next().await, Some(Update::Paused)));
     assert_eq!(hub.sweep(now + Duration::from_secs(61)).len(), 1);
@@ -112,7 +113,7 @@ async fn a_vanished_publisher_leaves_the_stream_waiting_through_the_grace_period
 #[tokio::test]
 async fn a_slow_subscriber_loses_video_up_to_the_next_keyframe_and_the_oldest_sound() {
     let hub = Hub::new(Limits::default());
-    let publisher = hub.publish("room101", "s1").unwrap();
+    let publisher = hub.publish("room101", "s1", 1).unwrap();
     publisher.set_tracks(&tracks()).unwrap();
     let mut slow = hub.subscribe("room101").unwrap();
     for index in 0..2000 {
@@ -124,8 +125,8 @@ async fn a_slow_subscriber_loses_video_up_to_the_next_keyframe_and_the_oldest_so
     assert!(slow.dropped_frames() > 3000);
     let mut seen = Vec::new();
     while seen.last() != Some(&80_040) {
-        let Some(Update::Frame(frame)) = slow.next().await else { continue };
-        seen.push(frame.time().as_millis());
+        let Some(Update::Frame(item)) = slow.next().await else { continue };
+        seen.push(item.frame.time().as_millis());
     }
     assert!(seen.len() <= 640, "{} updates waited", seen.len());
     assert!(seen.is_sorted(), "what is left is in order");
@@ -137,7 +138,7 @@ async fn a_viewer_of_a_cut_group_gets_its_keyframe_and_then_nothing_that_needs_w
     // By bytes, by time at 30 and at 60 frames a second, and by the number of frames.
     for (step_ms, len, count) in [(40, 1 << 20, 40), (33, 100, 1100), (16, 100, 2400), (1, 100, 2400)] {
         let hub = Hub::new(Limits::default());
-        let publisher = hub.publish("room101", "s1").unwrap();
+        let publisher = hub.publish("room101", "s1", 1).unwrap();
         publisher.set_tracks(&tracks()).unwrap();
         publisher.push(video(0, true, 1000)).unwrap();
         for index in 1..count {
@@ -165,7 +166,7 @@ fn refreshed(index: i64) -> Frame {
 #[tokio::test]
 async fn a_viewer_of_a_stream_without_further_keyframes_gets_what_makes_the_picture_whole() {
     let hub = Hub::new(Limits::default());
-    let publisher = hub.publish("room101", "s1").unwrap();
+    let publisher = hub.publish("room101", "s1", 1).unwrap();
     publisher.set_tracks(&tracks()).unwrap();
     for index in 0..9_030 {
         publisher.push(refreshed(index)).unwrap();
@@ -182,7 +183,7 @@ async fn a_viewer_of_a_stream_without_further_keyframes_gets_what_makes_the_pict
 #[tokio::test]
 async fn a_slow_subscriber_of_a_stream_without_further_keyframes_goes_on_at_a_recovery_point() {
     let hub = Hub::new(Limits::default());
-    let publisher = hub.publish("room101", "s1").unwrap();
+    let publisher = hub.publish("room101", "s1", 1).unwrap();
     publisher.set_tracks(&tracks()).unwrap();
     let mut slow = hub.subscribe("room101").unwrap();
     for index in 0..700 {
@@ -199,7 +200,7 @@ async fn a_slow_subscriber_of_a_stream_without_further_keyframes_goes_on_at_a_re
 #[tokio::test]
 async fn a_group_of_29_seconds_at_60_frames_a_second_reaches_a_late_viewer_whole() {
     let hub = Hub::new(Limits::default());
-    let publisher = hub.publish("room101", "s1").unwrap();
+    let publisher = hub.publish("room101", "s1", 1).unwrap();
     publisher.set_tracks(&tracks()).unwrap();
     let sent: Vec<i64> = (0..29 * 60).map(|index| index * 1000 / 60).collect();
     for time in &sent {
@@ -215,7 +216,7 @@ async fn a_group_of_29_seconds_at_60_frames_a_second_reaches_a_late_viewer_whole
 #[tokio::test]
 async fn the_snapshot_leaves_a_subscriber_the_whole_queue() {
     let hub = Hub::new(Limits::default());
-    let publisher = hub.publish("room101", "s1").unwrap();
+    let publisher = hub.publish("room101", "s1", 1).unwrap();
     publisher.set_tracks(&tracks()).unwrap();
     for index in 0..700 {
         publisher.push(video(index * 33, index == 0, 10)).unwrap();
@@ -237,7 +238,7 @@ async fn a_publisher_that_comes_and_goes_fills_no_queue() {
     let hub = Hub::new(Limits::default());
     let mut slow = None;
     for index in 0..1000 {
-        let publisher = hub.publish("room101", &format!("s{index}")).unwrap();
+        let publisher = hub.publish("room101", &format!("s{index}"), index + 1).unwrap();
         publisher.set_tracks(&tracks()).unwrap();
         slow = slow.or_else(|| hub.subscribe("room101"));
     }
@@ -253,8 +254,8 @@ async fn a_publisher_that_comes_and_goes_fills_no_queue() {
 #[test]
 fn a_full_hub_refuses_new_names_but_not_known_ones() {
     let hub = Hub::new(Limits { streams_max: 1, ..Limits::default() });
-    let _first = hub.publish("a", "s1").unwrap();
-    assert!(hub.publish("b", "s2").is_err());
+    let _first = hub.publish("a", "s1", 1).unwrap();
+    assert!(hub.publish("b", "s2", 1).is_err());
     assert_eq!(hub.stats().streams_refused(), 1);
-    assert!(hub.publish("a", "s3").is_ok());
+    assert!(hub.publish("a", "s3", 2).is_ok());
 }

@@ -94,6 +94,22 @@ impl Frame {
         }
     }
 
+    /// Makes it due at another time.
+    pub fn set_time(&mut self, time: MediaTime) {
+        match self {
+            Self::Video(frame) => frame.time = time,
+            Self::Audio(frame) => frame.time = time,
+        }
+    }
+
+    /// When its last byte reached this machine.
+    pub fn arrival(&self) -> Instant {
+        match self {
+            Self::Video(frame) => frame.arrival,
+            Self::Audio(frame) => frame.arrival,
+        }
+    }
+
     /// Whether a decoder can start here: a video keyframe.
     pub fn is_keyframe(&self) -> bool {
         matches!(self, Self::Video(frame) if frame.keyframe)

@@ -216,8 +216,8 @@ impl Dice {
 async fn waiting(subscription: &mut Subscription) -> Vec<(Track, i64)> {
     let mut frames = Vec::new();
     while let Ok(Some(update)) = tokio::time::timeout(Duration::ZERO, subscription.next()).await {
-        if let Update::Frame(frame) = update {
-            frames.push((frame.track(), frame.time().as_micros()));
+        if let Update::Frame(item) = update {
+            frames.push((item.frame.track(), item.frame.time().as_micros()));
         }
     }
     frames

@@ -41,7 +41,8 @@ impl Room {
     }
 
     pub(crate) fn publish(&self, name: &str) -> (Publication, Subscription) {
-        let publisher = self.hub.publish(name, "session").unwrap();
+        let epoch = self.hub.status(name).map_or(1, |before| before.epoch + 1);
+        let publisher = self.hub.publish(name, "session", epoch).unwrap();
         let subscription = self.hub.subscribe(name).unwrap();
         let metrics = self.metrics.clone();
         (Publication::new(publisher, self.pool.handle(), Redundancy::None, metrics), subscription)
@@ -72,7 +73,7 @@ pub(crate) async fn next(subscription: &mut Subscription, track: Track) -> Frame
     let wait = async {
         loop {
             match subscription.next().await.expect("the stream lives") {
-                Update::Frame(frame) if frame.track() == track => return frame,
+                Update::Frame(item) if item.frame.track() == track => return item.frame,
                 _ => {}
             }
         }

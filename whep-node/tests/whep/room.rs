@@ -142,7 +142,8 @@ impl Room {
     }
 
     pub(crate) fn publish(&self, video: bool, audio: bool) -> Publisher {
-        let publisher = self.hub.publish(CLASS, STREAM_SESSION).unwrap();
+        let epoch = self.hub.status(CLASS).map_or(1, |before| before.epoch + 1);
+        let publisher = self.hub.publish(CLASS, STREAM_SESSION, epoch).unwrap();
         publisher.set_tracks(&tracks(video, audio)).unwrap();
         publisher
     }
