@@ -74,7 +74,7 @@ async fn pass(from: &mut Subscription, to: &Relay) -> usize {
     let mut count = 0;
     for StreamFrame { place, epoch_time, mut frame } in waiting(from).await {
         frame.set_time(epoch_time);
-        count += usize::from(to.push(place, frame).unwrap());
+        count += usize::from(to.push(place, frame).expect("nobody else feeds it"));
     }
     count
 }
