@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hub", &["media"]),
     ("ingest", &["control", "hub", "media", "process", "rtmp"]),
     ("lectern", &["control", "coordinator", "hub", "ingest", "media", "process", "testkit", "whep-node"]),
+    ("link", &["hub", "media"]),
     ("load-tests", &["media", "testkit"]),
     ("media", &[]),
     ("process", &[]),

@@ -15,6 +15,8 @@ pub struct Epoch {
     pub session: String,
     /// What its frames' times are counted on.
     pub timeline: Timeline,
+    /// The nodes that it has come through, that of the publisher first. None where it is published here.
+    pub path: Vec<String>,
 }
 
 /// A count of media time, begun by the node that first received the stream. Every node that passes the stream on keeps its own

@@ -99,21 +99,29 @@ impl Hub {
         Ok(Relay { feed })
     }
 
-    /// Forgets a stream that comes from another node and that nobody takes here any more. False if somebody does, or feeds it
-    /// himself.
+    /// Ends a stream that comes from another node if nobody takes it here any more. False if somebody does, or feeds it himself.
     pub fn release(&self, relay: &Relay) -> bool {
+        self.end_if(relay, |stream| stream.subscribers() == 0)
+    }
+
+    /// Ends a stream that comes from another node: it is over there.
+    pub fn end(&self, relay: &Relay) {
+        self.end_if(relay, |_| true);
+    }
+
+    fn end_if(&self, relay: &Relay, is_over: impl Fn(&Stream) -> bool) -> bool {
         let mut streams = self.lock();
-        let released = relay.feed.with(|stream| {
-            let is_idle = stream.subscribers() == 0;
-            if is_idle {
+        let ended = relay.feed.with(|stream| {
+            let is_over = is_over(stream);
+            if is_over {
                 stream.close();
                 streams.remove(&stream.name);
             }
-            is_idle
+            is_over
         });
         drop(streams);
         self.changes.notify();
-        released.unwrap_or(false)
+        ended.unwrap_or(false)
     }
 
     /// The stream of this name if it may be fed, or a new one whose media time is zero at `origin`.

@@ -76,6 +76,7 @@ pub(crate) struct Stream {
     /// Cancelled when another publisher takes over or the stream is removed.
     pub(crate) superseded: CancellationToken,
     pub(crate) is_relayed: bool,
+    path: Vec<String>,
     /// What frames' times are counted on where they were made, and what they are here.
     timeline: Timeline,
     /// From a timeline of other nodes to this one; nothing where frames are made here.
@@ -104,6 +105,7 @@ impl Stream {
             problems: Vec::new(),
             superseded: CancellationToken::new(),
             is_relayed: false,
+            path: Vec::new(),
             timeline: Timeline { id: rand::random(), zero: origin },
             shift: None,
             is_before_first: true,
@@ -120,6 +122,7 @@ impl Stream {
     /// Opens the epoch of a publisher of this node; who published before, if one is left, is told to go.
     pub(crate) fn begin_epoch(&mut self, number: u64, session: &str, now: Instant) {
         self.is_relayed = false;
+        self.path.clear();
         if self.shift.take().is_some() {
             // Frames were counted on another node's timeline before.
             self.timeline = Timeline { id: rand::random(), zero: self.origin };
@@ -129,6 +132,7 @@ impl Stream {
 
     /// Opens the epoch of a publisher of another node, or takes it up again from another one that passes it on.
     pub(crate) fn begin_relay(&mut self, epoch: &Epoch, now: Instant) {
+        self.path.clone_from(&epoch.path);
         if self.is_relayed && self.epoch == epoch.number {
             self.replace_token();
             return;
@@ -161,7 +165,8 @@ impl Stream {
     }
 
     fn current_epoch(&self) -> Epoch {
-        Epoch { number: self.epoch, session: self.session.clone(), timeline: self.timeline }
+        let (session, path) = (self.session.clone(), self.path.clone());
+        Epoch { number: self.epoch, session, timeline: self.timeline, path }
     }
 
     pub(crate) fn set_tracks(&mut self, tracks: &Tracks, now: Instant) {

@@ -82,7 +82,12 @@ async fn pass(from: &mut Subscription, to: &Relay) -> usize {
 /// An epoch of another node whose media time was zero this long ago.
 fn foreign(number: u64, timeline: u64, age: Duration) -> Epoch {
     let zero = Instant::now() - age;
-    Epoch { number, session: format!("s{number}"), timeline: Timeline { id: timeline, zero } }
+    Epoch {
+        number,
+        session: format!("s{number}"),
+        timeline: Timeline { id: timeline, zero },
+        path: vec!["other".to_owned()],
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,211 @@
+//! One subscription at the node that has the stream: which QUIC streams there are, and what goes into them. A machine without a
+//! clock or a socket.
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hub::{Epoch, StreamFrame, Update};
+use media::{MediaTime, Track};
+
+use crate::wire::{Announcement, Control, GroupHeader, encode_frame};
+
+/// A group that has not arrived this long after the next one began is given up: who waits for it is late already.
+const LATE: Duration = Duration::from_millis(500);
+
+/// What is to be done with the connection, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToSend {
+    /// Write this on the stream that the subscription began with.
+    Control(Bytes),
+    /// Open the stream of a group, with this number.
+    Open {
+        /// What the machine calls it.
+        stream: u64,
+        /// Sound goes before pictures.
+        track: Track,
+    },
+    /// Write this into it.
+    Write {
+        /// Which.
+        stream: u64,
+        /// What.
+        bytes: Bytes,
+    },
+    /// Nothing more goes into it.
+    Finish {
+        /// Which.
+        stream: u64,
+    },
+    /// Give up what is left of it.
+    Reset {
+        /// Which.
+        stream: u64,
+    },
+}
+
+/// The group that a track is in.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    stream: u64,
+    group: u64,
+}
+
+#[derive(Debug, Default)]
+struct Outgoing {
+    open: Option<Open>,
+    /// The last group of this epoch that was sent.
+    last: Option<u64>,
+    /// Nothing is sent until a group begins.
+    is_gated: bool,
+}
+
+/// One subscription.
+#[derive(Debug)]
+pub struct Sending {
+    subscription: u32,
+    /// This node.
+    node: String,
+    epoch: Option<Epoch>,
+    video: Outgoing,
+    audio: Outgoing,
+    /// Groups that are finished and not yet known to have arrived, and since when a newer one is there.
+    finished: VecDeque<(u64, Instant)>,
+    next_stream: u64,
+    to_send: VecDeque<ToSend>,
+}
+
+impl Sending {
+    /// At `node`, for one that calls its subscription `subscription`.
+    pub fn new(subscription: u32, node: &str) -> Self {
+        Self {
+            subscription,
+            node: node.to_owned(),
+            epoch: None,
+            video: Outgoing::default(),
+            audio: Outgoing::default(),
+            finished: VecDeque::new(),
+            next_stream: 0,
+            to_send: VecDeque::new(),
+        }
+    }
+
+    /// The stream goes on.
+    pub fn on_update(&mut self, now: Instant, update: &Update) {
+        match update {
+            Update::Epoch(epoch) => self.on_epoch(now, epoch),
+            Update::Tracks(tracks) => self.control(&Control::Tracks(tracks.clone())),
+            Update::Frame(frame) => self.on_frame(now, frame),
+            Update::Paused => self.control(&Control::Paused),
+        }
+    }
+
+    /// The stream is over.
+    pub fn on_end(&mut self) {
+        self.control(&Control::Ended);
+    }
+
+    /// All of a finished group has arrived, or nobody wants it.
+    pub fn on_done(&mut self, stream: u64) {
+        self.finished.retain(|(finished, _)| *finished != stream);
+    }
+
+    /// The connection takes nothing: what has begun is given up, and what begins next goes on.
+    pub fn on_blocked(&mut self) {
+        for outgoing in [&mut self.video, &mut self.audio] {
+            outgoing.is_gated = true;
+            if let Some(open) = outgoing.open.take() {
+                self.to_send.push_back(ToSend::Reset { stream: open.stream });
+            }
+        }
+    }
+
+    /// Time has passed.
+    pub fn on_timeout(&mut self, now: Instant) {
+        while let Some((stream, _)) = self.finished.pop_front_if(|(_, since)| *since + LATE <= now) {
+            self.to_send.push_back(ToSend::Reset { stream });
+        }
+    }
+
+    /// When [`Self::on_timeout`] is to be called.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.finished.front().map(|(_, since)| *since + LATE)
+    }
+
+    /// What is to be done next.
+    pub fn poll(&mut self) -> Option<ToSend> {
+        self.to_send.pop_front()
+    }
+
+    fn control(&mut self, control: &Control) {
+        self.to_send.push_back(ToSend::Control(control.encode()));
+    }
+
+    fn on_epoch(&mut self, now: Instant, epoch: &Epoch) {
+        for track in [Track::Video, Track::Audio] {
+            self.finish(now, track);
+            *self.outgoing(track) = Outgoing::default();
+        }
+        let Epoch { number, session, timeline, path } = epoch;
+        let path = path.iter().chain([&self.node]).cloned().collect();
+        self.control(&Control::Epoch(Announcement {
+            epoch: *number,
+            session: session.clone(),
+            timeline: timeline.id,
+            now: elapsed(timeline.zero, now),
+            path,
+        }));
+        self.epoch = Some(epoch.clone());
+    }
+
+    fn on_frame(&mut self, now: Instant, item: &StreamFrame) {
+        let StreamFrame { place, epoch_time, frame } = item;
+        // Notices are dropped before frames where a subscriber is slow.
+        if self.epoch.as_ref().is_none_or(|epoch| epoch.number != place.epoch) {
+            return;
+        }
+        let track = frame.track();
+        let subscription = self.subscription;
+        let is_next_group = self.outgoing(track).open.is_none_or(|open| open.group != place.group);
+        if is_next_group {
+            if self.outgoing(track).is_gated && place.index > 0 {
+                return;
+            }
+            self.finish(now, track);
+            let stream = self.next_stream;
+            self.next_stream += 1;
+            let outgoing = self.outgoing(track);
+            outgoing.is_gated = false;
+            outgoing.open = Some(Open { stream, group: place.group });
+            let after = outgoing.last.replace(place.group).filter(|last| *last != place.group);
+            let header = GroupHeader { subscription, track, first: *place, after };
+            self.to_send.push_back(ToSend::Open { stream, track });
+            self.to_send.push_back(ToSend::Write { stream, bytes: header.encode() });
+        }
+        if let Some(Open { stream, .. }) = self.outgoing(track).open {
+            let bytes = encode_frame(place.index, *epoch_time, frame, is_next_group);
+            self.to_send.push_back(ToSend::Write { stream, bytes });
+        }
+    }
+
+    fn finish(&mut self, now: Instant, track: Track) {
+        if let Some(Open { stream, .. }) = self.outgoing(track).open.take() {
+            self.to_send.push_back(ToSend::Finish { stream });
+            self.finished.push_back((stream, now));
+        }
+    }
+
+    fn outgoing(&mut self, track: Track) -> &mut Outgoing {
+        match track {
+            Track::Video => &mut self.video,
+            Track::Audio => &mut self.audio,
+        }
+    }
+}
+
+/// What a count that was zero then is now.
+fn elapsed(zero: Instant, now: Instant) -> MediaTime {
+    let micros = |from: Instant, to: Instant| {
+        i64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(i64::MAX)
+    };
+    MediaTime::from_micros(micros(zero, now) - micros(now, zero))
+}

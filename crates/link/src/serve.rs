@@ -1,0 +1,200 @@
+//! The node that has a stream, towards one that pulls it.
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use hub::Hub;
+use media::Track;
+use quinn::{Connection, RecvStream, SendStream, VarInt, WriteError};
+use tokio::task::JoinSet;
+
+use crate::sending::{Sending, ToSend};
+use crate::window::{Need, Window};
+use crate::wire::{Control, ControlReader};
+
+/// A connection that takes nothing for this long is not worth waiting for: what has begun is given up.
+const BLOCKED_MAX: Duration = Duration::from_millis(500);
+/// From a new stream to what it is for.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the rate of what a connection carries is looked at.
+const RATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Priorities of QUIC streams: words before sound before pictures.
+const CONTROL_PRIORITY: i32 = 3;
+const AUDIO_PRIORITY: i32 = 2;
+const VIDEO_PRIORITY: i32 = 1;
+/// Nobody wants the rest.
+pub(crate) const GIVEN_UP: VarInt = VarInt::from_u32(1);
+
+/// Serves one node until its connection ends.
+pub(crate) async fn serve(connection: Connection, hub: Hub, node: String, window: Window) {
+    let mut subscriptions = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = connection.accept_bi() => {
+                let Ok((send, receive)) = accepted else { break };
+                let (connection, hub, node, need) = (connection.clone(), hub.clone(), node.clone(), window.need());
+                subscriptions.spawn(async move { subscribe(connection, (send, receive), hub, node, need).await });
+            }
+            Some(_) = subscriptions.join_next(), if !subscriptions.is_empty() => {}
+        }
+    }
+    tracing::debug!(reason = ?connection.close_reason(), "a node that pulled is gone");
+}
+
+async fn subscribe(
+    connection: Connection,
+    (mut send, mut receive): (SendStream, RecvStream),
+    hub: Hub,
+    node: String,
+    need: Need,
+) {
+    let _ = send.set_priority(CONTROL_PRIORITY);
+    let asked = tokio::time::timeout(SUBSCRIBE_TIMEOUT, read_subscribe(&mut receive)).await;
+    let Ok(Some((number, class))) = asked else {
+        let _ = send.reset(GIVEN_UP);
+        return;
+    };
+    let Some(subscription) = hub.subscribe(&class) else {
+        let refusal = Control::Refused { reason: format!("the node {node} does not have the class {class}") };
+        let _ = send.write_chunk(refusal.encode()).await;
+        let _ = send.finish();
+        return;
+    };
+    tracing::debug!(class, "a node pulls a stream");
+    let mut stream = Serving {
+        sending: Sending::new(number, &node),
+        connection,
+        hub,
+        class,
+        need,
+        control: send,
+        open: HashMap::new(),
+        waiting: JoinSet::new(),
+    };
+    // Whatever ends it, the other node sees it.
+    let _ = stream.run(subscription, &mut receive).await;
+}
+
+async fn read_subscribe(receive: &mut RecvStream) -> Option<(u32, String)> {
+    let mut reader = ControlReader::default();
+    loop {
+        match reader.next() {
+            Ok(Some(Control::Subscribe { subscription, class })) => return Some((subscription, class)),
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => return None,
+        }
+        let chunk = receive.read_chunk(usize::MAX, true).await.ok()??;
+        reader.push(&chunk.bytes);
+    }
+}
+
+struct Serving {
+    sending: Sending,
+    connection: Connection,
+    hub: Hub,
+    class: String,
+    need: Need,
+    control: SendStream,
+    open: HashMap<u64, SendStream>,
+    /// Finished streams, until all of them has arrived.
+    waiting: JoinSet<u64>,
+}
+
+impl Serving {
+    async fn run(
+        &mut self,
+        mut subscription: hub::Subscription,
+        receive: &mut RecvStream,
+    ) -> Result<(), WriteError> {
+        let mut rates = tokio::time::interval(RATE_INTERVAL);
+        loop {
+            let deadline = self.sending.deadline();
+            let late = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let is_over = tokio::select! {
+                update = subscription.next() => match update {
+                    Some(update) => {
+                        self.sending.on_update(Instant::now(), &update);
+                        false
+                    }
+                    None => {
+                        self.sending.on_end();
+                        true
+                    }
+                },
+                Some(Ok(done)) = self.waiting.join_next(), if !self.waiting.is_empty() => {
+                    self.sending.on_done(done);
+                    self.open.remove(&done);
+                    false
+                }
+                () = late => {
+                    self.sending.on_timeout(Instant::now());
+                    false
+                }
+                _ = rates.tick() => {
+                    self.need.set(self.hub.status(&self.class).map_or(0, |status| status.bitrate_bps));
+                    false
+                }
+                // Nothing more is expected: it is closed by who wants no more.
+                _ = receive.read_chunk(1, true) => return Ok(()),
+            };
+            while let Some(next) = self.sending.poll() {
+                self.act(next).await?;
+            }
+            if is_over {
+                let _ = self.control.finish();
+                return Ok(());
+            }
+        }
+    }
+
+    async fn act(&mut self, next: ToSend) -> Result<(), WriteError> {
+        match next {
+            ToSend::Control(bytes) => self.control.write_chunk(bytes).await?,
+            ToSend::Open { stream, track } => {
+                let opened = tokio::time::timeout(BLOCKED_MAX, self.connection.open_uni()).await;
+                match opened {
+                    Ok(opened) => {
+                        let opened = opened?;
+                        let _ = opened.set_priority(match track {
+                            Track::Audio => AUDIO_PRIORITY,
+                            Track::Video => VIDEO_PRIORITY,
+                        });
+                        self.open.insert(stream, opened);
+                    }
+                    Err(_) => self.sending.on_blocked(),
+                }
+            }
+            ToSend::Write { stream, bytes } => {
+                let Some(open) = self.open.get_mut(&stream) else { return Ok(()) };
+                match tokio::time::timeout(BLOCKED_MAX, open.write_chunk(bytes)).await {
+                    // The other node wants no more of this group.
+                    Ok(Ok(()) | Err(WriteError::Stopped(_))) => {}
+                    Ok(Err(error)) => return Err(error),
+                    Err(_) => self.sending.on_blocked(),
+                }
+            }
+            ToSend::Finish { stream } => {
+                let Some(open) = self.open.get_mut(&stream) else {
+                    self.sending.on_done(stream);
+                    return Ok(());
+                };
+                let _ = open.finish();
+                let stopped = open.stopped();
+                self.waiting.spawn(async move {
+                    let _ = stopped.await;
+                    stream
+                });
+            }
+            ToSend::Reset { stream } => {
+                if let Some(mut open) = self.open.remove(&stream) {
+                    let _ = open.reset(GIVEN_UP);
+                }
+            }
+        }
+        Ok(())
+    }
+}
