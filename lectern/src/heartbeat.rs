@@ -30,7 +30,7 @@ pub(crate) struct Reporter {
 impl Reporter {
     /// Reports until drained, and then that every stream has ended.
     pub(crate) async fn run(self, drain: CancellationToken) -> Result<(), Infallible> {
-        let mut is_reachable = true;
+        let (mut is_reachable, mut changes) = (true, self.hub.changes());
         while !drain.is_cancelled() {
             match self.control.heartbeat(&self.heartbeat()).await {
                 Ok(()) if is_reachable => {}
@@ -47,7 +47,7 @@ impl Reporter {
             tokio::time::sleep(PAUSE).await;
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
-                () = self.hub.changed() => {}
+                () = changes.next() => {}
                 () = drain.cancelled() => {}
             }
         }

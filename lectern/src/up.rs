@@ -228,8 +228,15 @@ impl Process {
         };
         let (swept, sweeper) = (hub.clone(), control.clone());
         let default_class = config.coordinator.default_class;
-        let whep_context =
-            whep_node::Context { hub, control, verifier, node, default_class, front: front.clone() };
+        let whep_context = whep_node::Context {
+            hub,
+            source: None,
+            control,
+            verifier,
+            node,
+            default_class,
+            front: front.clone(),
+        };
 
         let mut roles = Supervisor::new(DRAIN_MAX);
         let admin_context = admin::Context {

@@ -1,10 +1,11 @@
 //! The WHEP port and the media port of a node.
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use control::{Client, TokenVerifier};
-use hub::Hub;
+use hub::{Hub, Source};
 use process::accept;
 use process::address::TrustedProxies;
 use process::limiter::Limiter;
@@ -105,8 +106,10 @@ impl Audience {
 /// What the WHEP side works with.
 #[derive(Debug)]
 pub struct Context {
-    /// Where streams come from.
+    /// Where streams are.
     pub hub: Hub,
+    /// Where those come from that are at other nodes, if there are any.
+    pub source: Option<Arc<dyn Source>>,
     /// Who is told of viewers.
     pub control: Client,
     /// Who knows which tokens are good.
@@ -178,11 +181,11 @@ impl Bound {
 
     /// Serves viewers until drained, then says goodbye to each. An engine or a task of its own that ends before is an error.
     pub async fn run(self, context: Context, drain: CancellationToken) -> io::Result<()> {
-        let Context { hub, control, verifier, node, default_class, front } = context;
+        let Context { hub, source, control, verifier, node, default_class, front } = context;
         let engine = self.engine.handle();
         let sessions = self.sessions;
         let (journal, waiting) = Journal::new(self.metrics.clone());
-        let streams = Streams::new(hub, engine.clone());
+        let streams = Streams::new(hub, engine.clone(), sessions.clone(), source);
         #[cfg(debug_assertions)]
         let streams = streams.with_fault(self.feed_fault);
         let feeding_failed = streams.failed();

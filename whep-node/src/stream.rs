@@ -1,13 +1,21 @@
-//! From the hub to the engine: a stream that somebody has asked for is packetised here until it ends, once for all its
-//! viewers.
+//! From the hub to the engine: a stream that somebody has asked for is packetised here, once for all its viewers, until it ends or
+//! nobody watches any more.
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use hub::{Hub, State, StreamFrame, Subscription, Update};
+use hub::{Hub, Source, State, StreamFrame, Subscription, Update};
 use media::{Frame, Tracks};
 use rtc::{EngineHandle, StreamId};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
+
+use crate::sessions::Sessions;
+
+/// How long a stream that nobody watches is kept ready: a page that is loaded anew does not wait for it.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether anybody watches.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// There is nothing to watch now.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -30,13 +38,24 @@ pub struct OpenStream {
 pub struct Streams {
     hub: Hub,
     engine: EngineHandle,
-    open: Arc<Mutex<HashMap<String, StreamId>>>,
+    sessions: Sessions,
+    /// Where streams come from that nobody publishes here.
+    source: Option<Arc<dyn Source>>,
+    open: Arc<Mutex<HashMap<String, Feed>>>,
     failed: CancellationToken,
     #[cfg(debug_assertions)]
     fault: CancellationToken,
 }
 
-/// A stream that is fed. However that ends, its viewers are let go and the next to ask opens it anew.
+/// A stream that is fed.
+#[derive(Clone, Copy, Debug)]
+struct Feed {
+    id: StreamId,
+    /// When somebody last asked for it. He may not be in the table of sessions yet.
+    asked: Instant,
+}
+
+/// Its task. However that ends, its viewers are let go and the next to ask opens it anew.
 struct Feeding {
     streams: Streams,
     name: String,
@@ -45,7 +64,11 @@ struct Feeding {
 
 impl Drop for Feeding {
     fn drop(&mut self) {
-        self.streams.lock().remove(&self.name);
+        let mut open = self.streams.lock();
+        if open.get(&self.name).is_some_and(|feed| feed.id == self.id) {
+            open.remove(&self.name);
+        }
+        drop(open);
         self.streams.engine.close_stream(self.id);
         if std::thread::panicking() {
             self.streams.failed.cancel();
@@ -55,10 +78,17 @@ impl Drop for Feeding {
 
 impl Streams {
     /// None yet.
-    pub fn new(hub: Hub, engine: EngineHandle) -> Self {
+    pub(crate) fn new(
+        hub: Hub,
+        engine: EngineHandle,
+        sessions: Sessions,
+        source: Option<Arc<dyn Source>>,
+    ) -> Self {
         Self {
             hub,
             engine,
+            sessions,
+            source,
             open: Arc::default(),
             failed: CancellationToken::new(),
             #[cfg(debug_assertions)]
@@ -77,16 +107,30 @@ impl Streams {
         self.failed.clone()
     }
 
-    /// Opens the stream of a class for one more viewer. Must be called within a tokio runtime.
-    pub fn open(&self, name: &str) -> Result<OpenStream, NotLive> {
+    /// Opens the stream of a class for one more viewer, and has it come here if it is at another node.
+    pub async fn open(&self, name: &str) -> Result<OpenStream, NotLive> {
+        match (self.open_here(name), &self.source) {
+            (Err(NotLive), Some(source)) => {
+                source.ensure(name).await;
+                self.open_here(name)
+            }
+            (opened, _) => opened,
+        }
+    }
+
+    fn open_here(&self, name: &str) -> Result<OpenStream, NotLive> {
         let status = self.hub.status(name).filter(|status| status.state == State::Active).ok_or(NotLive)?;
+        let asked = Instant::now();
         let mut open = self.lock();
-        let id = match open.get(name) {
-            Some(id) => *id,
+        let id = match open.get_mut(name) {
+            Some(feed) => {
+                feed.asked = asked;
+                feed.id
+            }
             None => {
                 let subscription = self.hub.subscribe(name).ok_or(NotLive)?;
                 let id = self.engine.open_stream(status.origin);
-                open.insert(name.to_owned(), id);
+                open.insert(name.to_owned(), Feed { id, asked });
                 // A runtime that shuts down drops a new task at once, and that takes the lock.
                 drop(open);
                 self.spawn(Feeding { streams: self.clone(), name: name.to_owned(), id }, subscription);
@@ -94,6 +138,17 @@ impl Streams {
             }
         };
         Ok(OpenStream { id, session: status.session, tracks: status.tracks })
+    }
+
+    /// Takes a stream out that nobody has asked for lately and nobody watches: the next to ask opens it anew.
+    fn close_idle(&self, name: &str) -> bool {
+        let mut open = self.lock();
+        let is_idle = open.get(name).is_some_and(|feed| feed.asked.elapsed() >= IDLE_MAX)
+            && self.sessions.count(name) == 0;
+        if is_idle {
+            open.remove(name);
+        }
+        is_idle
     }
 
     #[cfg(not(debug_assertions))]
@@ -116,21 +171,38 @@ impl Streams {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, StreamId>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Feed>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Runs for as long as the stream does. Tracks come and go meanwhile: every answer is for both.
+/// Runs for as long as the stream does and somebody watches. Tracks come and go meanwhile: every answer is for both.
 async fn feed(feeding: Feeding, mut subscription: Subscription) {
-    let Feeding { streams, id, .. } = &feeding;
+    let Feeding { streams, name, id } = &feeding;
     let mut video = rtp::h264::Packetizer::default();
     let mut audio = rtp::opus::Packetizer::default();
-    while let Some(update) = subscription.next().await {
+    let mut looks = tokio::time::interval(IDLE_INTERVAL);
+    let mut idle_since: Option<Instant> = None;
+    loop {
+        let update = tokio::select! {
+            update = subscription.next() => update,
+            _ = looks.tick() => {
+                let is_watched = streams.sessions.count(name) > 0;
+                let since = *idle_since.get_or_insert_with(Instant::now);
+                if is_watched {
+                    idle_since = None;
+                } else if since.elapsed() >= IDLE_MAX && streams.close_idle(name) {
+                    tracing::debug!(class = name, "nobody watches any more");
+                    return;
+                }
+                continue;
+            }
+        };
         let packets = match &update {
-            Update::Frame(StreamFrame { frame: Frame::Video(frame), .. }) => video.packetize(frame),
-            Update::Frame(StreamFrame { frame: Frame::Audio(frame), .. }) => audio.packetize(frame),
-            Update::Epoch(_) | Update::Tracks(_) | Update::Paused => None,
+            Some(Update::Frame(StreamFrame { frame: Frame::Video(frame), .. })) => video.packetize(frame),
+            Some(Update::Frame(StreamFrame { frame: Frame::Audio(frame), .. })) => audio.packetize(frame),
+            Some(Update::Epoch(_) | Update::Tracks(_) | Update::Paused) => None,
+            None => return,
         };
         if let Some(packets) = packets {
             streams.engine.send(*id, &Arc::new(packets));

@@ -11,6 +11,7 @@ mod place;
 mod publisher;
 mod queue;
 mod registry;
+mod source;
 mod stats;
 mod stream;
 
@@ -18,6 +19,7 @@ pub use epoch::{Epoch, Timeline};
 pub use place::{Place, StreamFrame};
 pub use publisher::{Publisher, Relay, Superseded};
 pub use queue::{Subscription, Update};
-pub use registry::{Hub, Limits, Refused};
+pub use registry::{Changes, Hub, Limits, Refused};
+pub use source::Source;
 pub use stats::Stats;
 pub use stream::{Problem, State, Status};

@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::place::Place;
-use crate::registry::Changes;
+use crate::registry::Bell;
 use crate::stream::{Problem, Stream};
 
 /// Another publisher of the same class has taken over.
@@ -42,7 +42,7 @@ impl Publisher {
     /// Says which tracks there are. Frames pushed before reach nobody who joins.
     pub fn set_tracks(&self, tracks: &Tracks) -> Result<(), Superseded> {
         self.with(|stream| stream.set_tracks(tracks, Instant::now()))?;
-        self.feed.changes.notify();
+        self.feed.bell.ring();
         Ok(())
     }
 
@@ -60,14 +60,14 @@ impl Publisher {
                 None => stream.problems.push(Problem { code, text }),
             }
         })?;
-        self.feed.changes.notify();
+        self.feed.bell.ring();
         Ok(())
     }
 
     /// Takes all problems back.
     pub fn clear_problems(&self) -> Result<(), Superseded> {
         self.with(|stream| stream.problems.clear())?;
-        self.feed.changes.notify();
+        self.feed.bell.ring();
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl Relay {
     /// Says which tracks there are.
     pub fn set_tracks(&self, tracks: &Tracks) -> Result<(), Superseded> {
         self.feed.with(|stream| stream.set_tracks(tracks, Instant::now()))?;
-        self.feed.changes.notify();
+        self.feed.bell.ring();
         Ok(())
     }
 
@@ -104,7 +104,7 @@ impl Relay {
     /// The publisher is gone, or the node that it is at: the stream waits.
     pub fn pause(&self) -> Result<(), Superseded> {
         self.feed.with(|stream| stream.pause(Instant::now()))?;
-        self.feed.changes.notify();
+        self.feed.bell.ring();
         Ok(())
     }
 }
@@ -114,7 +114,7 @@ impl Relay {
 pub(crate) struct Feed {
     pub(crate) stream: Arc<Mutex<Stream>>,
     pub(crate) superseded: CancellationToken,
-    pub(crate) changes: Arc<Changes>,
+    pub(crate) bell: Arc<Bell>,
 }
 
 impl Feed {
@@ -130,6 +130,6 @@ impl Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         let _ = self.with(|stream| stream.pause(Instant::now()));
-        self.changes.notify();
+        self.bell.ring();
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::epoch::Epoch;
 use crate::publisher::{Feed, Publisher, Relay};
@@ -41,13 +41,27 @@ pub enum Refused {
     Superseded,
 }
 
-/// Tells whoever reports on the streams that something is worth a report.
-#[derive(Debug, Default)]
-pub(crate) struct Changes(Notify);
+/// Tells everybody who waits for it that a stream has appeared, changed or gone.
+#[derive(Debug)]
+pub(crate) struct Bell(watch::Sender<()>);
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        self.0.send_replace(());
+    }
+}
+
+/// Hears of changes of any stream.
+#[derive(Debug)]
+pub struct Changes(watch::Receiver<()>);
 
 impl Changes {
-    pub(crate) fn notify(&self) {
-        self.0.notify_one();
+    /// Waits until a stream has appeared, changed or gone since this was asked before.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            // The hub is no more, and nothing changes.
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -55,7 +69,7 @@ impl Changes {
 #[derive(Clone, Debug)]
 pub struct Hub {
     streams: Arc<Mutex<HashMap<String, Arc<Mutex<Stream>>>>>,
-    changes: Arc<Changes>,
+    bell: Arc<Bell>,
     limits: Limits,
     stats: Stats,
 }
@@ -63,7 +77,12 @@ pub struct Hub {
 impl Hub {
     /// An empty hub.
     pub fn new(limits: Limits) -> Self {
-        Self { streams: Arc::default(), changes: Arc::default(), limits, stats: Stats::default() }
+        Self {
+            streams: Arc::default(),
+            bell: Arc::new(Bell(watch::Sender::new(()))),
+            limits,
+            stats: Stats::default(),
+        }
     }
 
     /// How often the bounds were reached.
@@ -120,7 +139,7 @@ impl Hub {
             is_over
         });
         drop(streams);
-        self.changes.notify();
+        self.bell.ring();
         ended.unwrap_or(false)
     }
 
@@ -149,11 +168,11 @@ impl Hub {
     }
 
     fn feed(&self, stream: &Arc<Mutex<Stream>>, inner: &Stream) -> Feed {
-        self.changes.notify();
+        self.bell.ring();
         Feed {
             stream: Arc::clone(stream),
             superseded: inner.superseded.clone(),
-            changes: Arc::clone(&self.changes),
+            bell: Arc::clone(&self.bell),
         }
     }
 
@@ -193,14 +212,14 @@ impl Hub {
             keep
         });
         if !removed.is_empty() {
-            self.changes.notify();
+            self.bell.ring();
         }
         removed
     }
 
-    /// Waits until a stream has appeared, changed or gone since the last call.
-    pub async fn changed(&self) {
-        self.changes.0.notified().await;
+    /// Hears of every change from now on.
+    pub fn changes(&self) -> Changes {
+        Changes(self.bell.0.subscribe())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Mutex<Stream>>>> {

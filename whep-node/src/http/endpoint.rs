@@ -91,7 +91,7 @@ impl Call<'_> {
             .map_err(|_| Failure::bad_offer("the offer is too large or was cut off"))?;
         let text = std::str::from_utf8(&body).map_err(|_| Failure::bad_offer("the body is not text"))?;
         let offer = Offer::parse(text).map_err(|error| Failure::bad_offer(&error.to_string()))?;
-        let open = app.streams.open(self.class).map_err(|_| Failure::not_live())?;
+        let open = app.streams.open(self.class).await.map_err(|_| Failure::not_live())?;
         let seat = app.engine.reserve().map_err(|_| {
             app.metrics.joins_refused_full.inc();
             Failure::full()

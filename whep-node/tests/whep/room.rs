@@ -113,7 +113,8 @@ impl Room {
         let verifier = TokenVerifier::new(&coordinator_base).unwrap();
         let (node, front) = ("node1".to_owned(), Front::default());
         let default_class = CLASS.to_owned();
-        let context = Context { hub: hub.clone(), control: client, verifier, node, default_class, front };
+        let context =
+            Context { hub: hub.clone(), source: None, control: client, verifier, node, default_class, front };
         let harm = HashMap::from([
             (Part::Feed, Box::new(bound.feed_panic()) as Box<dyn FnOnce() + Send>),
             (Part::Shard, Box::new(bound.shard_panic())),

@@ -78,12 +78,13 @@ impl Node {
 
     /// Subscribes once the stream is there.
     pub(crate) async fn watch(&self) -> Subscription {
+        let mut changes = self.hub.changes();
         let wait = async {
             loop {
                 if let Some(subscription) = self.hub.subscribe("room101") {
                     return subscription;
                 }
-                self.hub.changed().await;
+                changes.next().await;
             }
         };
         tokio::time::timeout(PATIENCE, wait).await.expect("the stream comes")

@@ -39,10 +39,11 @@ async fn every_frame_reaches_nodes_one_and_two_links_away_as_it_was_made() {
     let status = nodes[2].hub.status("room101").unwrap();
     assert_eq!((status.state, status.epoch, &*status.session), (State::Active, 7, "s1"));
     assert_eq!((status.tracks, status.is_relayed), (tracks(), true));
+    let mut changes = nodes[2].hub.changes();
     drop(publisher);
     let paused = async {
         while nodes[2].hub.status("room101").unwrap().state != State::Grace {
-            nodes[2].hub.changed().await;
+            changes.next().await;
         }
     };
     tokio::time::timeout(PATIENCE, paused).await.unwrap();
