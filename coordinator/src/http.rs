@@ -90,6 +90,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let internal = Router::new()
         .route("/publish/authorize", post(internal::authorize))
         .route("/admit", post(internal::admit))
+        .route("/source", post(internal::source))
         .route("/heartbeat", post(internal::heartbeat))
         .route("/sessions", post(internal::sessions))
         .fallback(missing)

@@ -1,6 +1,7 @@
 //! What the database is told of nodes, and whether it listens: the changes of a heartbeat, and the ends of sessions that nobody
 //! else can end, of nodes that are silent and such as a node does not have.
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -108,14 +109,14 @@ async fn end_denied(app: &App, nodes: &[String], now_ms: i64) -> Result<(), Stor
 /// stands: then it is told again.
 pub(crate) async fn hear(
     app: &App,
+    from: IpAddr,
     heartbeat: Heartbeat,
-    now: Instant,
-    now_ms: i64,
+    (now, now_ms): (Instant, i64),
 ) -> Result<(), StoreError> {
     let node = heartbeat.node.clone();
     let (changes, telling) = {
         let mut registry = app.registry();
-        let changes = registry.on_heartbeat(now, heartbeat);
+        let changes = registry.on_heartbeat(now, from, heartbeat);
         (changes, registry.unsaved(&node))
     };
     apply(app, &changes, now, now_ms).await?;
@@ -162,6 +163,8 @@ async fn in_time(asked: impl Future<Output = Result<(), StoreError>>) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use control::api::{Heartbeat, PublishRequest, SessionEvent, StreamReport, StreamState};
     use prometheus::Registry as Prometheus;
     use tempfile::TempDir;
@@ -249,8 +252,9 @@ mod tests {
             };
             let streams = sessions.iter().map(report).collect();
             let node = "n1".to_owned();
-            let heartbeat = Heartbeat { node, started_at_ms, public_url: None, whep_port: 8889, streams };
-            hear(self.app(), heartbeat, self.now, self.now_ms).await
+            let heartbeat =
+                Heartbeat { node, started_at_ms, public_url: None, whep_port: 8889, link: None, streams };
+            hear(self.app(), Ipv4Addr::LOCALHOST.into(), heartbeat, (self.now, self.now_ms)).await
         }
 
         async fn counts(&self) -> Vec<(String, i64)> {

@@ -1,8 +1,9 @@
 //! What the nodes say of themselves, as a pure machine. It is rebuilt from heartbeats, never stored.
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use control::api::{Heartbeat, StreamReport, StreamState};
+use control::api::{Heartbeat, LinkAddress, Source, StreamReport, StreamState, Superseded};
 
 /// A node that has been silent for this long is gone.
 pub const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -56,6 +57,8 @@ struct Node {
     heard: Instant,
     /// Nothing yet, if it is only known from before this coordinator began.
     heartbeat: Option<Heartbeat>,
+    /// Where it comes from.
+    from: IpAddr,
     /// What the database has not taken yet, by number; nothing if it has taken every change so far.
     unsaved: Option<u64>,
 }
@@ -73,12 +76,17 @@ pub struct Registry {
 impl Registry {
     /// A node that must have been there before this coordinator began: it has as long as any to be heard.
     pub fn expect(&mut self, now: Instant, node: &str) {
-        self.nodes.entry(node.to_owned()).or_insert(Node { heard: now, heartbeat: None, unsaved: None });
+        self.nodes.entry(node.to_owned()).or_insert(Node {
+            heard: now,
+            heartbeat: None,
+            from: Ipv4Addr::UNSPECIFIED.into(),
+            unsaved: None,
+        });
     }
 
     /// Takes a heartbeat. Returns what it changes, which counts as not written down until [`Self::on_saved`] says that it is:
     /// whoever writes it may be interrupted.
-    pub fn on_heartbeat(&mut self, now: Instant, heartbeat: Heartbeat) -> Vec<Change> {
+    pub fn on_heartbeat(&mut self, now: Instant, from: IpAddr, heartbeat: Heartbeat) -> Vec<Change> {
         let mut changes = Vec::new();
         if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&heartbeat.node) {
             return changes;
@@ -103,7 +111,7 @@ impl Registry {
         }
         let name = heartbeat.node.clone();
         let unsaved = (!changes.is_empty()).then(|| self.telling());
-        self.nodes.insert(name, Node { heard: now, heartbeat: Some(heartbeat), unsaved });
+        self.nodes.insert(name, Node { heard: now, heartbeat: Some(heartbeat), from, unsaved });
         changes
     }
 
@@ -170,6 +178,28 @@ impl Registry {
         Some(Located { report: StreamReport { viewers, ..report.clone() }, node: node.node.clone() })
     }
 
+    /// Where `asking`, which has viewers of a class, gets its stream from.
+    pub fn source(&self, class: &str, asking: &str) -> Option<Source> {
+        let located = self.stream(class).filter(|located| located.node != asking)?;
+        let node = self.nodes.get(&located.node)?;
+        let LinkAddress { host, port } = node.heartbeat.as_ref()?.link?;
+        // Whoever asks knows where this machine is.
+        let from = Some(node.from).filter(|from| !from.is_loopback());
+        Some(Source { node: located.node, host: host.or(from), port, epoch: located.report.epoch })
+    }
+
+    /// The streams of a node that somebody publishes elsewhere by now.
+    pub fn superseded(&self, node: &str) -> Vec<Superseded> {
+        let heartbeat = self.nodes.get(node).and_then(|node| node.heartbeat.as_ref());
+        let streams = heartbeat.iter().flat_map(|heartbeat| &heartbeat.streams);
+        let newest = streams.filter_map(|report| {
+            let newest = self.stream(&report.class)?;
+            let is_newer = (newest.report.epoch, &newest.report.session) > (report.epoch, &report.session);
+            is_newer.then_some(Superseded { class: newest.report.class, epoch: newest.report.epoch })
+        });
+        newest.collect()
+    }
+
     /// The greatest epoch of a class that any node has; 0 if there is none.
     pub fn epoch(&self, class: &str) -> u64 {
         self.reports(class).map(|(_, report)| report.epoch).max().unwrap_or(0)
@@ -225,6 +255,8 @@ fn lasting(report: &StreamReport) -> (StreamState, bool, bool, u32, u32, Option<
 mod tests {
     use super::*;
 
+    const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
     fn report(state: StreamState) -> StreamReport {
         StreamReport {
             class: "room101".to_owned(),
@@ -243,13 +275,20 @@ mod tests {
     }
 
     fn heartbeat(started_at_ms: u64, streams: Vec<StreamReport>) -> Heartbeat {
-        Heartbeat { node: "n1".to_owned(), started_at_ms, public_url: None, whep_port: 8889, streams }
+        Heartbeat {
+            node: "n1".to_owned(),
+            started_at_ms,
+            public_url: None,
+            whep_port: 8889,
+            link: None,
+            streams,
+        }
     }
 
     /// Takes a heartbeat and has written down what it changes.
     fn save(registry: &mut Registry, now: Instant, heartbeat: Heartbeat) -> Vec<Change> {
         let node = heartbeat.node.clone();
-        let changes = registry.on_heartbeat(now, heartbeat);
+        let changes = registry.on_heartbeat(now, FROM, heartbeat);
         let telling = registry.unsaved(&node);
         assert_eq!(telling.is_none(), changes.is_empty());
         telling.into_iter().for_each(|telling| registry.on_saved(&node, telling));
@@ -263,8 +302,10 @@ mod tests {
         let first = save(&mut registry, now, heartbeat(1, vec![report(StreamState::Starting)]));
         assert_eq!(first.len(), 2, "a new life and a new stream");
         assert!(!registry.is_live("room101"));
-        assert!(registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Starting)])).is_empty());
-        let active = registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Active)]));
+        assert!(
+            registry.on_heartbeat(now, FROM, heartbeat(1, vec![report(StreamState::Starting)])).is_empty()
+        );
+        let active = registry.on_heartbeat(now, FROM, heartbeat(1, vec![report(StreamState::Active)]));
         let expected = Change::Stream { node: "n1".to_owned(), report: report(StreamState::Active) };
         assert_eq!(active, [expected]);
         assert!(registry.is_live("room101"));
@@ -274,8 +315,8 @@ mod tests {
     fn a_new_life_ends_what_was_before() {
         let mut registry = Registry::default();
         let now = Instant::now();
-        registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Active)]));
-        let changes = registry.on_heartbeat(now, heartbeat(2, vec![]));
+        registry.on_heartbeat(now, FROM, heartbeat(1, vec![report(StreamState::Active)]));
+        let changes = registry.on_heartbeat(now, FROM, heartbeat(2, vec![]));
         assert_eq!(changes, [Change::Restarted { node: "n1".to_owned(), started_at_ms: 2 }]);
     }
 
@@ -283,13 +324,13 @@ mod tests {
     fn silence_ends_a_node_also_one_that_was_only_expected() {
         let mut registry = Registry::default();
         let now = Instant::now();
-        registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Active)]));
+        registry.on_heartbeat(now, FROM, heartbeat(1, vec![report(StreamState::Active)]));
         registry.expect(now, "n0");
         registry.expect(now, "n1");
         assert!(registry.on_timeout(now + SILENCE_MAX - Duration::from_millis(1)).is_empty());
         assert_eq!(registry.on_timeout(now + SILENCE_MAX), ["n0", "n1"]);
         assert!(registry.node_for("room101").is_none());
-        registry.on_heartbeat(now + SILENCE_MAX, heartbeat(1, vec![]));
+        registry.on_heartbeat(now + SILENCE_MAX, FROM, heartbeat(1, vec![]));
         let lost = ["n0".to_owned()].map(|node| Change::Lost { node });
         assert_eq!(registry.take_lost(), lost, "the other one is there again");
         assert!(registry.take_lost().is_empty());
@@ -300,10 +341,14 @@ mod tests {
         let mut registry = Registry::default();
         let now = Instant::now();
         let active = || heartbeat(1, vec![report(StreamState::Active)]);
-        let first = registry.on_heartbeat(now, active());
+        let first = registry.on_heartbeat(now, FROM, active());
         assert!(registry.is_live("room101"), "viewers are not concerned");
         let telling = registry.unsaved("n1").unwrap();
-        assert_eq!(registry.on_heartbeat(now, active()), first, "whoever wrote it may have been interrupted");
+        assert_eq!(
+            registry.on_heartbeat(now, FROM, active()),
+            first,
+            "whoever wrote it may have been interrupted"
+        );
         registry.on_saved("n1", telling);
         assert_eq!(save(&mut registry, now, active()), first, "it is not the newest that was written down");
         assert!(save(&mut registry, now, active()).is_empty());
@@ -322,7 +367,7 @@ mod tests {
         let now = Instant::now();
         registry.expect(now, "n1");
         assert!(!registry.denies("n1", "s2"), "it has not been heard");
-        registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Starting)]));
+        registry.on_heartbeat(now, FROM, heartbeat(1, vec![report(StreamState::Starting)]));
         assert_eq!((registry.denies("n1", "s1"), registry.denies("n1", "s2")), (false, true));
         assert!(!registry.denies("n2", "s2"));
     }
@@ -333,7 +378,7 @@ mod tests {
         let now = Instant::now();
         for n in 0..=NODES_MAX {
             let named = Heartbeat { node: n.to_string(), ..heartbeat(1, vec![]) };
-            assert_eq!(registry.on_heartbeat(now, named).is_empty(), n == NODES_MAX);
+            assert_eq!(registry.on_heartbeat(now, FROM, named).is_empty(), n == NODES_MAX);
         }
         assert_eq!(registry.nodes().len(), NODES_MAX);
     }
@@ -342,8 +387,8 @@ mod tests {
     fn a_viewer_is_sent_where_the_stream_is() {
         let mut registry = Registry::default();
         let now = Instant::now();
-        registry.on_heartbeat(now, Heartbeat { node: "a".to_owned(), ..heartbeat(1, vec![]) });
-        registry.on_heartbeat(now, heartbeat(1, vec![report(StreamState::Active)]));
+        registry.on_heartbeat(now, FROM, Heartbeat { node: "a".to_owned(), ..heartbeat(1, vec![]) });
+        registry.on_heartbeat(now, FROM, heartbeat(1, vec![report(StreamState::Active)]));
         assert_eq!(registry.node_for("room101").map(|node| node.node.as_str()), Some("n1"));
         assert_eq!(registry.node_for("another").map(|node| node.node.as_str()), Some("a"));
     }

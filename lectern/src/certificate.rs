@@ -2,7 +2,7 @@
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use nix::ifaddrs::getifaddrs;
@@ -39,9 +39,33 @@ pub(crate) struct Made {
 
 /// Makes a certificate for `names`; the authority too, unless there is one.
 pub(crate) fn make(folder: &Path, names: Vec<String>) -> anyhow::Result<Made> {
-    // The database and its secrets may come to lie here too.
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.with_context(|| format!("cannot use the folder {}", folder.display()))?;
+    let (issuer, is_new_ca) = open(folder)?;
+    let (cert, key) = leaf(&issuer, names.clone(), &[ExtendedKeyUsagePurpose::ServerAuth])?;
+    write(&folder.join(KEY_FILE), &key.serialize_pem(), OWNER_ONLY)?;
+    write(&folder.join(CERT_FILE), &cert.pem(), EVERYBODY_READS)?;
+    Ok(Made { is_new_ca, names })
+}
+
+/// Makes a certificate by which other nodes know the node `name`, its key, and a copy of the authority's certificate; the authority
+/// too, unless there is one in `folder`.
+pub(crate) fn make_for_node(folder: &Path, name: String, files: [PathBuf; 3]) -> anyhow::Result<()> {
+    let (issuer, _) = open(folder)?;
+    // A node is asked, and asks.
+    let uses = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let (cert, key) = leaf(&issuer, vec![name], &uses)?;
+    let [cert_file, key_file, ca_file] = files;
+    if let Some(out) = cert_file.parent() {
+        make_folder(out)?;
+    }
+    write(&key_file, &key.serialize_pem(), OWNER_ONLY)?;
+    write(&cert_file, &cert.pem(), EVERYBODY_READS)?;
+    let ca = read(&folder.join(CA_FILE))?;
+    write(&ca_file, &ca, EVERYBODY_READS)
+}
+
+/// The authority in a folder, which is made unless there is one, and whether it was.
+fn open(folder: &Path) -> anyhow::Result<(Issuer<'static, KeyPair>, bool)> {
+    make_folder(folder)?;
     let (ca_file, ca_key_file) = (folder.join(CA_FILE), folder.join(CA_KEY_FILE));
     let is_new_ca = match (ca_file.try_exists()?, ca_key_file.try_exists()?) {
         (true, true) => false,
@@ -53,14 +77,18 @@ pub(crate) fn make(folder: &Path, names: Vec<String>) -> anyhow::Result<Made> {
         }
         _ => bail!("{} has only one of {CA_FILE} and {CA_KEY_FILE}", folder.display()),
     };
-    let read =
-        |file: &Path| fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()));
     let ca_key = KeyPair::from_pem(&read(&ca_key_file)?).context("the authority's key cannot be used")?;
-    let issuer = Issuer::new(authority_params(&common_name(&read(&ca_file)?)?), ca_key);
-    let (cert, key) = leaf(&issuer, names.clone())?;
-    write(&folder.join(KEY_FILE), &key.serialize_pem(), OWNER_ONLY)?;
-    write(&folder.join(CERT_FILE), &cert.pem(), EVERYBODY_READS)?;
-    Ok(Made { is_new_ca, names })
+    Ok((Issuer::new(authority_params(&common_name(&read(&ca_file)?)?), ca_key), is_new_ca))
+}
+
+fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    // The database and its secrets may come to lie here too.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("cannot use the folder {}", folder.display()))
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 fn authority() -> Result<(Certificate, KeyPair), rcgen::Error> {
@@ -90,12 +118,16 @@ fn common_name(pem: &str) -> anyhow::Result<String> {
     read().context("the authority's certificate cannot be used")
 }
 
-fn leaf(issuer: &Issuer<'_, KeyPair>, names: Vec<String>) -> anyhow::Result<(Certificate, KeyPair)> {
+fn leaf(
+    issuer: &Issuer<'_, KeyPair>,
+    names: Vec<String>,
+    uses: &[ExtendedKeyUsagePurpose],
+) -> anyhow::Result<(Certificate, KeyPair)> {
     let mut params = CertificateParams::new(names).context("a host is neither a name nor an address")?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "Lectern");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.extended_key_usages = uses.to_vec();
     params.use_authority_key_identifier_extension = true;
     good_for(&mut params, CERT_DAYS);
     let key = KeyPair::generate()?;

@@ -1,11 +1,13 @@
 //! Every setting of the binary; `process::config` reads them.
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
+use anyhow::Context;
 use process::connections::Limits;
 use serde::Deserialize;
 
 /// Every setting, by role.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     pub(crate) node: Node,
@@ -14,16 +16,60 @@ pub(crate) struct Config {
     pub(crate) ingest: ingest::Config,
     pub(crate) whep: whep_node::Config,
     pub(crate) coordinator: coordinator::Config,
+    pub(crate) link: Link,
+}
+
+impl Config {
+    /// The node's certificate towards other nodes, its key, and the authority of the cluster.
+    pub(crate) fn link_files(&self) -> [PathBuf; 3] {
+        let folder = self.coordinator.data_dir.join(LINK_FOLDER);
+        let Link { cert, key, authority, .. } = &self.link;
+        [(cert, LINK_CERT), (key, LINK_KEY), (authority, LINK_AUTHORITY)]
+            .map(|(set, name)| set.clone().unwrap_or_else(|| folder.join(name)))
+    }
+}
+
+/// Where in the data folder they are if nothing else is said.
+pub(crate) const LINK_FOLDER: &str = "link";
+pub(crate) const LINK_CERT: &str = "cert.pem";
+pub(crate) const LINK_KEY: &str = "key.pem";
+pub(crate) const LINK_AUTHORITY: &str = "ca.pem";
+
+/// How nodes reach each other.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Link {
+    /// Where other nodes pull streams, UDP. There is a link where there is a certificate for it.
+    pub(crate) listen: SocketAddr,
+    /// The address that they are told. None: the one that the coordinator sees.
+    pub(crate) announce: Option<IpAddr>,
+    /// This node's certificate, as PEM.
+    pub(crate) cert: Option<PathBuf>,
+    /// Its key.
+    pub(crate) key: Option<PathBuf>,
+    /// The certificate of the cluster's authority.
+    pub(crate) authority: Option<PathBuf>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        let listen = (Ipv6Addr::UNSPECIFIED, 8190).into();
+        Self { listen, announce: None, cert: None, key: None, authority: None }
+    }
 }
 
 /// What concerns the process as a whole.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Node {
     /// Its name among the nodes.
     pub(crate) name: String,
     /// Where browsers reach its WHEP server, if not under the host of the web page.
     pub(crate) public_url: Option<String>,
+    /// The coordinator, for a node that runs alone: http://192.168.1.7:8000.
+    pub(crate) coordinator: Option<String>,
+    /// What it proves itself with there.
+    pub(crate) secret: String,
     /// Where operators read metrics.
     pub(crate) admin_listen: SocketAddr,
 }
@@ -47,6 +93,21 @@ impl Default for Http {
 
 impl Default for Node {
     fn default() -> Self {
-        Self { name: "main".to_owned(), public_url: None, admin_listen: ([127, 0, 0, 1], 9090).into() }
+        Self {
+            name: "main".to_owned(),
+            public_url: None,
+            coordinator: None,
+            secret: String::new(),
+            admin_listen: ([127, 0, 0, 1], 9090).into(),
+        }
+    }
+}
+
+impl Node {
+    /// Where the coordinator is, and the secret.
+    pub(crate) fn coordinator(&self) -> anyhow::Result<(String, String)> {
+        let url = self.coordinator.clone();
+        let url = url.context("where is the coordinator? --coordinator http://HOST:8000 says it")?;
+        Ok((url, self.secret.clone()))
     }
 }

@@ -1,13 +1,13 @@
 //! Lectern: a teacher's RTMP stream in, a class of browsers out.
 #![forbid(unsafe_code)]
 
+mod ca;
 mod certificate;
 mod class;
 mod config;
 mod demo;
 mod fault;
-mod heartbeat;
-mod sweep;
+mod roles;
 mod tls;
 mod up;
 mod welcome;
@@ -36,6 +36,12 @@ struct Arguments {
 enum Command {
     /// Runs everything in this process: web page, RTMP and WebRTC.
     Up(Box<up::Arguments>),
+    /// Runs a coordinator alone: web page, API and the directory of nodes and streams.
+    Coordinator(Box<up::Arguments>),
+    /// Runs a node alone: RTMP and WebRTC, for a coordinator elsewhere.
+    Node(Box<up::NodeArguments>),
+    /// Makes certificates by which the nodes of a cluster know each other.
+    Ca(ca::Arguments),
     /// Makes a certificate for this machine, with an authority of its own.
     Tls(tls::Arguments),
     /// Publishes a short bundled lesson, for whoever has no phone at hand.
@@ -61,6 +67,9 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(async {
         match arguments.command {
             Command::Up(arguments) => up::run(*arguments).await,
+            Command::Coordinator(arguments) => up::run_coordinator(*arguments).await,
+            Command::Node(arguments) => up::run_node(*arguments).await,
+            Command::Ca(arguments) => ca::run(&arguments),
             Command::Tls(arguments) => tls::run(&arguments),
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Class(arguments) => class::run(arguments).await,

@@ -9,12 +9,27 @@ use serde_json::Value;
 
 /// Which of our crates a crate may use. Arrows point down only; no role knows another; `testkit` is for tests.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("agent", &["control", "hub", "link", "media", "process"]),
     ("control", &[]),
     ("coordinator", &["control", "process"]),
     ("counts", &["hub", "media", "rtc", "rtmp", "rtp"]),
     ("hub", &["media"]),
     ("ingest", &["control", "hub", "media", "process", "rtmp"]),
-    ("lectern", &["control", "coordinator", "hub", "ingest", "media", "process", "testkit", "whep-node"]),
+    (
+        "lectern",
+        &[
+            "agent",
+            "control",
+            "coordinator",
+            "hub",
+            "ingest",
+            "link",
+            "media",
+            "process",
+            "testkit",
+            "whep-node",
+        ],
+    ),
     ("link", &["hub", "media"]),
     ("load-tests", &["media", "testkit"]),
     ("media", &[]),

@@ -2,7 +2,7 @@
 //! PIN, and everybody. Nobody has rights because of where a request comes from, but one: in open mode private addresses
 //! are not asked for the PIN.
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -94,6 +94,11 @@ impl Caller {
     /// The scheme by which it knows this server.
     pub(super) fn scheme(&self) -> &'static str {
         self.scheme
+    }
+
+    /// Where it comes from.
+    pub(super) fn address(&self) -> IpAddr {
+        self.client.ip
     }
 
     /// Whether it knows the secret that nodes share.

@@ -5,7 +5,10 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use control::api::{Admission, AdmitRequest, Heartbeat, PublishGrant, PublishRequest, SessionEvent};
+use control::api::{
+    Admission, AdmitRequest, Heartbeat, HeartbeatAnswer, PublishGrant, PublishRequest, SessionEvent, Source,
+    SourceRequest,
+};
 use serde_json::{Value, json};
 
 use super::caller::Caller;
@@ -48,19 +51,26 @@ pub(super) async fn admit(State(app): Shared, Json(request): Json<AdmitRequest>)
     })
 }
 
+/// Says where a node that has viewers of a class gets its stream from.
+pub(super) async fn source(State(app): Shared, Json(request): Json<SourceRequest>) -> Json<Option<Source>> {
+    Json(app.registry().source(&request.class, &request.node))
+}
+
 /// Takes a node's report.
 pub(super) async fn heartbeat(
     State(app): Shared,
+    caller: Caller,
     Json(heartbeat): Json<Heartbeat>,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Json<HeartbeatAnswer>, Failure> {
+    let node = heartbeat.node.clone();
     // Its sessions first. If that fails, what follows is heard all the same: viewers are not concerned.
     let flushed = openings::flush(&app).await;
-    let written = reaper::hear(&app, heartbeat, Instant::now(), now_ms()).await;
+    let written = reaper::hear(&app, caller.address(), heartbeat, (Instant::now(), now_ms())).await;
     if let (Err(error), Ok(())) = (&flushed, &written) {
         app.on_database_error(error);
     }
     written.map_err(|error| Failure::database(&app, error))?;
-    Ok(Json(json!({})))
+    Ok(Json(HeartbeatAnswer { superseded: app.registry().superseded(&node) }))
 }
 
 /// Takes what happened to sessions.

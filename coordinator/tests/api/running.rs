@@ -64,7 +64,14 @@ pub(crate) async fn start_with(config: Config) -> Running {
 }
 
 pub(crate) fn heartbeat(streams: Vec<StreamReport>) -> Heartbeat {
-    Heartbeat { node: "n1".to_owned(), started_at_ms: 1, public_url: None, whep_port: 8889, streams }
+    Heartbeat {
+        node: "n1".to_owned(),
+        started_at_ms: 1,
+        public_url: None,
+        whep_port: 8889,
+        link: None,
+        streams,
+    }
 }
 
 fn shown(metrics: &Registry) -> String {

@@ -58,6 +58,28 @@ pub enum Admission {
     NoClass,
 }
 
+/// `POST /internal/v1/source`: a node has viewers of a class whose stream it does not have.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct SourceRequest {
+    /// The node that asks.
+    pub node: String,
+    /// The class.
+    pub class: String,
+}
+
+/// The answer: where to pull the stream from.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Source {
+    /// The node that has it.
+    pub node: String,
+    /// Where that node is; that machine of the coordinator if nothing is said.
+    pub host: Option<IpAddr>,
+    /// The UDP port of its link.
+    pub port: u16,
+    /// The number of the stream's publisher.
+    pub epoch: u64,
+}
+
 /// Where a stream is in its life.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -108,6 +130,15 @@ pub struct StreamReport {
     pub problems: Vec<StreamProblem>,
 }
 
+/// Where a node's link is.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct LinkAddress {
+    /// Where it comes from if nothing is said.
+    pub host: Option<IpAddr>,
+    /// The UDP port.
+    pub port: u16,
+}
+
 /// `POST /internal/v1/heartbeat`: once a second, and when a stream changes.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Heartbeat {
@@ -119,8 +150,27 @@ pub struct Heartbeat {
     pub public_url: Option<String>,
     /// The port of its WHEP server.
     pub whep_port: u16,
+    /// Where other nodes pull streams from it, if they can.
+    pub link: Option<LinkAddress>,
     /// Its streams.
     pub streams: Vec<StreamReport>,
+}
+
+/// The answer to a heartbeat.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct HeartbeatAnswer {
+    /// Streams of this node whose publisher is not the newest any more: that one is at another node.
+    #[serde(default)]
+    pub superseded: Vec<Superseded>,
+}
+
+/// A class that somebody publishes elsewhere by now.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Superseded {
+    /// The class.
+    pub class: String,
+    /// The number of its newest publisher.
+    pub epoch: u64,
 }
 
 /// `POST /internal/v1/sessions`: what happened to viewers and streams.

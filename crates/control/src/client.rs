@@ -1,5 +1,6 @@
 //! A node's way to the coordinator.
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
@@ -8,7 +9,10 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::Problem;
-use crate::api::{Admission, AdmitRequest, Heartbeat, PublishGrant, PublishRequest, SessionEvent};
+use crate::api::{
+    Admission, AdmitRequest, Heartbeat, HeartbeatAnswer, PublishGrant, PublishRequest, SessionEvent, Source,
+    SourceRequest,
+};
 use crate::body::{self, ReadError};
 
 /// The coordinator answers from memory and a local database; what takes longer is an outage.
@@ -85,9 +89,24 @@ impl Client {
         self.post("/internal/v1/admit", request).await
     }
 
+    /// Asks where the stream of a class can be pulled from.
+    pub async fn source(&self, request: &SourceRequest) -> Result<Option<Source>, ClientError> {
+        self.post("/internal/v1/source", request).await
+    }
+
+    /// The address of a port at a host that the coordinator has named; without a name it is on the coordinator's machine.
+    pub async fn resolve(&self, host: Option<IpAddr>, port: u16) -> Option<SocketAddr> {
+        if let Some(host) = host {
+            return Some((host, port).into());
+        }
+        let base = reqwest::Url::parse(&self.base).ok()?;
+        let host = base.host_str()?.trim_matches(['[', ']']).to_owned();
+        tokio::net::lookup_host((host, port)).await.ok()?.next()
+    }
+
     /// Reports the node's streams.
-    pub async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), ClientError> {
-        self.post::<_, serde_json::Value>("/internal/v1/heartbeat", heartbeat).await.map(drop)
+    pub async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatAnswer, ClientError> {
+        self.post("/internal/v1/heartbeat", heartbeat).await
     }
 
     /// Reports what happened to sessions, in the order in which it did.

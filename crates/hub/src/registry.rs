@@ -118,6 +118,14 @@ impl Hub {
         Ok(Relay { feed })
     }
 
+    /// Somebody publishes the stream elsewhere, as this epoch: who publishes it here is told to go, and the stream waits.
+    pub fn supersede(&self, name: &str, epoch: u64) {
+        if let Some(stream) = self.lock().get(name).cloned() {
+            lock(&stream).supersede(epoch, Instant::now());
+            self.bell.ring();
+        }
+    }
+
     /// Ends a stream that comes from another node if nobody takes it here any more. False if somebody does, or feeds it himself.
     pub fn release(&self, relay: &Relay) -> bool {
         self.end_if(relay, |stream| stream.subscribers() == 0)

@@ -218,6 +218,13 @@ impl Stream {
         self.tell(&Update::Paused);
     }
 
+    pub(crate) fn supersede(&mut self, epoch: u64, now: Instant) {
+        if epoch > self.epoch && !self.is_relayed && !self.superseded.is_cancelled() {
+            self.superseded.cancel();
+            self.pause(now);
+        }
+    }
+
     pub(crate) fn close(&mut self) {
         self.superseded.cancel();
         for queue in self.subscribers.drain(..) {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Ends streams when their time is over, whether or not the coordinator answers, and reports it.
-pub(crate) async fn run(hub: Hub, control: Client, drain: CancellationToken) -> Result<(), Infallible> {
+pub async fn run(hub: Hub, control: Client, drain: CancellationToken) -> Result<(), Infallible> {
     // One at most for each interval, and each ends by the client's timeout.
     let mut reports = JoinSet::new();
     let mut ticks = tokio::time::interval(INTERVAL);
@@ -34,10 +34,11 @@ pub(crate) async fn run(hub: Hub, control: Client, drain: CancellationToken) -> 
 }
 
 /// Tells the coordinator that streams have ended.
-pub(crate) async fn report_ended(control: &Client, ended: &[Status]) {
+pub async fn report_ended(control: &Client, ended: &[Status]) {
     let event =
         |status: &Status| SessionEvent::StreamEnded { session: status.session.clone(), at_ms: now_ms() };
-    let events: Vec<SessionEvent> = ended.iter().map(event).collect();
+    // Of those that come from other nodes, the nodes that they come from say it.
+    let events: Vec<SessionEvent> = ended.iter().filter(|status| !status.is_relayed).map(event).collect();
     if !events.is_empty()
         && let Err(error) = control.session_events(&events).await
     {

@@ -3,40 +3,57 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use control::Client;
-use control::api::{Heartbeat, StreamProblem, StreamReport, StreamState};
+use control::api::{
+    Heartbeat, HeartbeatAnswer, LinkAddress, StreamProblem, StreamReport, StreamState, Superseded,
+};
 use hub::{Hub, State, Status};
 use media::Tracks;
 use tokio_util::sync::CancellationToken;
-use whep_node::Audience;
 
+use crate::pulls::Pulls;
 use crate::sweep::report_ended;
 
 /// How often a node reports when nothing changes.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How often while somebody watches a lesson whose publisher is gone.
+const INTERVAL_WAITING: Duration = Duration::from_millis(200);
 /// The least time between two reports when much changes.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Who reports.
-pub(crate) struct Reporter {
-    pub(crate) hub: Hub,
-    pub(crate) audience: Audience,
-    pub(crate) control: Client,
-    pub(crate) node: String,
-    pub(crate) public_url: Option<String>,
-    pub(crate) whep_port: u16,
-    pub(crate) started_at_ms: u64,
+pub struct Reporter<V> {
+    /// Whose streams.
+    pub hub: Hub,
+    /// How many watch a class here.
+    pub viewers: V,
+    /// To whom.
+    pub control: Client,
+    /// The node's name.
+    pub node: String,
+    /// Where browsers reach its WHEP server, if that is not under the host of the web page.
+    pub public_url: Option<String>,
+    /// The port of its WHEP server.
+    pub whep_port: u16,
+    /// Where other nodes pull streams from it.
+    pub link: Option<LinkAddress>,
+    /// When its process began.
+    pub started_at_ms: u64,
+    /// What gets streams from other nodes.
+    pub pulls: Option<Pulls>,
 }
 
-impl Reporter {
+impl<V: Fn(&str) -> u32> Reporter<V> {
     /// Reports until drained, and then that every stream has ended.
-    pub(crate) async fn run(self, drain: CancellationToken) -> Result<(), Infallible> {
+    pub async fn run(self, drain: CancellationToken) -> Result<(), Infallible> {
         let (mut is_reachable, mut changes) = (true, self.hub.changes());
         while !drain.is_cancelled() {
             match self.control.heartbeat(&self.heartbeat()).await {
-                Ok(()) if is_reachable => {}
-                Ok(()) => {
-                    is_reachable = true;
-                    tracing::info!("heartbeat succeeds again");
+                Ok(answer) => {
+                    if !is_reachable {
+                        is_reachable = true;
+                        tracing::info!("heartbeat succeeds again");
+                    }
+                    self.on_answer(&answer);
                 }
                 Err(error) if is_reachable => {
                     is_reachable = false;
@@ -46,13 +63,30 @@ impl Reporter {
             }
             tokio::time::sleep(PAUSE).await;
             tokio::select! {
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(self.interval()) => {}
                 () = changes.next() => {}
                 () = drain.cancelled() => {}
             }
         }
-        report_ended(&self.control, &self.hub.statuses()).await;
+        let statuses = self.hub.statuses();
+        report_ended(&self.control, &statuses).await;
         Ok(())
+    }
+
+    /// Who watches a lesson whose teacher is gone waits for a word of where he is.
+    fn interval(&self) -> Duration {
+        let is_waited_for = |status: &Status| status.state == State::Grace && status.subscribers > 0;
+        if self.hub.statuses().iter().any(is_waited_for) { INTERVAL_WAITING } else { INTERVAL }
+    }
+
+    fn on_answer(&self, answer: &HeartbeatAnswer) {
+        for Superseded { class, epoch } in &answer.superseded {
+            self.hub.supersede(class, *epoch);
+            let is_watched = self.hub.status(class).is_some_and(|status| status.subscribers > 0);
+            if let Some(pulls) = self.pulls.as_ref().filter(|_| is_watched) {
+                pulls.want(class);
+            }
+        }
     }
 
     fn heartbeat(&self) -> Heartbeat {
@@ -61,6 +95,7 @@ impl Reporter {
             started_at_ms: self.started_at_ms,
             public_url: self.public_url.clone(),
             whep_port: self.whep_port,
+            link: self.link,
             streams: self.hub.statuses().into_iter().map(|status| self.stream(status)).collect(),
         }
     }
@@ -70,7 +105,7 @@ impl Reporter {
         // Until the publisher's own are known, they are those of the one before.
         let tracks = if status.state == State::Starting { Tracks::default() } else { status.tracks };
         StreamReport {
-            viewers: self.audience.viewers(&status.name),
+            viewers: (self.viewers)(&status.name),
             class: status.name,
             session: status.session,
             epoch: status.epoch,

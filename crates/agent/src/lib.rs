@@ -1,0 +1,9 @@
+//! A node as coordinators know it: what it reports of its streams, and which streams it has from other nodes.
+#![forbid(unsafe_code)]
+
+mod heartbeat;
+mod pulls;
+pub mod sweep;
+
+pub use heartbeat::Reporter;
+pub use pulls::Pulls;

@@ -1,0 +1,253 @@
+//! The roles of a process: bound together, run together.
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::{Pulls, Reporter};
+use anyhow::{Context, bail};
+use control::api::LinkAddress;
+use control::{Client, TokenVerifier};
+use hub::{Hub, Source};
+use link::{Identity, Link};
+use process::address::shown;
+use process::clock::now_ms;
+use process::connections::{Connections, Limits};
+use process::descriptors::{self, Shares};
+use process::serve::Front;
+use process::supervise::{DrainLimits, Stage, Supervisor};
+use process::tls::Tls;
+use process::{accept, admin};
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Node};
+use crate::fault::inject;
+use crate::welcome::{Addresses, Asked, NodePorts, Page};
+
+/// From Ctrl-C to the end, whatever still hangs: Docker and systemd wait ten times as long, a person does not.
+const DRAIN_MAX: DrainLimits =
+    DrainLimits { serving: Duration::from_millis(1300), record: Duration::from_millis(500) };
+
+/// What a process is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Roles {
+    /// Web page, API and directory.
+    pub(crate) coordinator: bool,
+    /// RTMP, WebRTC, and the link to other nodes.
+    pub(crate) node: bool,
+}
+
+/// The roles with their ports held and nothing running.
+pub(crate) struct Process {
+    coordinator: Option<CoordinatorPorts>,
+    node: Option<NodeParts>,
+    admin: admin::Bound,
+    registry: Registry,
+    front: Front,
+    shares: Shares,
+    config: Config,
+}
+
+struct CoordinatorPorts {
+    bound: coordinator::Bound,
+    /// For the node of this process.
+    internal: TcpListener,
+}
+
+struct NodeParts {
+    ingest: ingest::Bound,
+    whep: whep_node::Bound,
+    hub: Hub,
+    /// To other nodes, if it has what it needs to prove that it is of their cluster.
+    link: Option<Link>,
+}
+
+impl Process {
+    /// Takes every port.
+    pub(crate) async fn bind(roles: Roles, config: Config) -> anyhow::Result<Self> {
+        let registry = Registry::new();
+        let shares = Shares::of(descriptors::raise_limit());
+        let front = Front {
+            connections: Connections::new(Limits {
+                connections_max: config.http.connections_max.min(shares.http),
+                per_network_max: config.http.connections_per_address_max,
+            }),
+            metrics: accept::Metrics::new(&registry)?,
+            tls: Tls::load(&config.tls, &registry)?,
+        };
+        let coordinator = if roles.coordinator {
+            let bound = coordinator::bind(config.coordinator.clone(), &registry).await?;
+            let (internal, _) = accept::listen((Ipv4Addr::LOCALHOST, 0).into())?;
+            Some(CoordinatorPorts { bound, internal })
+        } else {
+            None
+        };
+        let node = if roles.node {
+            let node = NodeParts::bind(&config, &front, shares, &registry)?;
+            if coordinator.is_none() && node.link.is_none() {
+                bail!(
+                    "a node without a certificate cannot have streams of other nodes; `lectern ca node` makes one"
+                );
+            }
+            Some(node)
+        } else {
+            None
+        };
+        let admin = config.node.admin_listen;
+        let admin = admin::bind(admin).with_context(|| format!("cannot listen for operators on {admin}"))?;
+        Ok(Self { coordinator, node, admin, registry, front, shares, config })
+    }
+
+    /// Where everything is.
+    pub(crate) fn addresses(&self) -> Addresses {
+        let coordinator::Config { mode, allow_public_open, .. } = self.config.coordinator;
+        let is_open = mode == coordinator::Mode::Open;
+        let scheme = if self.front.tls.is_some() { "https" } else { "http" };
+        let page = self.coordinator.as_ref().map(|coordinator| {
+            let (class, http) = (coordinator.bound.default_class(), coordinator.bound.local_addr());
+            Page {
+                http,
+                class: class.slug.clone(),
+                key: class.stream_key.clone(),
+                pin: (!is_open || !allow_public_open).then(|| class.pin.clone()),
+                asked: if is_open { Asked::FromOutside } else { Asked::All },
+                watch_url: format!("{scheme}://{}/watch/{}", shown(http), class.slug),
+            }
+        });
+        Addresses { page, node: self.node.as_ref().map(NodeParts::ports), admin: self.admin.local_addr() }
+    }
+
+    /// Runs the roles until asked to end, or until one of them ends by itself.
+    pub(crate) async fn run(self, asked: CancellationToken) -> anyhow::Result<()> {
+        let Self { coordinator, node, admin, registry, front, shares, config } = self;
+        let mut roles = Supervisor::new(DRAIN_MAX);
+        let admin_context = admin::Context {
+            registry,
+            metrics: front.metrics.clone(),
+            leaving: roles.drain(Stage::Serving),
+            failed: roles.failed(),
+        };
+        if let Some(tls) = front.tls.clone() {
+            roles.spawn(Stage::Serving, "tls", |drain| inject("tls", tls.follow(drain)));
+        }
+        let (base, secret) = match &coordinator {
+            Some(CoordinatorPorts { bound, internal }) => {
+                (format!("http://{}", internal.local_addr()?), bound.node_secret().to_owned())
+            }
+            None => config.node.coordinator()?,
+        };
+        if let Some(CoordinatorPorts { bound, internal }) = coordinator {
+            let (front, leaving) = (front.clone(), roles.drain(Stage::Serving));
+            // The coordinator goes last: it writes down how the sessions ended.
+            roles.spawn(Stage::Record, "coordinator", |drain| {
+                inject("coordinator", bound.run(front, Some(internal), leaving, drain))
+            });
+        }
+        roles.spawn(Stage::Record, "admin", |drain| inject("admin", admin.run(admin_context, drain)));
+        if let Some(node) = node {
+            node.spawn(&mut roles, (&base, &secret), (front, shares), config)?;
+        }
+        Ok(roles.run(asked).await?)
+    }
+}
+
+impl NodeParts {
+    fn bind(config: &Config, front: &Front, shares: Shares, registry: &Registry) -> anyhow::Result<Self> {
+        let rtmp = config.ingest.listen;
+        let ingest = ingest::bind(config.ingest.clone(), front.tls.clone(), registry)
+            .with_context(|| format!("cannot listen for RTMP on {rtmp} or for RTMPS"))?;
+        let (whep, media) = (config.whep.listen, config.whep.media_listen);
+        let share = config.whep.media_connections_max.min(shares.media);
+        let sized = whep_node::Config { media_connections_max: share, ..config.whep.clone() };
+        let whep = whep_node::bind(sized, registry)
+            .with_context(|| format!("cannot listen for WHEP on {whep} or for media on {media}"))?;
+        let hub = Hub::new(hub::Limits::default());
+        let [cert, key, authority] = config.link_files();
+        let link = if cert.exists() {
+            let identity = Identity::load(&cert, &key, &authority)?;
+            Some(Link::bind(config.link.listen, identity, hub.clone())?)
+        } else {
+            None
+        };
+        Ok(Self { ingest, whep, hub, link })
+    }
+
+    fn ports(&self) -> NodePorts {
+        let (whep, rtmps) = (self.whep.local_addr(), self.ingest.tls_addr());
+        let rtmp = self.ingest.local_addr();
+        NodePorts {
+            rtmp: rtmp.or(rtmps).unwrap_or(whep),
+            rtmps,
+            whep,
+            media: self.whep.media_addr(),
+            link: self.link.as_ref().and_then(|link| link.local_addr().ok()),
+            rtmp_url: match (rtmp, rtmps) {
+                (_, Some(rtmps)) => format!("rtmps://{}/live", shown(rtmps)),
+                (rtmp, None) => format!("rtmp://{}/live", shown(rtmp.unwrap_or(whep))),
+            },
+        }
+    }
+
+    /// Runs the roles of a node that speaks to the coordinator at `base`.
+    fn spawn(
+        self,
+        roles: &mut Supervisor,
+        (base, secret): (&str, &str),
+        (front, shares): (Front, Shares),
+        config: Config,
+    ) -> anyhow::Result<()> {
+        let Self { ingest, whep, hub, link } = self;
+        let (control, verifier) = (Client::new(base, secret)?, TokenVerifier::new(base)?);
+        let Node { name, public_url, .. } = config.node;
+        // By its certificate others know it.
+        let node = link.as_ref().map_or(name, |link| link.node().to_owned());
+        let link_port = link.as_ref().map(Link::local_addr).transpose()?.map(|address| address.port());
+        let leaving = roles.drain(Stage::Serving);
+        let pulls = link.clone().map(|link| Pulls::new(link, control.clone(), leaving));
+        let audience = whep.audience();
+        let reporter = Reporter {
+            hub: hub.clone(),
+            viewers: move |class: &str| audience.viewers(class),
+            control: control.clone(),
+            node: node.clone(),
+            public_url,
+            whep_port: whep.local_addr().port(),
+            link: link_port.map(|port| LinkAddress { host: config.link.announce, port }),
+            started_at_ms: now_ms(),
+            pulls: pulls.clone(),
+        };
+        let ingest_context = ingest::Context {
+            hub: hub.clone(),
+            control: control.clone(),
+            node: node.clone(),
+            accept: front.metrics.clone(),
+            connections_max: shares.rtmp,
+        };
+        let (swept, sweeper) = (hub.clone(), control.clone());
+        let source = pulls.map(|pulls| -> Arc<dyn Source> { Arc::new(pulls) });
+        let default_class = config.coordinator.default_class;
+        let whep_context = whep_node::Context { hub, source, control, verifier, node, default_class, front };
+        #[cfg(debug_assertions)]
+        if crate::fault::asked_for("shard").is_some() {
+            let harm = whep.shard_panic();
+            roles.spawn(Stage::Serving, "fault", |drain| crate::fault::harm_at_signal(harm, drain));
+        }
+        roles.spawn(Stage::Serving, "ingest", |drain| inject("ingest", ingest.run(ingest_context, drain)));
+        roles.spawn(Stage::Serving, "whep", |drain| inject("whep", whep.run(whep_context, drain)));
+        if let Some(link) = link {
+            roles.spawn(Stage::Serving, "link", |drain| {
+                inject("link", async move {
+                    link.run(drain).await;
+                    Ok::<(), Infallible>(())
+                })
+            });
+        }
+        roles.spawn(Stage::Serving, "sweeper", |drain| {
+            inject("sweeper", agent::sweep::run(swept, sweeper, drain))
+        });
+        roles.spawn(Stage::Serving, "reporter", |drain| inject("reporter", reporter.run(drain)));
+        Ok(())
+    }
+}
