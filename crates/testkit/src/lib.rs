@@ -6,5 +6,5 @@ mod server;
 mod until;
 
 pub use process::Process;
-pub use server::{Addresses, Server};
+pub use server::{Addresses, Node, NodeAddresses, Server};
 pub use until::until;

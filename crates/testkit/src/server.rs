@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use crate::Process;
@@ -37,6 +38,31 @@ pub struct Addresses {
     pub rtmp_url: String,
 }
 
+/// Where everything of a node is.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NodeAddresses {
+    /// RTMP.
+    pub rtmp: SocketAddr,
+    /// WHEP.
+    pub whep: SocketAddr,
+    /// Metrics.
+    pub admin: SocketAddr,
+    /// Streams for other nodes.
+    pub link: SocketAddr,
+    /// Where to publish.
+    pub rtmp_url: String,
+}
+
+/// A further node of a cluster.
+#[derive(Debug)]
+pub struct Node {
+    _folder: TempDir,
+    /// The process.
+    pub process: Process,
+    /// Where everything is.
+    pub addresses: NodeAddresses,
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
@@ -55,16 +81,48 @@ impl Server {
     /// When it does not start.
     pub fn start(program: &str, arguments: &[&str]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let (process, addresses) = launch(Path::new(program), folder.path(), arguments);
+        Self::start_in(folder, program, arguments)
+    }
+
+    /// The same as the first machine of a cluster, whose other nodes are [`Self::start_node`].
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_cluster(program: &str, arguments: &[&str]) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        make_certificate(Path::new(program), &folder.path().join("data"), "first", None);
+        Self::start_in(folder, program, arguments)
+    }
+
+    fn start_in(folder: TempDir, program: &str, arguments: &[&str]) -> Self {
+        let (process, addresses) = launch(Path::new(program), folder.path(), "up", arguments, &[]);
         Self { program: program.into(), folder, process, addresses }
+    }
+
+    /// Starts one more node of the cluster.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_node(&self, name: &str) -> Node {
+        let folder = TempDir::new().expect("a temporary folder");
+        let link = folder.path().join("data/link");
+        make_certificate(&self.program, &self.data_dir(), name, Some(&link));
+        let secret = std::fs::read_to_string(self.data_dir().join("node-secret")).expect("a secret");
+        let coordinator = format!("http://{}", self.addresses.http);
+        let arguments = ["--coordinator", &coordinator];
+        let environment = [("LECTERN__NODE__SECRET", &*secret)];
+        let (process, addresses) = launch(&self.program, folder.path(), "node", &arguments, &environment);
+        Node { _folder: folder, process, addresses }
+    }
+
+    /// Publishes the bundled lesson to a node, until the returned process is dropped.
+    pub fn publish_demo_to(&self, node: &NodeAddresses) -> Process {
+        publish(&self.program, &format!("{}/{}", node.rtmp_url, self.addresses.key))
     }
 
     /// Publishes the bundled lesson until the returned process is dropped.
     pub fn publish_demo(&self) -> Process {
-        let url = format!("{}/{}", self.addresses.rtmp_url, self.addresses.key);
-        let mut process = Process::start(Command::new(&self.program).args(["demo", &url]));
-        process.wait_for("is being published", PUBLISHED);
-        process
+        publish(&self.program, &format!("{}/{}", self.addresses.rtmp_url, self.addresses.key))
     }
 
     /// The folder with the database and the keys.
@@ -73,15 +131,37 @@ impl Server {
     }
 }
 
-fn launch(program: &Path, folder: &Path, arguments: &[&str]) -> (Process, Addresses) {
+fn publish(program: &Path, url: &str) -> Process {
+    let mut process = Process::start(Command::new(program).args(["demo", url]));
+    process.wait_for("is being published", PUBLISHED);
+    process
+}
+
+fn make_certificate(program: &Path, data_dir: &Path, name: &str, out: Option<&Path>) {
+    let mut command = Command::new(program);
+    command.args(["ca", "node", name, "--data-dir"]).arg(data_dir);
+    if let Some(out) = out {
+        command.arg("--out").arg(out);
+    }
+    let made = command.output().expect("the program starts");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+fn launch<A: DeserializeOwned>(
+    program: &Path,
+    folder: &Path,
+    role: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> (Process, A) {
     let ready_file = folder.join("ready.json");
     let mut command = Command::new(program);
-    command.arg("up").args(["--bind", "127.0.0.1"]).current_dir(folder);
+    command.arg(role).args(["--bind", "127.0.0.1"]).current_dir(folder);
     command.arg("--data-dir").arg(folder.join("data")).arg("--ready-file").arg(&ready_file);
-    for port in ["--http-port", "--rtmp-port", "--whep-port", "--media-port", "--admin-port"] {
+    for port in ["--http-port", "--rtmp-port", "--whep-port", "--media-port", "--admin-port", "--link-port"] {
         command.args([port, "0"]);
     }
-    command.args(arguments);
+    command.args(arguments).envs(environment.iter().copied());
     let mut process = Process::start(&mut command);
     process.wait_for("Lectern is up", READY);
     let text = std::fs::read(&ready_file).expect("the ready file is written before the welcome");

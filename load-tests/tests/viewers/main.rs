@@ -1,74 +1,11 @@
 //! The program against the real server: what it counts is what was published.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use tempfile::TempDir;
-use testkit::{Process, Server};
+mod nodes;
+mod program;
 
-/// From the publisher's start to the first viewer.
-const LIVE: Duration = Duration::from_secs(20);
 
-/// The server's binary, beside our own; built when only this crate was.
-fn lectern() -> &'static str {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    let path = PATH.get_or_init(|| {
-        let path = Path::new(env!("CARGO_BIN_EXE_lectern-load")).with_file_name("lectern");
-        if !path.exists() {
-            let is_release = path.parent().unwrap().ends_with("release");
-            let profile = if is_release { "release" } else { "dev" };
-            let built =
-                Command::new(env!("CARGO")).args(["build", "-p", "lectern", "--profile", profile]).status();
-            assert!(built.unwrap().success());
-        }
-        path
-    });
-    path.to_str().unwrap()
-}
-
-fn lesson() -> (Server, Process) {
-    let server = Server::start(lectern(), &["--open"]);
-    let publisher = server.publish_demo();
-    // The publisher is let in before the server's directory says so.
-    let url = token_url(&server);
-    let deadline = Instant::now() + LIVE;
-    loop {
-        let (figures, text) = load(&["watch", "--token-url", &url, "--viewers", "1", "--duration", "0s"]);
-        if number(&figures, "/viewers/connected") == 1 {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{text}");
-    }
-    (server, publisher)
-}
-
-fn token_url(server: &Server) -> String {
-    let (http, class) = (server.addresses.http, &server.addresses.class);
-    format!("http://{http}/api/token?user_type=student&user_id=s{{n}}&class_id={class}")
-}
-
-/// Runs the program and returns its JSON and its table.
-fn load(arguments: &[&str]) -> (Value, String) {
-    let folder = TempDir::new().unwrap();
-    let json = folder.path().join("figures.json");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lectern-load"));
-    let output = command.args(arguments).arg("--json").arg(&json).output().unwrap();
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-    let figures = std::fs::read(&json).unwrap_or_else(|_| panic!("no figures; it said:\n{text}"));
-    (serde_json::from_slice(&figures).unwrap(), text)
-}
-
-#[track_caller]
-fn check(figures: &Value, is_right: impl Fn(&Value) -> bool, what: &str) {
-    assert!(is_right(figures), "{what}: {figures:#}");
-}
-
-fn number(figures: &Value, path: &str) -> u64 {
-    figures.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {path} in {figures:#}"))
-}
+use program::{check, lesson, load, number, token_url};
 
 #[test]
 fn viewers_see_whole_pictures_and_lose_nothing() {

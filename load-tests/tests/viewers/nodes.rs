@@ -1,0 +1,80 @@
+//! Two machines: who watches at one of them sees what is published at the other.
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use testkit::{Node, Process, Server};
+
+use crate::program::{LIVE, check, lectern, load, number, token_url};
+
+struct Cluster {
+    first: Server,
+    second: Node,
+    publisher: Option<Process>,
+}
+
+impl Cluster {
+    /// The lesson is published at the first.
+    fn start() -> Self {
+        let first = Server::start_cluster(lectern(), &["--open"]);
+        let publisher = Some(first.publish_demo());
+        let cluster = Self { second: first.start_node("second"), first, publisher };
+        let deadline = Instant::now() + LIVE;
+        while number(&cluster.watch(cluster.second_whep(), 1, "0s"), "/viewers/connected") == 0 {
+            assert!(Instant::now() < deadline, "nobody sees it");
+        }
+        cluster
+    }
+
+    fn first_whep(&self) -> String {
+        format!("http://{}/live/{}/whep", self.first.addresses.whep, self.first.addresses.class)
+    }
+
+    fn second_whep(&self) -> String {
+        format!("http://{}/live/{}/whep", self.second.addresses.whep, self.first.addresses.class)
+    }
+
+    fn watch(&self, whep: String, viewers: u32, duration: &str) -> Value {
+        let (token_url, viewers) = (token_url(&self.first), viewers.to_string());
+        let arguments = ["watch", "--token-url", &token_url, "--whep", &whep, "--viewers", &viewers];
+        load(&[&arguments[..], &["--decrypt-every", "1", "--duration", duration]].concat()).0
+    }
+}
+
+#[test]
+fn a_lesson_is_seen_whole_at_a_node_that_does_not_have_it() {
+    let cluster = Cluster::start();
+    let figures = cluster.watch(cluster.second_whep(), 6, "4s");
+    for path in ["/viewers/joined", "/viewers/connected", "/viewers/with_media"] {
+        assert_eq!(number(&figures, path), 6, "{path}: {figures:#}");
+    }
+    check(&figures, |f| number(f, "/viewers/units_complete") > 6 * 60, "pictures");
+    check(&figures, |f| number(f, "/viewers/sounds") > 6 * 150, "sounds");
+    for path in ["/viewers/units_damaged", "/viewers/video/lost", "/viewers/audio/lost"] {
+        assert_eq!(number(&figures, path), 0, "{path}: {figures:#}");
+    }
+}
+
+#[test]
+fn viewers_of_both_nodes_stay_when_the_publisher_moves_from_one_to_the_other() {
+    let mut cluster = Cluster::start();
+    let watching = [cluster.first_whep(), cluster.second_whep()].map(|whep| {
+        let (token_url, decrypted) = (token_url(&cluster.first), "1");
+        std::thread::spawn(move || {
+            let arguments = ["watch", "--token-url", &token_url, "--whep", &whep, "--viewers", "3"];
+            load(&[&arguments[..], &["--decrypt-every", decrypted, "--duration", "12s"]].concat()).0
+        })
+    });
+    std::thread::sleep(Duration::from_secs(4));
+    drop(cluster.publisher.take());
+    cluster.publisher = Some(cluster.first.publish_demo_to(&cluster.second.addresses));
+    for watching in watching {
+        let figures = watching.join().unwrap();
+        assert_eq!(number(&figures, "/viewers/joined"), 3, "nobody joins again: {figures:#}");
+        check(&figures, |f| f["viewers"]["ended_early"].as_object().unwrap().is_empty(), "nobody left");
+        for path in ["/viewers/units_damaged", "/viewers/video/restarts", "/viewers/audio/restarts"] {
+            assert_eq!(number(&figures, path), 0, "{path}: {figures:#}");
+        }
+        // Of twelve seconds at 25 a second, all but those in which nobody published.
+        check(&figures, |f| number(f, "/viewers/units_complete") > 3 * 200, "pictures before and after");
+    }
+}
