@@ -105,11 +105,13 @@ impl Identity {
         &self.node
     }
 
-    pub(crate) fn client(&self) -> Arc<QuicClientConfig> {
+    /// For QUIC towards nodes that this one asks.
+    pub fn client(&self) -> Arc<QuicClientConfig> {
         Arc::clone(&self.client)
     }
 
-    pub(crate) fn server(&self) -> Arc<QuicServerConfig> {
+    /// For QUIC towards nodes that ask this one.
+    pub fn server(&self) -> Arc<QuicServerConfig> {
         Arc::clone(&self.server)
     }
 

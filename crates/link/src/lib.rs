@@ -16,9 +16,10 @@ mod serve;
 mod window;
 mod wire;
 
-pub use endpoint::{Link, LinkError};
+pub use endpoint::{Link, LinkError, transport};
 pub use identity::{Identity, IdentityError};
 pub use pull::{PullEnd, Pulled};
 pub use receiving::{Received, Receiving};
 pub use sending::{Sending, ToSend};
-pub use wire::{Announcement, Control, GroupHeader, WireError};
+pub use window::{Need, Window};
+pub use wire::{Announcement, Control, ControlReader, GroupHeader, GroupReader, WireError};

@@ -137,7 +137,7 @@ impl Pulled {
     }
 
     fn on_control(&mut self) -> Result<(), PullEnd> {
-        while let Some(control) = self.reader.next()? {
+        while let Some(control) = self.reader.message()? {
             match control {
                 Control::Epoch(announcement) => self.on_epoch(announcement)?,
                 Control::Tracks(tracks) => self.on_tracks(&tracks)?,

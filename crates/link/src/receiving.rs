@@ -87,8 +87,12 @@ impl Receiving {
     /// A QUIC stream has begun.
     pub fn on_group(&mut self, now: Instant, stream: u64, header: &GroupHeader) {
         let key = (header.first.epoch, header.first.group);
+        let is_to_come = key.0 > self.epoch;
         let incoming = self.incoming(header.track);
-        if incoming.passed.is_some_and(|passed| key <= passed) || incoming.groups.contains_key(&key) {
+        if incoming.passed.is_some_and(|passed| key <= passed)
+            || incoming.groups.contains_key(&key)
+            || (is_to_come && incoming.groups.len() >= GROUPS_MAX)
+        {
             self.received.push_back(Received::Stop(stream));
             return;
         }

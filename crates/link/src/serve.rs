@@ -2,7 +2,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use hub::Hub;
+use hub::{Hub, Subscription};
 use media::Track;
 use quinn::{Connection, RecvStream, SendStream, VarInt, WriteError};
 use tokio::task::JoinSet;
@@ -48,16 +48,16 @@ async fn subscribe(
     need: Need,
 ) {
     let _ = send.set_priority(CONTROL_PRIORITY);
-    let asked = tokio::time::timeout(SUBSCRIBE_TIMEOUT, read_subscribe(&mut receive)).await;
-    let Ok(Some((number, class))) = asked else {
-        let _ = send.reset(GIVEN_UP);
-        return;
-    };
-    let Some(subscription) = hub.subscribe(&class) else {
-        let refusal = Control::Refused { reason: format!("the node {node} does not have the class {class}") };
-        let _ = send.write_chunk(refusal.encode()).await;
-        let _ = send.finish();
-        return;
+    let ((number, class), subscription) = match admit(&mut receive, &hub, &node).await {
+        Ok(admitted) => admitted,
+        Err(reason) => {
+            tracing::debug!(reason, "a node is refused a stream");
+            let _ = send.write_chunk(Control::Refused { reason }.encode()).await;
+            let _ = send.finish();
+            // Until it has read that.
+            let _ = tokio::time::timeout(SUBSCRIBE_TIMEOUT, send.stopped()).await;
+            return;
+        }
     };
     tracing::debug!(class, "a node pulls a stream");
     let mut stream = Serving {
@@ -74,16 +74,31 @@ async fn subscribe(
     let _ = stream.run(subscription, &mut receive).await;
 }
 
-async fn read_subscribe(receive: &mut RecvStream) -> Option<(u32, String)> {
+/// What the other node asks for, or why it does not get it.
+async fn admit(
+    receive: &mut RecvStream,
+    hub: &Hub,
+    node: &str,
+) -> Result<((u32, String), Subscription), String> {
+    let asked = tokio::time::timeout(SUBSCRIBE_TIMEOUT, read_subscribe(receive)).await;
+    let (number, class) = asked.map_err(|_| "nothing was asked for in time".to_owned())??;
+    let subscription = hub.subscribe(&class);
+    let subscription =
+        subscription.ok_or_else(|| format!("the node {node} does not have the class {class}"))?;
+    Ok(((number, class), subscription))
+}
+
+async fn read_subscribe(receive: &mut RecvStream) -> Result<(u32, String), String> {
     let mut reader = ControlReader::default();
     loop {
-        match reader.next() {
-            Ok(Some(Control::Subscribe { subscription, class })) => return Some((subscription, class)),
+        match reader.message() {
+            Ok(Some(Control::Subscribe { subscription, class })) => return Ok((subscription, class)),
             Ok(None) => {}
-            Ok(Some(_)) | Err(_) => return None,
+            Ok(Some(_)) => return Err("it asks for nothing".to_owned()),
+            Err(error) => return Err(error.to_string()),
         }
-        let chunk = receive.read_chunk(usize::MAX, true).await.ok()??;
-        reader.push(&chunk.bytes);
+        let chunk = receive.read_chunk(usize::MAX, true).await.map_err(|error| error.to_string())?;
+        reader.push(&chunk.ok_or_else(|| "it asks for nothing".to_owned())?.bytes);
     }
 }
 
@@ -102,7 +117,7 @@ struct Serving {
 impl Serving {
     async fn run(
         &mut self,
-        mut subscription: hub::Subscription,
+        mut subscription: Subscription,
         receive: &mut RecvStream,
     ) -> Result<(), WriteError> {
         let mut rates = tokio::time::interval(RATE_INTERVAL);

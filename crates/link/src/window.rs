@@ -19,26 +19,27 @@ const RTT_FIRST: Duration = Duration::from_millis(50);
 
 /// The window of a connection; clones are of the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Window {
+pub struct Window {
     rate_bps: Arc<AtomicU64>,
 }
 
 /// What one stream needs of a window.
 #[derive(Debug)]
-pub(crate) struct Need {
+pub struct Need {
     window: Window,
     bps: u64,
 }
 
 impl Window {
     /// Of one stream more, which needs nothing yet.
-    pub(crate) fn need(&self) -> Need {
+    pub fn need(&self) -> Need {
         Need { window: self.clone(), bps: 0 }
     }
 }
 
 impl Need {
-    pub(crate) fn set(&mut self, bps: u64) {
+    /// It needs this many bits a second.
+    pub fn set(&mut self, bps: u64) {
         // Never below what is there: each takes away what it has added.
         self.window.rate_bps.fetch_add(bps, Ordering::Relaxed);
         self.window.rate_bps.fetch_sub(std::mem::replace(&mut self.bps, bps), Ordering::Relaxed);

@@ -75,8 +75,8 @@ pub enum Control {
 }
 
 impl Control {
-    /// As it is written, with its length.
-    pub(crate) fn encode(&self) -> Bytes {
+    /// As it is written.
+    pub fn encode(&self) -> Bytes {
         let mut body = BytesMut::new();
         match self {
             Self::Subscribe { subscription, class } => {
@@ -163,7 +163,8 @@ pub struct GroupHeader {
 impl GroupHeader {
     const LEN: usize = 4 + 1 + 8 + 8 + 4 + 8;
 
-    pub(crate) fn encode(&self) -> Bytes {
+    /// As it is written.
+    pub fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(Self::LEN);
         bytes.put_u32(self.subscription);
         bytes.put_u8(match self.track {
@@ -223,19 +224,20 @@ pub(crate) fn encode_frame(index: u32, time: MediaTime, frame: &Frame, with_conf
 
 /// Reads the stream of one group: its head, then its frames.
 #[derive(Debug, Default)]
-pub(crate) struct GroupReader {
+pub struct GroupReader {
     buffer: BytesMut,
     header: Option<GroupHeader>,
     config: Option<Arc<VideoConfig>>,
 }
 
 impl GroupReader {
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
+    /// More of it has come.
+    pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
     /// The head, once it is there.
-    pub(crate) fn header(&mut self) -> Result<Option<GroupHeader>, WireError> {
+    pub fn header(&mut self) -> Result<Option<GroupHeader>, WireError> {
         if self.header.is_none() && self.buffer.len() >= GroupHeader::LEN {
             self.header = Some(GroupHeader::decode(self.buffer.split_to(GroupHeader::LEN).freeze())?);
         }
@@ -243,7 +245,7 @@ impl GroupReader {
     }
 
     /// The next frame, once all of it is there. `now` is when.
-    pub(crate) fn frame(&mut self, now: Instant) -> Result<Option<(u32, Frame)>, WireError> {
+    pub fn frame(&mut self, now: Instant) -> Result<Option<(u32, Frame)>, WireError> {
         const DAMAGED: WireError = WireError::Damaged("frame");
         let Some(header) = self.header()? else { return Ok(None) };
         let Some(mut body) = take_with_length(&mut self.buffer, FRAME_BYTES_MAX)? else { return Ok(None) };
@@ -273,14 +275,16 @@ impl GroupReader {
 
 /// Reads what travels on the stream that a subscription began with.
 #[derive(Debug, Default)]
-pub(crate) struct ControlReader(BytesMut);
+pub struct ControlReader(BytesMut);
 
 impl ControlReader {
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
+    /// More of it has come.
+    pub fn push(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
-    pub(crate) fn next(&mut self) -> Result<Option<Control>, WireError> {
+    /// The next message, once all of it is there.
+    pub fn message(&mut self) -> Result<Option<Control>, WireError> {
         take_with_length(&mut self.0, CONTROL_BYTES_MAX)?.map(Control::decode).transpose()
     }
 }
@@ -306,8 +310,7 @@ fn take_with_length(buffer: &mut BytesMut, len_max: usize) -> Result<Option<Byte
 }
 
 fn put_text(body: &mut BytesMut, text: &str) {
-    let text = text.as_bytes();
-    let text = text.get(..NAME_BYTES_MAX).unwrap_or(text);
+    let text = &text.as_bytes()[..text.floor_char_boundary(NAME_BYTES_MAX)];
     body.put_u16(u16::try_from(text.len()).unwrap_or(u16::MAX));
     body.put_slice(text);
 }

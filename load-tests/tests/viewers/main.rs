@@ -4,7 +4,6 @@
 mod nodes;
 mod program;
 
-
 use program::{check, lesson, load, number, token_url};
 
 #[test]
