@@ -1,4 +1,5 @@
 //! What every request may need.
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -28,7 +29,10 @@ pub(crate) struct App {
     pub(crate) allow_public_open: bool,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) token_ttl: Duration,
+    /// What nodes join with, and what seals their credentials.
     pub(crate) node_secret: String,
+    /// Where the authority of their certificates is.
+    pub(crate) link_folder: PathBuf,
     pub(crate) operator_secret: String,
     /// The public half of `key`.
     pub(crate) key_set: KeySet,

@@ -16,6 +16,9 @@ const TOKEN_TTL_MAX: u64 = 86_400;
 /// Characters of the secrets of nodes and operators.
 const SECRET_LEN_MIN: usize = 16;
 
+/// Where in the data folder the authority of the nodes' certificates is.
+pub const LINK_FOLDER: &str = "link";
+
 /// Who is given tokens.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]

@@ -3,6 +3,7 @@ mod around;
 mod caller;
 mod classes;
 mod internal;
+mod join;
 mod keys;
 mod probes;
 mod problem;
@@ -95,7 +96,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/sessions", post(internal::sessions))
         .fallback(missing)
         .layer(DefaultBodyLimit::max(NODE_BODY_MAX))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), internal::only_nodes));
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), internal::only_nodes))
+        // Who is no node yet.
+        .route("/join", post(join::join));
     router
         .merge(for_other_origins)
         .nest("/internal/v1", internal)

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod app;
+pub mod authority;
 mod classes;
 mod config;
+mod credential;
 mod directory;
 mod guesses;
 mod http;
@@ -19,7 +21,8 @@ mod server;
 pub mod store;
 mod web;
 
-pub use config::{Config, ConfigError, Mode};
+pub use config::{Config, ConfigError, LINK_FOLDER, Mode};
+pub use credential::NodeIdentity;
 pub use operator::{CallError, Operator};
 pub use process::address::public as public_address;
 pub use server::{BindError, Bound, DefaultClass, bind};

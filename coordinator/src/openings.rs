@@ -124,6 +124,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::credential::NodeIdentity;
     use crate::store::Store;
     use crate::{Config, bind, http};
 
@@ -142,9 +143,10 @@ mod tests {
         assert_eq!(app.metrics.database_errors.get(), 1);
         let (_, second) = open(&app, &class, &request).await;
         assert!(second > first, "{second} after {first}");
+        let identity = NodeIdentity { name: "n1".to_owned(), public_url: None };
+        let credential = identity.credential(&app.node_secret);
         let events = Request::post("/internal/v1/sessions").header(CONTENT_TYPE, "application/json");
-        let events =
-            events.header(AUTHORIZATION, format!("Bearer {}", app.node_secret)).body(Body::from("[]"));
+        let events = events.header(AUTHORIZATION, format!("Bearer {credential}")).body(Body::from("[]"));
         let answer = http::router(app.clone()).oneshot(events.unwrap()).await.unwrap();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(app.metrics.database_errors.get(), 2);

@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::classes::{ChangeError, Classes, DefaultSecrets, KEY_FILE, PIN_FILE, STREAM_KEY_LEN_MIN};
-use crate::config::{Config, ConfigError, Mode};
+use crate::config::{Config, ConfigError, LINK_FOLDER, Mode};
+use crate::credential::NodeIdentity;
 use crate::keys::SigningKey;
 use crate::metrics::Metrics;
 use crate::openings::{self, Openings};
@@ -165,6 +166,7 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         trusted_proxies: config.trusted_proxies.clone(),
         token_ttl: config.token_ttl(),
         node_secret: secrets.node,
+        link_folder: folder.join(LINK_FOLDER),
         operator_secret: secrets.operator,
         key_set,
         tokens: Limiter::new(config.tokens_at_once, config.tokens_per_second),
@@ -213,9 +215,14 @@ impl Bound {
         &self.default_class
     }
 
-    /// What nodes prove themselves with.
+    /// What nodes join with.
     pub fn node_secret(&self) -> &str {
         &self.app.node_secret
+    }
+
+    /// What a node of this process proves itself with.
+    pub fn credential(&self, identity: &NodeIdentity) -> String {
+        identity.credential(&self.app.node_secret)
     }
 
     /// Serves until drained; from `leaving` on it says that it is not ready. The nodes of this machine come over `internal`,

@@ -1,10 +1,12 @@
 //! `lectern ca`: the authority of a cluster, and certificates of its nodes.
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use coordinator::authority::Authority;
 use link::Identity;
 
-use crate::certificate;
 use crate::config::{Config, LINK_AUTHORITY, LINK_CERT, LINK_FOLDER, LINK_KEY};
 
 /// The command line of `ca`.
@@ -40,11 +42,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let known_as = Identity::name_of(name)
         .with_context(|| format!("{name:?}: a node's name has lower-case letters, digits and hyphens"))?;
     let out = out.as_ref().unwrap_or(&folder);
-    certificate::make_for_node(
-        &folder,
-        known_as,
-        [LINK_CERT, LINK_KEY, LINK_AUTHORITY].map(|file| out.join(file)),
-    )?;
+    let authority = Authority::open(&folder)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(out)?;
+    authority.issue_for_node(known_as, &out.join(LINK_CERT), &out.join(LINK_KEY))?;
+    process::file::replace(&out.join(LINK_AUTHORITY), authority.pem().as_bytes(), 0o644)?;
     show(&format!("the certificate of the node {name} is in {}", out.display()));
     Ok(())
 }

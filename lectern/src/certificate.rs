@@ -1,32 +1,14 @@
 //! A certificate for a machine that has no name in the DNS, from an authority of its own.
-use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, bail};
+pub(crate) use coordinator::authority::CA_FILE;
+use coordinator::authority::{Authority, host_name};
 use nix::ifaddrs::getifaddrs;
-use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
-use time::{Duration, OffsetDateTime};
-use x509_parser::pem::parse_x509_pem;
 
-/// What people install on their devices.
-pub(crate) const CA_FILE: &str = "ca.pem";
-const CA_KEY_FILE: &str = "ca-key.pem";
 /// What the server shows.
 pub(crate) const CERT_FILE: &str = "cert.pem";
 pub(crate) const KEY_FILE: &str = "key.pem";
-/// Devices are given it by hand, once.
-const CA_DAYS: i64 = 3650;
-/// Apple's devices refuse certificates that are good for more than 825 days; a year and a month leaves room to renew.
-const CERT_DAYS: i64 = 397;
-/// Clocks of phones are behind.
-const CLOCK_DIFFERENCE: Duration = Duration::DAY;
-const OWNER_ONLY: u32 = 0o600;
-const EVERYBODY_READS: u32 = 0o644;
 
 /// What was made.
 #[derive(Debug)]
@@ -39,110 +21,9 @@ pub(crate) struct Made {
 
 /// Makes a certificate for `names`; the authority too, unless there is one.
 pub(crate) fn make(folder: &Path, names: Vec<String>) -> anyhow::Result<Made> {
-    let (issuer, is_new_ca) = open(folder)?;
-    let (cert, key) = leaf(&issuer, names.clone(), &[ExtendedKeyUsagePurpose::ServerAuth])?;
-    write(&folder.join(KEY_FILE), &key.serialize_pem(), OWNER_ONLY)?;
-    write(&folder.join(CERT_FILE), &cert.pem(), EVERYBODY_READS)?;
-    Ok(Made { is_new_ca, names })
-}
-
-/// Makes a certificate by which other nodes know the node `name`, its key, and a copy of the authority's certificate; the authority
-/// too, unless there is one in `folder`.
-pub(crate) fn make_for_node(folder: &Path, name: String, files: [PathBuf; 3]) -> anyhow::Result<()> {
-    let (issuer, _) = open(folder)?;
-    // A node is asked, and asks.
-    let uses = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let (cert, key) = leaf(&issuer, vec![name], &uses)?;
-    let [cert_file, key_file, ca_file] = files;
-    if let Some(out) = cert_file.parent() {
-        make_folder(out)?;
-    }
-    write(&key_file, &key.serialize_pem(), OWNER_ONLY)?;
-    write(&cert_file, &cert.pem(), EVERYBODY_READS)?;
-    let ca = read(&folder.join(CA_FILE))?;
-    write(&ca_file, &ca, EVERYBODY_READS)
-}
-
-/// The authority in a folder, which is made unless there is one, and whether it was.
-fn open(folder: &Path) -> anyhow::Result<(Issuer<'static, KeyPair>, bool)> {
-    make_folder(folder)?;
-    let (ca_file, ca_key_file) = (folder.join(CA_FILE), folder.join(CA_KEY_FILE));
-    let is_new_ca = match (ca_file.try_exists()?, ca_key_file.try_exists()?) {
-        (true, true) => false,
-        (false, false) => {
-            let (ca, key) = authority()?;
-            write(&ca_key_file, &key.serialize_pem(), OWNER_ONLY)?;
-            write(&ca_file, &ca.pem(), EVERYBODY_READS)?;
-            true
-        }
-        _ => bail!("{} has only one of {CA_FILE} and {CA_KEY_FILE}", folder.display()),
-    };
-    let ca_key = KeyPair::from_pem(&read(&ca_key_file)?).context("the authority's key cannot be used")?;
-    Ok((Issuer::new(authority_params(&common_name(&read(&ca_file)?)?), ca_key), is_new_ca))
-}
-
-fn make_folder(folder: &Path) -> anyhow::Result<()> {
-    // The database and its secrets may come to lie here too.
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.with_context(|| format!("cannot use the folder {}", folder.display()))
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
-}
-
-fn authority() -> Result<(Certificate, KeyPair), rcgen::Error> {
-    let name = format!("Lectern on {}", host_name().unwrap_or_else(|| "this machine".to_owned()));
-    let key = KeyPair::generate()?;
-    Ok((authority_params(&name).self_signed(&key)?, key))
-}
-
-fn authority_params(name: &str) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    good_for(&mut params, CA_DAYS);
-    params
-}
-
-/// What an authority is called: the certificates that it signs name it, and the machine may be called otherwise by now.
-fn common_name(pem: &str) -> anyhow::Result<String> {
-    let read = || {
-        let (_, pem) = parse_x509_pem(pem.as_bytes()).ok()?;
-        let certificate = pem.parse_x509().ok()?;
-        let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
-        Some(name.to_owned())
-    };
-    read().context("the authority's certificate cannot be used")
-}
-
-fn leaf(
-    issuer: &Issuer<'_, KeyPair>,
-    names: Vec<String>,
-    uses: &[ExtendedKeyUsagePurpose],
-) -> anyhow::Result<(Certificate, KeyPair)> {
-    let mut params = CertificateParams::new(names).context("a host is neither a name nor an address")?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "Lectern");
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = uses.to_vec();
-    params.use_authority_key_identifier_extension = true;
-    good_for(&mut params, CERT_DAYS);
-    let key = KeyPair::generate()?;
-    Ok((params.signed_by(&key, issuer)?, key))
-}
-
-fn good_for(params: &mut CertificateParams, days: i64) {
-    let now = OffsetDateTime::now_utc();
-    params.not_before = now - CLOCK_DIFFERENCE;
-    params.not_after = now - CLOCK_DIFFERENCE + Duration::days(days);
-}
-
-fn write(file: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    process::file::replace(file, text.as_bytes(), mode)
-        .with_context(|| format!("cannot write {}", file.display()))
+    let authority = Authority::open(folder)?;
+    authority.issue_for_server(names.clone(), &folder.join(CERT_FILE), &folder.join(KEY_FILE))?;
+    Ok(Made { is_new_ca: authority.is_new, names })
 }
 
 /// The names and addresses by which this machine may be reached, without duplicates.
@@ -164,15 +45,12 @@ pub(crate) fn own_names(more: &[String]) -> Vec<String> {
     names
 }
 
-fn host_name() -> Option<String> {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty() && name.bytes().all(is_host))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
+
+    use coordinator::authority::CA_KEY_FILE;
 
     use super::*;
 

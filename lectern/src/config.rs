@@ -2,12 +2,12 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use anyhow::Context;
+pub(crate) use coordinator::LINK_FOLDER;
 use process::connections::Limits;
 use serde::Deserialize;
 
 /// Every setting, by role.
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     pub(crate) node: Node,
@@ -30,7 +30,6 @@ impl Config {
 }
 
 /// Where in the data folder they are if nothing else is said.
-pub(crate) const LINK_FOLDER: &str = "link";
 pub(crate) const LINK_CERT: &str = "cert.pem";
 pub(crate) const LINK_KEY: &str = "key.pem";
 pub(crate) const LINK_AUTHORITY: &str = "ca.pem";
@@ -39,7 +38,9 @@ pub(crate) const LINK_AUTHORITY: &str = "ca.pem";
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Link {
-    /// Where other nodes pull streams, UDP. There is a link where there is a certificate for it.
+    /// Whether there is one: other machines may join. A node that runs alone always has one.
+    pub(crate) enabled: bool,
+    /// Where other nodes pull streams, UDP.
     pub(crate) listen: SocketAddr,
     /// The address that they are told. None: the one that the coordinator sees.
     pub(crate) announce: Option<IpAddr>,
@@ -54,22 +55,18 @@ pub(crate) struct Link {
 impl Default for Link {
     fn default() -> Self {
         let listen = (Ipv6Addr::UNSPECIFIED, 8190).into();
-        Self { listen, announce: None, cert: None, key: None, authority: None }
+        Self { enabled: false, listen, announce: None, cert: None, key: None, authority: None }
     }
 }
 
 /// What concerns the process as a whole.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Node {
     /// Its name among the nodes.
     pub(crate) name: String,
     /// Where browsers reach its WHEP server, if not under the host of the web page.
     pub(crate) public_url: Option<String>,
-    /// The coordinator, for a node that runs alone: http://192.168.1.7:8000.
-    pub(crate) coordinator: Option<String>,
-    /// What it proves itself with there.
-    pub(crate) secret: String,
     /// Where operators read metrics.
     pub(crate) admin_listen: SocketAddr,
 }
@@ -93,21 +90,6 @@ impl Default for Http {
 
 impl Default for Node {
     fn default() -> Self {
-        Self {
-            name: "main".to_owned(),
-            public_url: None,
-            coordinator: None,
-            secret: String::new(),
-            admin_listen: ([127, 0, 0, 1], 9090).into(),
-        }
-    }
-}
-
-impl Node {
-    /// Where the coordinator is, and the secret.
-    pub(crate) fn coordinator(&self) -> anyhow::Result<(String, String)> {
-        let url = self.coordinator.clone();
-        let url = url.context("where is the coordinator? --coordinator http://HOST:8000 says it")?;
-        Ok((url, self.secret.clone()))
+        Self { name: "main".to_owned(), public_url: None, admin_listen: ([127, 0, 0, 1], 9090).into() }
     }
 }

@@ -7,6 +7,7 @@ mod class;
 mod config;
 mod demo;
 mod fault;
+mod node;
 mod roles;
 mod tls;
 mod up;
@@ -39,7 +40,7 @@ enum Command {
     /// Runs a coordinator alone: web page, API and the directory of nodes and streams.
     Coordinator(Box<up::Arguments>),
     /// Runs a node alone: RTMP and WebRTC, for a coordinator elsewhere.
-    Node(Box<up::NodeArguments>),
+    Node(Box<node::NodeArguments>),
     /// Makes certificates by which the nodes of a cluster know each other.
     Ca(ca::Arguments),
     /// Makes a certificate for this machine, with an authority of its own.
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
         match arguments.command {
             Command::Up(arguments) => up::run(*arguments).await,
             Command::Coordinator(arguments) => up::run_coordinator(*arguments).await,
-            Command::Node(arguments) => up::run_node(*arguments).await,
+            Command::Node(arguments) => node::run(*arguments).await,
             Command::Ca(arguments) => ca::run(&arguments),
             Command::Tls(arguments) => tls::run(&arguments),
             Command::Demo(arguments) => demo::run(arguments).await,

@@ -8,6 +8,8 @@ use agent::{Pulls, Reporter};
 use anyhow::{Context, bail};
 use control::api::LinkAddress;
 use control::{Client, TokenVerifier};
+use coordinator::NodeIdentity;
+use coordinator::authority::Authority;
 use hub::{Hub, Source};
 use link::{Identity, Link};
 use process::address::shown;
@@ -22,8 +24,9 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Node};
+use crate::config::{Config, LINK_FOLDER, Node};
 use crate::fault::inject;
+use crate::node::Membership;
 use crate::welcome::{Addresses, Asked, NodePorts, Page};
 
 /// From Ctrl-C to the end, whatever still hangs: Docker and systemd wait ten times as long, a person does not.
@@ -43,6 +46,8 @@ pub(crate) struct Roles {
 pub(crate) struct Process {
     coordinator: Option<CoordinatorPorts>,
     node: Option<NodeParts>,
+    /// Of a node whose coordinator is elsewhere.
+    membership: Option<Membership>,
     admin: admin::Bound,
     registry: Registry,
     front: Front,
@@ -57,6 +62,7 @@ struct CoordinatorPorts {
 }
 
 struct NodeParts {
+    name: String,
     ingest: ingest::Bound,
     whep: whep_node::Bound,
     hub: Hub,
@@ -84,20 +90,31 @@ impl Process {
         } else {
             None
         };
-        let node = if roles.node {
-            let node = NodeParts::bind(&config, &front, shares, &registry)?;
-            if coordinator.is_none() && node.link.is_none() {
-                bail!(
-                    "a node without a certificate cannot have streams of other nodes; `lectern ca node` makes one"
-                );
+        let membership = match &coordinator {
+            Some(_) => None,
+            None => Membership::read(&config.coordinator.data_dir)?,
+        };
+        if coordinator.is_none() && membership.is_none() {
+            bail!(
+                "this machine is no node yet; `lectern node join http://COORDINATOR:8000 --secret SECRET` makes it one"
+            );
+        }
+        let node = match (roles.node, &membership) {
+            (false, _) => None,
+            (true, Some(membership)) => {
+                Some(NodeParts::bind(&config, &membership.name, true, (&front, shares), &registry)?)
             }
-            Some(node)
-        } else {
-            None
+            (true, None) => {
+                let (name, is_linked) = (&config.node.name, config.link.enabled);
+                if is_linked {
+                    certify(&config, name)?;
+                }
+                Some(NodeParts::bind(&config, name, is_linked, (&front, shares), &registry)?)
+            }
         };
         let admin = config.node.admin_listen;
         let admin = admin::bind(admin).with_context(|| format!("cannot listen for operators on {admin}"))?;
-        Ok(Self { coordinator, node, admin, registry, front, shares, config })
+        Ok(Self { coordinator, node, membership, admin, registry, front, shares, config })
     }
 
     /// Where everything is.
@@ -121,7 +138,7 @@ impl Process {
 
     /// Runs the roles until asked to end, or until one of them ends by itself.
     pub(crate) async fn run(self, asked: CancellationToken) -> anyhow::Result<()> {
-        let Self { coordinator, node, admin, registry, front, shares, config } = self;
+        let Self { coordinator, node, membership, admin, registry, front, shares, config } = self;
         let mut roles = Supervisor::new(DRAIN_MAX);
         let admin_context = admin::Context {
             registry,
@@ -132,11 +149,14 @@ impl Process {
         if let Some(tls) = front.tls.clone() {
             roles.spawn(Stage::Serving, "tls", |drain| inject("tls", tls.follow(drain)));
         }
-        let (base, secret) = match &coordinator {
-            Some(CoordinatorPorts { bound, internal }) => {
-                (format!("http://{}", internal.local_addr()?), bound.node_secret().to_owned())
+        let (base, credential) = match (&coordinator, membership) {
+            (Some(CoordinatorPorts { bound, internal }), _) => {
+                let Node { name, public_url, .. } = config.node.clone();
+                let credential = bound.credential(&NodeIdentity { name, public_url });
+                (format!("http://{}", internal.local_addr()?), credential)
             }
-            None => config.node.coordinator()?,
+            (None, Some(Membership { coordinator, credential, .. })) => (coordinator, credential),
+            (None, None) => (String::new(), String::new()),
         };
         if let Some(CoordinatorPorts { bound, internal }) = coordinator {
             let (front, leaving) = (front.clone(), roles.drain(Stage::Serving));
@@ -147,14 +167,20 @@ impl Process {
         }
         roles.spawn(Stage::Record, "admin", |drain| inject("admin", admin.run(admin_context, drain)));
         if let Some(node) = node {
-            node.spawn(&mut roles, (&base, &secret), (front, shares), config)?;
+            node.spawn(&mut roles, (&base, &credential), (front, shares), config)?;
         }
         Ok(roles.run(asked).await?)
     }
 }
 
 impl NodeParts {
-    fn bind(config: &Config, front: &Front, shares: Shares, registry: &Registry) -> anyhow::Result<Self> {
+    fn bind(
+        config: &Config,
+        name: &str,
+        is_linked: bool,
+        (front, shares): (&Front, Shares),
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
         let rtmp = config.ingest.listen;
         let ingest = ingest::bind(config.ingest.clone(), front.tls.clone(), registry)
             .with_context(|| format!("cannot listen for RTMP on {rtmp} or for RTMPS"))?;
@@ -165,13 +191,20 @@ impl NodeParts {
             .with_context(|| format!("cannot listen for WHEP on {whep} or for media on {media}"))?;
         let hub = Hub::new(hub::Limits::default());
         let [cert, key, authority] = config.link_files();
-        let link = if cert.exists() {
+        let link = if is_linked {
             let identity = Identity::load(&cert, &key, &authority)?;
+            if identity.node() != name {
+                bail!(
+                    "{} is the certificate of the node {}, and this is {name}",
+                    cert.display(),
+                    identity.node()
+                );
+            }
             Some(Link::bind(config.link.listen, identity, hub.clone())?)
         } else {
             None
         };
-        Ok(Self { ingest, whep, hub, link })
+        Ok(Self { name: name.to_owned(), ingest, whep, hub, link })
     }
 
     fn ports(&self) -> NodePorts {
@@ -194,15 +227,12 @@ impl NodeParts {
     fn spawn(
         self,
         roles: &mut Supervisor,
-        (base, secret): (&str, &str),
+        (base, credential): (&str, &str),
         (front, shares): (Front, Shares),
         config: Config,
     ) -> anyhow::Result<()> {
-        let Self { ingest, whep, hub, link } = self;
-        let (control, verifier) = (Client::new(base, secret)?, TokenVerifier::new(base)?);
-        let Node { name, public_url, .. } = config.node;
-        // By its certificate others know it.
-        let node = link.as_ref().map_or(name, |link| link.node().to_owned());
+        let Self { name: node, ingest, whep, hub, link } = self;
+        let (control, verifier) = (Client::new(base, credential)?, TokenVerifier::new(base)?);
         let link_port = link.as_ref().map(Link::local_addr).transpose()?.map(|address| address.port());
         let leaving = roles.drain(Stage::Serving);
         let pulls = link.clone().map(|link| Pulls::new(link, control.clone(), leaving));
@@ -212,7 +242,6 @@ impl NodeParts {
             viewers: move |class: &str| audience.viewers(class),
             control: control.clone(),
             node: node.clone(),
-            public_url,
             whep_port: whep.local_addr().port(),
             link: link_port.map(|port| LinkAddress { host: config.link.announce, port }),
             started_at_ms: now_ms(),
@@ -250,4 +279,20 @@ impl NodeParts {
         roles.spawn(Stage::Serving, "reporter", |drain| inject("reporter", reporter.run(drain)));
         Ok(())
     }
+}
+
+/// Makes the certificate of the node that runs beside the coordinator, once.
+fn certify(config: &Config, name: &str) -> anyhow::Result<()> {
+    let [cert, key, ca] = config.link_files();
+    if cert.exists() {
+        return Ok(());
+    }
+    let known_as = Identity::name_of(name)
+        .with_context(|| format!("{name:?}: a node's name has lower-case letters, digits and hyphens"))?;
+    let authority = Authority::open(&config.coordinator.data_dir.join(LINK_FOLDER))?;
+    authority.issue_for_node(known_as, &cert, &key)?;
+    if !ca.exists() {
+        process::file::replace(&ca, authority.pem().as_bytes(), 0o644)?;
+    }
+    Ok(())
 }

@@ -10,16 +10,6 @@ use crate::config::Config;
 use crate::roles::{Process, Roles};
 use crate::welcome::{self, Secrets};
 
-/// The command line of `node`. What is left out comes from `lectern.toml` and the environment.
-#[derive(Debug, clap::Args)]
-pub(crate) struct NodeArguments {
-    /// Where the coordinator is: http://192.168.1.7:8000.
-    #[arg(long, value_name = "URL")]
-    coordinator: Option<String>,
-    #[command(flatten)]
-    common: Arguments,
-}
-
 /// The command line of `up`. What is left out comes from `lectern.toml` and the environment.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -62,6 +52,9 @@ pub(crate) struct Arguments {
     /// Speak TLS with the certificate that `lectern tls init` has put into the data folder.
     #[arg(long)]
     tls: bool,
+    /// Let other machines join as nodes: `lectern node join`.
+    #[arg(long)]
+    cluster: bool,
     /// Write addresses, key and PIN as JSON into this file, for its owner only, once everything listens.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -78,6 +71,7 @@ impl Arguments {
         if let Some(data_dir) = &self.data_dir {
             config.coordinator.data_dir.clone_from(data_dir);
         }
+        config.link.enabled |= self.cluster;
         if self.tls {
             let folder = &config.coordinator.data_dir;
             config.tls.cert = Some(folder.join(certificate::CERT_FILE));
@@ -107,31 +101,24 @@ impl Arguments {
 
 /// Runs every role until Ctrl-C.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    run_roles(&arguments, Roles { coordinator: true, node: true }, |_| {}).await
+    run_roles(&arguments, Roles { coordinator: true, node: true }).await
 }
 
 /// Runs a coordinator alone until Ctrl-C.
 pub(crate) async fn run_coordinator(arguments: Arguments) -> anyhow::Result<()> {
-    run_roles(&arguments, Roles { coordinator: true, node: false }, |_| {}).await
+    run_roles(&arguments, Roles { coordinator: true, node: false }).await
 }
 
-/// Runs a node alone until Ctrl-C.
-pub(crate) async fn run_node(arguments: NodeArguments) -> anyhow::Result<()> {
-    let NodeArguments { coordinator, common } = arguments;
-    run_roles(&common, Roles { coordinator: false, node: true }, |config| {
-        config.node.coordinator = coordinator.or(config.node.coordinator.take());
-    })
-    .await
-}
-
-async fn run_roles(
-    arguments: &Arguments,
-    roles: Roles,
-    apply: impl FnOnce(&mut Config),
-) -> anyhow::Result<()> {
+/// The settings: the file, the environment, and the command line.
+pub(crate) fn load(arguments: &Arguments) -> anyhow::Result<Config> {
     let mut config: Config = process::config::load(arguments.config.as_deref())?;
     arguments.apply(&mut config);
-    apply(&mut config);
+    Ok(config)
+}
+
+/// Runs some roles until Ctrl-C.
+pub(crate) async fn run_roles(arguments: &Arguments, roles: Roles) -> anyhow::Result<()> {
+    let config = load(arguments)?;
     let drain = process::drain::on_signal()?;
     let folder = config.coordinator.data_dir.clone();
     let process = Process::bind(roles, config).await?;

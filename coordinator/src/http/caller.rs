@@ -18,6 +18,7 @@ use process::address::{Client, Scheme, is_private, network};
 use super::Failure;
 use crate::app::App;
 use crate::config::Mode;
+use crate::credential::{self, NodeIdentity};
 use crate::guesses::{Target, Verdict};
 use crate::operator::OperatorSocket;
 use crate::secret;
@@ -101,9 +102,14 @@ impl Caller {
         self.client.ip
     }
 
-    /// Whether it knows the secret that nodes share.
-    pub(super) fn is_node(&self, app: &App) -> bool {
+    /// Whether it knows the secret that nodes join with.
+    pub(super) fn may_join(&self, app: &App) -> bool {
         self.bearer().is_some_and(|secret| secret::is_equal(secret, &app.node_secret))
+    }
+
+    /// Which node it is, if it is one.
+    pub(super) fn node(&self, app: &App) -> Option<NodeIdentity> {
+        credential::verify(&app.node_secret, self.bearer()?)
     }
 
     /// Whether it knows the operator's secret, or may open the socket in the data folder.

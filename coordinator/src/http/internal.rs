@@ -1,10 +1,10 @@
 //! What only nodes may call.
 use std::time::Instant;
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use control::api::{
     Admission, AdmitRequest, Heartbeat, HeartbeatAnswer, PublishGrant, PublishRequest, SessionEvent, Source,
     SourceRequest,
@@ -14,22 +14,40 @@ use serde_json::{Value, json};
 use super::caller::Caller;
 use super::{Failure, Shared};
 use crate::app::now_ms;
+use crate::credential::NodeIdentity;
 use crate::{openings, reaper};
 
-/// Refuses everybody who does not know the nodes' secret.
-pub(super) async fn only_nodes(State(app): Shared, caller: Caller, request: Request, next: Next) -> Response {
-    if !caller.is_node(&app) {
+/// Refuses everybody but nodes, and tells what follows which one it is.
+pub(super) async fn only_nodes(
+    State(app): Shared,
+    caller: Caller,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let Some(node) = caller.node(&app) else {
         return Failure::unauthorized("this is for the nodes of the same system").into_response();
-    }
+    };
+    request.extensions_mut().insert(node);
     next.run(request).await
+}
+
+/// A node speaks for itself only.
+fn check(node: &NodeIdentity, named: &str) -> Result<(), Failure> {
+    if node.name == named {
+        return Ok(());
+    }
+    tracing::warn!(node = node.name, named, "a node speaks for another one, and is refused");
+    Err(Failure::another_node())
 }
 
 /// Checks a stream key and opens a session for its publisher. The key is checked in memory and the session is written
 /// later if need be: a phone that reconnects does not depend on the database.
 pub(super) async fn authorize(
     State(app): Shared,
+    Extension(node): Extension<NodeIdentity>,
     Json(request): Json<PublishRequest>,
 ) -> Result<Json<PublishGrant>, Failure> {
+    check(&node, &request.node)?;
     let class = app.classes.class_of_key(&request.key).ok_or_else(Failure::wrong_key)?;
     // Whoever names a class must have a key of that class.
     let named = request.name.as_deref().map(|name| app.classes.canonical(name));
@@ -52,17 +70,25 @@ pub(super) async fn admit(State(app): Shared, Json(request): Json<AdmitRequest>)
 }
 
 /// Says where a node that has viewers of a class gets its stream from.
-pub(super) async fn source(State(app): Shared, Json(request): Json<SourceRequest>) -> Json<Option<Source>> {
-    Json(app.registry().source(&request.class, &request.node))
+pub(super) async fn source(
+    State(app): Shared,
+    Extension(node): Extension<NodeIdentity>,
+    Json(request): Json<SourceRequest>,
+) -> Result<Json<Option<Source>>, Failure> {
+    check(&node, &request.node)?;
+    Ok(Json(app.registry().source(&request.class, &request.node)))
 }
 
 /// Takes a node's report.
 pub(super) async fn heartbeat(
     State(app): Shared,
     caller: Caller,
-    Json(heartbeat): Json<Heartbeat>,
+    Extension(node): Extension<NodeIdentity>,
+    Json(mut heartbeat): Json<Heartbeat>,
 ) -> Result<Json<HeartbeatAnswer>, Failure> {
-    let node = heartbeat.node.clone();
+    check(&node, &heartbeat.node)?;
+    // The address that it joined with, whatever it says now: a stolen node must not send a class elsewhere.
+    heartbeat.public_url = node.public_url;
     // Its sessions first. If that fails, what follows is heard all the same: viewers are not concerned.
     let flushed = openings::flush(&app).await;
     let written = reaper::hear(&app, caller.address(), heartbeat, (Instant::now(), now_ms())).await;
@@ -70,14 +96,20 @@ pub(super) async fn heartbeat(
         app.on_database_error(error);
     }
     written.map_err(|error| Failure::database(&app, error))?;
-    Ok(Json(HeartbeatAnswer { superseded: app.registry().superseded(&node) }))
+    Ok(Json(HeartbeatAnswer { superseded: app.registry().superseded(&node.name) }))
 }
 
 /// Takes what happened to sessions.
 pub(super) async fn sessions(
     State(app): Shared,
+    Extension(node): Extension<NodeIdentity>,
     Json(events): Json<Vec<SessionEvent>>,
 ) -> Result<Json<Value>, Failure> {
+    for event in &events {
+        if let SessionEvent::ViewerJoined { node: named, .. } = event {
+            check(&node, named)?;
+        }
+    }
     // A viewer's session needs its stream's.
     openings::flush(&app).await.map_err(|error| Failure::database(&app, error))?;
     let unknown = app.store.record(&events).await.map_err(|error| Failure::database(&app, error))?;

@@ -134,6 +134,16 @@ impl Failure {
         }
     }
 
+    pub(crate) fn name_taken() -> Self {
+        let detail = "a node of this name is there; choose another name, or wait until it is gone";
+        Self::new(StatusCode::CONFLICT, "Name taken", detail).code("node_name_taken")
+    }
+
+    pub(crate) fn another_node() -> Self {
+        let detail = "a node speaks for itself only: the credential is another node's";
+        Self::new(StatusCode::FORBIDDEN, "Not this node", detail).code("not_this_node")
+    }
+
     pub(crate) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal error", "")
     }

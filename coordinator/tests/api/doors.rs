@@ -132,8 +132,8 @@ async fn a_page_under_a_name_that_a_stranger_could_have_is_asked_for_the_pin() {
     assert_eq!(ask("evil.example:8000", &running.pin).await, 200, "the PIN counts under every name");
     let list = running.request(Method::GET, "/api/v1/streams").header("Host", "evil.example:8000");
     assert_eq!(list.send().await.unwrap().status(), 403, "a page asks for what is its own without an origin");
-    let public_url = Some("https://media.school.example:8889/".to_owned());
-    running.node.heartbeat(&Heartbeat { public_url, ..heartbeat(vec![]) }).await.unwrap();
+    let node = running.node_at("https://media.school.example:8889/");
+    node.heartbeat(&heartbeat(vec![])).await.unwrap();
     assert_eq!(ask("media.school.example", "000-000").await, 200, "the node's own name");
     assert_eq!(ask("school.example", "000-000").await, 401);
 }
@@ -238,7 +238,7 @@ async fn every_error_is_a_problem() {
     let typeless = running.operate(Method::POST, "/api/v1/classes").body("{}").send().await.unwrap();
     assert_eq!((typeless.status().as_u16(), header(&typeless, "content-type")), (415, PROBLEM));
     assert_eq!(header(&running.get("/api/token").await, "allow"), "POST");
-    let nowhere = running.request(Method::GET, "/internal/v1/nothing").bearer_auth(NODE_SECRET);
+    let nowhere = running.request(Method::GET, "/internal/v1/nothing").bearer_auth(&running.credential);
     assert_eq!(nowhere.send().await.unwrap().status(), StatusCode::NOT_FOUND);
 }
 
@@ -315,6 +315,7 @@ async fn every_route_is_described_and_those_of_operators_refuse_everybody_else()
             for request in [
                 running.request(method.clone(), &real),
                 running.request(method.clone(), &real).bearer_auth(NODE_SECRET),
+                running.request(method.clone(), &real).bearer_auth(&running.credential),
                 running.request(method.clone(), &real).header("X-Class-Pin", &running.pin),
             ] {
                 let response = request.send().await.unwrap();

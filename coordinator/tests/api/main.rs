@@ -4,6 +4,7 @@
 mod changes;
 mod classes;
 mod doors;
+mod nodes;
 mod operators;
 mod outage;
 mod pins;

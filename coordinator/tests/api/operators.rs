@@ -57,7 +57,13 @@ async fn each_secret_opens_its_own_door_only() {
     assert_eq!(ask(KEYS, OPERATOR_SECRET).await, StatusCode::CREATED);
     assert_eq!(ask(KEYS, NODE_SECRET).await, StatusCode::FORBIDDEN);
     assert_eq!(ask(KEYS, "a guess").await, StatusCode::FORBIDDEN);
-    assert_eq!(ask("/internal/v1/sessions", NODE_SECRET).await, StatusCode::OK);
+    assert_eq!(ask("/internal/v1/sessions", &running.credential).await, StatusCode::OK);
+    assert_eq!(
+        ask("/internal/v1/sessions", NODE_SECRET).await,
+        StatusCode::UNAUTHORIZED,
+        "it is for joining"
+    );
+    assert_eq!(ask("/internal/v1/join", &running.credential).await, StatusCode::UNAUTHORIZED);
     assert_eq!(ask("/internal/v1/sessions", OPERATOR_SECRET).await, StatusCode::UNAUTHORIZED);
     let streams = running.operate(Method::GET, "/api/v1/streams").send().await.unwrap();
     assert_eq!(streams.status(), StatusCode::OK);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use control::api::{Heartbeat, PublishRequest, StreamReport, StreamState};
 use control::{Client, ClientError};
-use coordinator::{Config, Mode, bind};
+use coordinator::{Config, Mode, NodeIdentity, bind};
 use process::serve::Front;
 use prometheus::{Registry, TextEncoder};
 use reqwest::{Method, RequestBuilder, Response};
@@ -19,6 +19,7 @@ pub(crate) struct Running {
     pub(crate) key: String,
     pub(crate) pin: String,
     pub(crate) secret: String,
+    pub(crate) credential: String,
     pub(crate) node: Client,
     metrics: Registry,
     http: reqwest::Client,
@@ -48,10 +49,12 @@ pub(crate) async fn start_with(config: Config) -> Running {
     let bound = bind(config, &metrics).await.unwrap();
     let base = format!("http://{}", bound.local_addr());
     let class = bound.default_class().clone();
+    let credential = credential(bound.node_secret(), None);
     let (leaving, end) = (CancellationToken::new(), CancellationToken::new());
     Running {
         secret: bound.node_secret().to_owned(),
-        node: Client::new(&base, bound.node_secret()).unwrap(),
+        node: Client::new(&base, &credential).unwrap(),
+        credential,
         base,
         key: class.stream_key,
         pin: class.pin,
@@ -61,6 +64,11 @@ pub(crate) async fn start_with(config: Config) -> Running {
         leaving,
         end,
     }
+}
+
+fn credential(secret: &str, public_url: Option<&str>) -> String {
+    let public_url = public_url.map(str::to_owned);
+    NodeIdentity { name: "n1".to_owned(), public_url }.credential(secret)
 }
 
 pub(crate) fn heartbeat(streams: Vec<StreamReport>) -> Heartbeat {
@@ -111,7 +119,18 @@ impl Running {
     }
 
     pub(crate) async fn beat(&self, state: Option<(&str, StreamState)>) {
-        let streams = state.map(|(session, state)| StreamReport {
+        let report = state.map(|(session, state)| self.report(session, state));
+        self.node.heartbeat(&report.unwrap_or_else(|| heartbeat(Vec::new()))).await.unwrap();
+    }
+
+    /// The node, if it had joined with this address.
+    pub(crate) fn node_at(&self, public_url: &str) -> Client {
+        Client::new(&self.base, &credential(&self.secret, Some(public_url))).unwrap()
+    }
+
+    /// What the node says when it has a session.
+    pub(crate) fn report(&self, session: &str, state: StreamState) -> Heartbeat {
+        heartbeat(vec![StreamReport {
             class: "lesson".to_owned(),
             session: session.to_owned(),
             epoch: 1,
@@ -124,8 +143,7 @@ impl Running {
             height: 720,
             bitrate_bps: 2_000_000,
             problems: Vec::new(),
-        });
-        self.node.heartbeat(&heartbeat(streams.into_iter().collect())).await.unwrap();
+        }])
     }
 
     pub(crate) async fn publish(&self, name: Option<&str>, key: &str) -> Result<String, ClientError> {

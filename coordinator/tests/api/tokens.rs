@@ -1,7 +1,7 @@
 //! `POST /api/token`, and what nodes make of the tokens.
 use std::time::SystemTime;
 
-use control::api::{Heartbeat, StreamState};
+use control::api::StreamState;
 use control::{Claims, Role, TokenError, TokenVerifier};
 use coordinator::{Config, Mode};
 use reqwest::Method;
@@ -118,8 +118,7 @@ async fn the_address_of_the_node_is_one_that_the_viewer_can_reach() {
     let nowhere = running.request(Method::POST, &format!("/api/token?{WAITING}")).header("Host", "a'b");
     let nowhere = nowhere.header("X-Class-Pin", &running.pin).send().await.unwrap();
     assert_eq!(nowhere.status(), 400, "there is no address to send it to");
-    let public_url = Some("https://media.school.example/".to_owned());
-    running.node.heartbeat(&Heartbeat { public_url, ..heartbeat(vec![]) }).await.unwrap();
+    running.node_at("https://media.school.example/").heartbeat(&heartbeat(vec![])).await.unwrap();
     let (_, body) = running.token(WAITING, None).await;
     assert_eq!(endpoint(&body), "https://media.school.example/live/lesson/whep");
 }

@@ -30,8 +30,6 @@ pub struct Reporter<V> {
     pub control: Client,
     /// The node's name.
     pub node: String,
-    /// Where browsers reach its WHEP server, if that is not under the host of the web page.
-    pub public_url: Option<String>,
     /// The port of its WHEP server.
     pub whep_port: u16,
     /// Where other nodes pull streams from it.
@@ -93,7 +91,8 @@ impl<V: Fn(&str) -> u32> Reporter<V> {
         Heartbeat {
             node: self.node.clone(),
             started_at_ms: self.started_at_ms,
-            public_url: self.public_url.clone(),
+            // The coordinator knows it from the credential.
+            public_url: None,
             whep_port: self.whep_port,
             link: self.link,
             streams: self.hub.statuses().into_iter().map(|status| self.stream(status)).collect(),

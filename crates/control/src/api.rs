@@ -3,6 +3,28 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+/// `POST /internal/v1/join`, with the secret that nodes join with: a machine wants to be a node.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct JoinRequest {
+    /// What it is to be called.
+    pub name: String,
+    /// Where browsers reach its WHEP server, if not at the address from which it comes.
+    pub public_url: Option<String>,
+    /// A certificate signing request (PKCS #10, PEM) for its key.
+    pub certificate_request: String,
+}
+
+/// The answer.
+#[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct JoinAnswer {
+    /// What it proves itself with from now on.
+    pub credential: String,
+    /// Its certificate towards other nodes, PEM.
+    pub certificate: String,
+    /// Whom it believes that others are nodes, PEM.
+    pub authority: String,
+}
+
 /// `POST /internal/v1/publish/authorize`: somebody wants to publish.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct PublishRequest {

@@ -10,8 +10,8 @@ use thiserror::Error;
 
 use crate::Problem;
 use crate::api::{
-    Admission, AdmitRequest, Heartbeat, HeartbeatAnswer, PublishGrant, PublishRequest, SessionEvent, Source,
-    SourceRequest,
+    Admission, AdmitRequest, Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, PublishGrant,
+    PublishRequest, SessionEvent, Source, SourceRequest,
 };
 use crate::body::{self, ReadError};
 
@@ -77,6 +77,11 @@ impl Client {
     pub fn new(base: &str, secret: &str) -> Result<Self, ClientError> {
         let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().map_err(Outage::Http)?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), secret: secret.to_owned() })
+    }
+
+    /// Joins the cluster. The client has the secret that nodes join with.
+    pub async fn join(&self, request: &JoinRequest) -> Result<JoinAnswer, ClientError> {
+        self.post("/internal/v1/join", request).await
     }
 
     /// Asks whether somebody may publish.

@@ -90,12 +90,11 @@ impl Server {
     /// When it does not start.
     pub fn start_cluster(program: &str, arguments: &[&str]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        make_certificate(Path::new(program), &folder.path().join("data"), "first", None);
-        Self::start_in(folder, program, arguments)
+        Self::start_in(folder, program, &[arguments, &["--cluster"]].concat())
     }
 
     fn start_in(folder: TempDir, program: &str, arguments: &[&str]) -> Self {
-        let (process, addresses) = launch(Path::new(program), folder.path(), "up", arguments, &[]);
+        let (process, addresses) = launch(Path::new(program), folder.path(), &["up"], arguments);
         Self { program: program.into(), folder, process, addresses }
     }
 
@@ -105,13 +104,10 @@ impl Server {
     /// When it does not start.
     pub fn start_node(&self, name: &str) -> Node {
         let folder = TempDir::new().expect("a temporary folder");
-        let link = folder.path().join("data/link");
-        make_certificate(&self.program, &self.data_dir(), name, Some(&link));
         let secret = std::fs::read_to_string(self.data_dir().join("node-secret")).expect("a secret");
         let coordinator = format!("http://{}", self.addresses.http);
-        let arguments = ["--coordinator", &coordinator];
-        let environment = [("LECTERN__NODE__SECRET", &*secret)];
-        let (process, addresses) = launch(&self.program, folder.path(), "node", &arguments, &environment);
+        let role = ["node", "join", &coordinator, "--secret", &secret, "--name", name];
+        let (process, addresses) = launch(&self.program, folder.path(), &role, &[]);
         Node { _folder: folder, process, addresses }
     }
 
@@ -137,31 +133,20 @@ fn publish(program: &Path, url: &str) -> Process {
     process
 }
 
-fn make_certificate(program: &Path, data_dir: &Path, name: &str, out: Option<&Path>) {
-    let mut command = Command::new(program);
-    command.args(["ca", "node", name, "--data-dir"]).arg(data_dir);
-    if let Some(out) = out {
-        command.arg("--out").arg(out);
-    }
-    let made = command.output().expect("the program starts");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-}
-
 fn launch<A: DeserializeOwned>(
     program: &Path,
     folder: &Path,
-    role: &str,
+    role: &[&str],
     arguments: &[&str],
-    environment: &[(&str, &str)],
 ) -> (Process, A) {
     let ready_file = folder.join("ready.json");
     let mut command = Command::new(program);
-    command.arg(role).args(["--bind", "127.0.0.1"]).current_dir(folder);
+    command.args(role).args(["--bind", "127.0.0.1"]).current_dir(folder);
     command.arg("--data-dir").arg(folder.join("data")).arg("--ready-file").arg(&ready_file);
     for port in ["--http-port", "--rtmp-port", "--whep-port", "--media-port", "--admin-port", "--link-port"] {
         command.args([port, "0"]);
     }
-    command.args(arguments).envs(environment.iter().copied());
+    command.args(arguments);
     let mut process = Process::start(&mut command);
     process.wait_for("Lectern is up", READY);
     let text = std::fs::read(&ready_file).expect("the ready file is written before the welcome");

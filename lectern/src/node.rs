@@ -1,0 +1,147 @@
+//! `lectern node`: a machine that joins a cluster, and a node that has joined.
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use control::Client;
+use control::api::JoinRequest;
+use coordinator::authority::host_name;
+use link::Identity;
+use rcgen::{CertificateParams, KeyPair};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, LINK_AUTHORITY, LINK_CERT, LINK_FOLDER, LINK_KEY};
+use crate::roles::Roles;
+use crate::up::{self, Arguments};
+
+/// Where in the data folder it is written down that a machine is a node.
+const STATE_FILE: &str = "node.json";
+/// The variable that may hold the secret, so that no list of processes shows it.
+const SECRET_VARIABLE: &str = "LECTERN_JOIN_SECRET";
+
+/// The command line of `node`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct NodeArguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    common: Arguments,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Joins the cluster of a coordinator, and runs.
+    Join(Box<JoinArguments>),
+}
+
+#[derive(Debug, clap::Args)]
+struct JoinArguments {
+    /// Where the coordinator is: http://192.168.1.7:8000.
+    #[arg(value_name = "URL")]
+    coordinator: String,
+    /// The secret that nodes join with, which the coordinator prints and keeps in data/node-secret [default:
+    /// LECTERN_JOIN_SECRET in the environment].
+    #[arg(long, value_name = "SECRET")]
+    secret: Option<String>,
+    /// What this node is to be called [default: the name of the machine].
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Where browsers reach this node's WHEP server, if not at the address that the coordinator sees.
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    #[command(flatten)]
+    common: Arguments,
+}
+
+/// What a node knows of its cluster.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Membership {
+    /// Where the coordinator is.
+    pub(crate) coordinator: String,
+    /// What the node proves itself with there.
+    pub(crate) credential: String,
+    /// Its name.
+    pub(crate) name: String,
+}
+
+impl Membership {
+    /// What is written down in a data folder.
+    pub(crate) fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
+        let file = folder.join(STATE_FILE);
+        match std::fs::read(&file) {
+            Ok(text) => {
+                let read = serde_json::from_slice(&text);
+                Ok(Some(read.with_context(|| format!("{} cannot be read", file.display()))?))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("{} cannot be read", file.display())),
+        }
+    }
+}
+
+/// Runs a node until Ctrl-C; before, it joins if it is told to.
+pub(crate) async fn run(arguments: NodeArguments) -> anyhow::Result<()> {
+    let roles = Roles { coordinator: false, node: true };
+    match arguments.command {
+        None => up::run_roles(&arguments.common, roles).await,
+        Some(Command::Join(join)) => {
+            let config = up::load(&join.common)?;
+            join_cluster(&join, &config).await?;
+            up::run_roles(&join.common, roles).await
+        }
+    }
+}
+
+/// Becomes a node, unless this machine is one of the same cluster already.
+async fn join_cluster(arguments: &JoinArguments, config: &Config) -> anyhow::Result<()> {
+    let folder = &config.coordinator.data_dir;
+    let coordinator = arguments.coordinator.trim_end_matches('/').to_owned();
+    if let Some(known) = Membership::read(folder)? {
+        if known.coordinator == coordinator && arguments.name.as_ref().is_none_or(|name| *name == known.name)
+        {
+            return Ok(());
+        }
+        bail!(
+            "this machine is the node {} of {}; another data folder makes another node",
+            known.name,
+            known.coordinator
+        );
+    }
+    let secret = arguments.secret.clone().or_else(|| std::env::var(SECRET_VARIABLE).ok());
+    let secret = secret.context("--secret is missing; the coordinator keeps it in data/node-secret")?;
+    let name =
+        arguments.name.clone().or_else(own_name).context("this machine has no name; --name gives one")?;
+    let known_as = Identity::name_of(&name)
+        .with_context(|| format!("{name:?}: a node's name has lower-case letters, digits and hyphens"))?;
+    let key = KeyPair::generate()?;
+    let certificate_request = CertificateParams::new(vec![known_as])?.serialize_request(&key)?.pem()?;
+    let request =
+        JoinRequest { name: name.clone(), public_url: arguments.public_url.clone(), certificate_request };
+    let answer = Client::new(&coordinator, &secret)?.join(&request).await;
+    let answer = answer.with_context(|| format!("{coordinator} does not take this machine as a node"))?;
+    let link = folder.join(LINK_FOLDER);
+    make_folder(&link)?;
+    write(&link.join(LINK_KEY), key.serialize_pem().as_bytes(), 0o600)?;
+    write(&link.join(LINK_CERT), answer.certificate.as_bytes(), 0o644)?;
+    write(&link.join(LINK_AUTHORITY), answer.authority.as_bytes(), 0o644)?;
+    // Last: with it this machine is a node.
+    let membership = Membership { coordinator, credential: answer.credential, name };
+    write(&folder.join(STATE_FILE), &serde_json::to_vec(&membership)?, 0o600)
+}
+
+/// The machine's name as a node may have it.
+fn own_name() -> Option<String> {
+    let host = host_name()?.to_ascii_lowercase();
+    let label = host.split('.').next()?.trim_matches('-');
+    Identity::name_of(label).map(|_| label.to_owned())
+}
+
+fn make_folder(folder: &PathBuf) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("cannot use the folder {}", folder.display()))
+}
+
+fn write(file: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    process::file::replace(file, bytes, mode).with_context(|| format!("cannot write {}", file.display()))
+}
