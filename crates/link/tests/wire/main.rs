@@ -1,4 +1,6 @@
 //! The wire between two nodes in virtual time, each scenario from seeds that are printed when one fails.
+mod identities;
+mod road;
 mod world;
 
 use std::collections::HashMap;
@@ -8,7 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hub::{Epoch, Place, StreamFrame, Timeline, Update};
 use media::{AudioFrame, Frame, MediaTime, Track, Tracks, VideoConfig, VideoFrame};
-use world::{Road, World};
+use road::Road;
+use world::World;
 
 /// x264, constrained baseline, 640x360.
 const SPS: Bytes = Bytes::from_static(&[0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x2f, 0xf9, 0x70]);
