@@ -8,6 +8,7 @@ use control::Client;
 use control::api::{Source, SourceRequest};
 use hub::{Hub, State};
 use link::{Link, PullEnd, Pulled};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How long a viewer waits for a stream to come: connecting, and the first group.
@@ -16,8 +17,9 @@ const WAIT_MAX: Duration = Duration::from_secs(3);
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked whether anybody takes it, and whether its publisher has gone to another node.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two attempts to have it from somewhere.
-const RETRY: Duration = Duration::from_millis(250);
+/// Between two attempts to have it from somewhere, at first and at last.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// Pulls what viewers of this node want; clones share the streams.
 #[derive(Clone, Debug)]
@@ -76,6 +78,18 @@ impl Pulls {
         over
     }
 
+    /// Asks where the stream is.
+    async fn find(&self, class: &str) -> Option<Source> {
+        let request = SourceRequest { node: self.link.node().to_owned(), class: class.to_owned() };
+        match self.control.source(&request).await {
+            Ok(source) => source,
+            Err(error) => {
+                tracing::warn!(class, %error, "nobody can be asked where a stream is");
+                None
+            }
+        }
+    }
+
     async fn wait(&self, class: &str) {
         let mut changes = self.hub().changes();
         let over = self.want(class);
@@ -110,26 +124,36 @@ enum Next {
 impl Wanted {
     /// Has the stream come for as long as it is wanted, from wherever it is.
     async fn pull(&self) {
+        let begun = Instant::now();
+        // What came before stays until the next has taken over: with it the stream stays in the hub.
         let mut last: Option<Pulled> = None;
+        let mut retry = RETRY_MIN;
         loop {
-            match (self.connect().await, &last) {
-                (Some(mut pulled), _) => {
-                    let next = self.follow(&mut pulled, &mut last).await;
-                    last = Some(pulled);
-                    if let Next::Over = next {
-                        return;
-                    }
+            let source = self.pulls.find(&self.class).await;
+            if source.is_none() && last.is_none() {
+                return;
+            }
+            if let Some(source) = source
+                && let Some(mut pulled) = self.connect(source).await
+            {
+                if let Next::Over = self.follow(&mut pulled, &mut last).await {
+                    return;
                 }
-                (None, None) => return,
-                (None, Some(pulled)) => {
-                    // Who watches is told, and the hub measures the time for which it waits.
-                    let is_waiting = pulled.relay().is_some_and(|relay| relay.pause().is_ok());
-                    if !is_waiting || self.subscribers() == 0 {
-                        return;
-                    }
+                if pulled.relay().is_some() {
+                    (last, retry) = (Some(pulled), RETRY_MIN);
                 }
             }
-            tokio::time::sleep(RETRY).await;
+            let goes_on = match last.as_ref().and_then(Pulled::relay) {
+                // Who watches is told, and the hub measures the time for which it waits.
+                Some(relay) => relay.pause().is_ok() && self.subscribers() > 0,
+                // It never came, and nobody waits for it any longer.
+                None => begun.elapsed() < WAIT_MAX,
+            };
+            if !goes_on {
+                return;
+            }
+            tokio::time::sleep(retry).await;
+            retry = (retry * 2).min(RETRY_MAX);
         }
     }
 
@@ -138,9 +162,17 @@ impl Wanted {
         let hub = self.pulls.hub();
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         let mut idle_since: Option<Instant> = None;
+        let mut finding: JoinSet<Option<Source>> = JoinSet::new();
         loop {
             let end = tokio::select! {
                 end = pulled.run() => end,
+                Some(Ok(found)) = finding.join_next(), if !finding.is_empty() => {
+                    let known = hub.status(&self.class).map_or(0, |status| status.epoch);
+                    if found.is_some_and(|source| source.epoch > known) {
+                        return Next::Anew;
+                    }
+                    continue;
+                }
                 _ = looks.tick() => {
                     let (Some(relay), Some(status)) = (pulled.relay(), hub.status(&self.class)) else { continue };
                     *before = None;
@@ -151,10 +183,9 @@ impl Wanted {
                         return Next::Over;
                     }
                     // It may publish at another node by now.
-                    if status.state == State::Grace
-                        && self.find().await.is_some_and(|source| source.epoch > status.epoch)
-                    {
-                        return Next::Anew;
+                    if status.state == State::Grace && finding.is_empty() {
+                        let (pulls, class) = (self.pulls.clone(), self.class.clone());
+                        finding.spawn(async move { pulls.find(&class).await });
                     }
                     continue;
                 }
@@ -173,21 +204,8 @@ impl Wanted {
         self.pulls.hub().status(&self.class).map_or(0, |status| status.subscribers)
     }
 
-    /// Asks where the stream is.
-    async fn find(&self) -> Option<Source> {
-        let request = SourceRequest { node: self.pulls.link.node().to_owned(), class: self.class.clone() };
-        match self.pulls.control.source(&request).await {
-            Ok(source) => source,
-            Err(error) => {
-                tracing::warn!(class = self.class, %error, "nobody can be asked where a stream is");
-                None
-            }
-        }
-    }
-
     /// Asks for the stream where it is.
-    async fn connect(&self) -> Option<Pulled> {
-        let source = self.find().await?;
+    async fn connect(&self, source: Source) -> Option<Pulled> {
         let Some(address) = self.pulls.control.resolve(source.host, source.port).await else {
             tracing::warn!(
                 class = self.class,

@@ -2,7 +2,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hub::Hub;
@@ -58,13 +58,16 @@ pub enum LinkError {
     },
 }
 
+/// Connections by node and address. Each has a lock of its own, so that one that does not answer holds up no other.
+type Peers = std::sync::Mutex<HashMap<(String, SocketAddr), Arc<Mutex<Option<Peer>>>>>;
+
 /// A node's end of all its links; clones share it.
 #[derive(Clone, Debug)]
 pub struct Link {
     endpoint: Endpoint,
     identity: Identity,
     hub: Hub,
-    peers: Arc<Mutex<HashMap<(String, SocketAddr), Peer>>>,
+    peers: Arc<Peers>,
 }
 
 impl Link {
@@ -119,11 +122,10 @@ impl Link {
 
     /// The connection to a node: the one that there is, or a new one.
     pub(crate) async fn peer(&self, node: &str, address: SocketAddr) -> Result<Peer, LinkError> {
-        let key = (node.to_owned(), address);
+        let slot = self.slot(node, address);
         // Held while it connects: two streams from one node need one connection. Connecting has a limit.
-        let mut peers = self.peers.lock().await;
-        peers.retain(|_, peer| peer.is_open());
-        if let Some(peer) = peers.get(&key) {
+        let mut slot = slot.lock().await;
+        if let Some(peer) = slot.as_ref().filter(|peer| peer.is_open()) {
             return Ok(peer.clone());
         }
         let name = Identity::name_of(node).ok_or_else(|| LinkError::Name(node.to_owned()))?;
@@ -136,8 +138,18 @@ impl Link {
         let connection: Result<Connection, ConnectionError> =
             connected.map_err(|_| refused("no answer".to_owned()))?;
         let peer = Peer::new(connection.map_err(|error| refused(error.to_string()))?);
-        peers.insert(key, peer.clone());
+        *slot = Some(peer.clone());
         Ok(peer)
+    }
+
+    fn slot(&self, node: &str, address: SocketAddr) -> Arc<Mutex<Option<Peer>>> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody else has those that are not being used or connected.
+        peers.retain(|_, slot| {
+            let is_dead = slot.try_lock().is_ok_and(|peer| !peer.as_ref().is_some_and(Peer::is_open));
+            !is_dead || Arc::strong_count(slot) > 1
+        });
+        Arc::clone(peers.entry((node.to_owned(), address)).or_default())
     }
 }
 
