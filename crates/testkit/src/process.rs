@@ -1,7 +1,7 @@
 //! A child process that ends with its owner.
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,25 @@ impl Process {
                 return line;
             }
         }
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn wait_for_end(&mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        loop {
+            // Its output ends with it.
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.said.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("not ended in {limit:?}; it said:\n{}", self.said.join("\n"))
+                }
+            }
+        }
+        let _ = self.child.wait();
     }
 
     /// The id of the process.

@@ -1,10 +1,15 @@
 //! Two machines: who watches at one of them sees what is published at the other.
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tempfile::TempDir;
 use testkit::{Node, Process, Server};
 
 use crate::program::{LIVE, check, lectern, load, number, token_url};
+
+/// How long viewers may take to leave after their time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Cluster {
     first: Server,
@@ -54,29 +59,70 @@ fn a_lesson_is_seen_whole_at_a_node_that_does_not_have_it() {
     }
 }
 
+/// Viewers that watch while something happens.
+struct Watching {
+    process: Process,
+    folder: TempDir,
+}
+
+impl Watching {
+    /// They are all connected when this returns, and stay for so long.
+    fn start(cluster: &Cluster, whep: &str, duration: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lectern-load"));
+        command.args(["watch", "--token-url", &token_url(&cluster.first), "--whep", whep, "--viewers", "3"]);
+        command.args(["--decrypt-every", "1", "--duration", duration]);
+        let mut process = Process::start(command.arg("--json").arg(folder.path().join("figures")));
+        process.wait_for("connected 3", LIVE);
+        Self { process, folder }
+    }
+
+    /// What they saw, once they have left.
+    fn figures(mut self) -> Value {
+        self.process.wait_for_end(PATIENCE);
+        serde_json::from_slice(&std::fs::read(self.folder.path().join("figures")).unwrap()).unwrap()
+    }
+}
+
+/// That nobody noticed more than a pause.
+fn check_all_stayed(figures: &Value) {
+    assert_eq!(number(figures, "/viewers/joined"), 3, "nobody joins again: {figures:#}");
+    check(figures, |f| f["viewers"]["ended_early"].as_object().unwrap().is_empty(), "nobody left");
+    for path in ["/viewers/video/restarts", "/viewers/audio/restarts", "/viewers/undecryptable"] {
+        assert_eq!(number(figures, path), 0, "{path}: {figures:#}");
+    }
+    // Whoever is behind at that moment goes on at the new keyframe, in the middle of a picture.
+    check(figures, |f| number(f, "/viewers/units_damaged") <= 3, "one picture each at most");
+}
+
 #[test]
 fn viewers_of_both_nodes_stay_when_the_publisher_moves_from_one_to_the_other() {
     let mut cluster = Cluster::start();
-    let watching = [cluster.first_whep(), cluster.second_whep()].map(|whep| {
-        let (token_url, decrypted) = (token_url(&cluster.first), "1");
-        std::thread::spawn(move || {
-            let arguments = ["watch", "--token-url", &token_url, "--whep", &whep, "--viewers", "3"];
-            load(&[&arguments[..], &["--decrypt-every", decrypted, "--duration", "12s"]].concat()).0
-        })
-    });
-    std::thread::sleep(Duration::from_secs(4));
+    let wheps = [cluster.first_whep(), cluster.second_whep()];
+    let watching = wheps.map(|whep| Watching::start(&cluster, &whep, "12s"));
     drop(cluster.publisher.take());
     cluster.publisher = Some(cluster.first.publish_demo_to(&cluster.second.addresses));
     for watching in watching {
-        let figures = watching.join().unwrap();
-        assert_eq!(number(&figures, "/viewers/joined"), 3, "nobody joins again: {figures:#}");
-        check(&figures, |f| f["viewers"]["ended_early"].as_object().unwrap().is_empty(), "nobody left");
-        for path in ["/viewers/video/restarts", "/viewers/audio/restarts", "/viewers/undecryptable"] {
-            assert_eq!(number(&figures, path), 0, "{path}: {figures:#}");
-        }
-        // Whoever is behind at that moment goes on at the new keyframe, in the middle of a picture.
-        check(&figures, |f| number(f, "/viewers/units_damaged") <= 3, "one picture each at most");
+        let figures = watching.figures();
+        check_all_stayed(&figures);
         // Of twelve seconds at 25 a second, all but those in which nobody published.
         check(&figures, |f| number(f, "/viewers/units_complete") > 3 * 200, "pictures before and after");
     }
+}
+
+#[test]
+fn viewers_stay_when_the_machine_that_their_teacher_publishes_to_is_killed() {
+    let mut cluster = Cluster::start();
+    let third = cluster.first.start_node("third");
+    drop(cluster.publisher.take());
+    cluster.publisher = Some(cluster.first.publish_demo_to(&cluster.second.addresses));
+    let whep = format!("http://{}/live/{}/whep", third.addresses.whep, cluster.first.addresses.class);
+    let watching = Watching::start(&cluster, &whep, "16s");
+    cluster.second.process.kill();
+    // Its app finds another node.
+    cluster.publisher = Some(cluster.first.publish_demo());
+    let figures = watching.figures();
+    check_all_stayed(&figures);
+    // Sixteen seconds at 25 a second, but for the time until the other node counts as gone and the next keyframe.
+    check(&figures, |f| number(f, "/viewers/units_complete") > 3 * 200, "pictures before and after");
 }
