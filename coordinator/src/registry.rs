@@ -52,6 +52,30 @@ pub struct Located {
     pub node: String,
 }
 
+/// What nodes say of the stream of one class.
+#[derive(Default)]
+struct Directory<'a> {
+    newest: Option<(&'a Heartbeat, &'a StreamReport)>,
+    viewers: u32,
+}
+
+impl<'a> Directory<'a> {
+    fn add(&mut self, node: &'a Heartbeat, report: &'a StreamReport) {
+        self.viewers = self.viewers.saturating_add(report.viewers);
+        // Two coordinators that could not write may have given one epoch twice.
+        let age = |report: &'a StreamReport| (report.epoch, &report.session);
+        if !report.is_relayed && self.newest.is_none_or(|(_, newest)| age(newest) <= age(report)) {
+            self.newest = Some((node, report));
+        }
+    }
+
+    fn located(self) -> Option<Located> {
+        let (node, report) = self.newest?;
+        let report = StreamReport { viewers: self.viewers, ..report.clone() };
+        Some(Located { report, node: node.node.clone() })
+    }
+}
+
 #[derive(Debug)]
 struct Node {
     heard: Instant,
@@ -156,26 +180,23 @@ impl Registry {
         std::mem::take(&mut self.lost).into_iter().map(|node| Change::Lost { node }).collect()
     }
 
-    /// Every stream of every node.
+    /// The stream of every class that has one, as the node says to which its newest publisher speaks; viewers are those of all
+    /// nodes.
     pub fn streams(&self) -> Vec<Located> {
         let heartbeats = self.nodes.values().filter_map(|node| node.heartbeat.as_ref());
-        heartbeats
-            .flat_map(|heartbeat| {
-                heartbeat
-                    .streams
-                    .iter()
-                    .map(|report| Located { report: report.clone(), node: heartbeat.node.clone() })
-            })
-            .collect()
+        let reports = heartbeats.flat_map(|node| node.streams.iter().map(move |report| (node, report)));
+        let mut classes: BTreeMap<&str, Directory<'_>> = BTreeMap::new();
+        for (node, report) in reports {
+            classes.entry(&report.class).or_default().add(node, report);
+        }
+        classes.into_values().filter_map(Directory::located).collect()
     }
 
-    /// The stream of one class, as the node says to which its newest publisher speaks; viewers are those of all nodes.
+    /// The stream of one class, in the same way.
     pub fn stream(&self, class: &str) -> Option<Located> {
-        let of_publishers = self.reports(class).filter(|(_, report)| !report.is_relayed);
-        // Two coordinators that could not write may have given one epoch twice.
-        let (node, report) = of_publishers.max_by_key(|(_, report)| (report.epoch, &report.session))?;
-        let viewers = self.reports(class).map(|(_, report)| report.viewers).fold(0, u32::saturating_add);
-        Some(Located { report: StreamReport { viewers, ..report.clone() }, node: node.node.clone() })
+        let mut directory = Directory::default();
+        self.reports(class).for_each(|(node, report)| directory.add(node, report));
+        directory.located()
     }
 
     /// Where `asking`, which has viewers of a class, gets its stream from.

@@ -111,4 +111,7 @@ async fn a_node_learns_where_a_stream_is_and_that_its_own_publisher_is_not_the_n
     let streams: Value =
         running.request(Method::GET, "/api/v1/streams/lesson").send().await.unwrap().json().await.unwrap();
     assert_eq!((&streams["node"], &streams["viewers"]), (&json!("node-2"), &json!(6)), "viewers of both");
+    let all: Value =
+        running.request(Method::GET, "/api/v1/streams").send().await.unwrap().json().await.unwrap();
+    assert_eq!(all, json!([streams]), "a class is listed once, wherever it is");
 }
