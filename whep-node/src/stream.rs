@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hub::{Hub, Source, State, StreamFrame, Subscription, Update};
+use hub::{Hub, Source, State, Subscription, Update};
 use media::{Frame, Tracks};
 use rtc::{EngineHandle, StreamId};
 use thiserror::Error;
@@ -199,8 +199,10 @@ async fn feed(feeding: Feeding, mut subscription: Subscription) {
             }
         };
         let packets = match &update {
-            Some(Update::Frame(StreamFrame { frame: Frame::Video(frame), .. })) => video.packetize(frame),
-            Some(Update::Frame(StreamFrame { frame: Frame::Audio(frame), .. })) => audio.packetize(frame),
+            Some(Update::Frame(item)) => match &item.frame {
+                Frame::Video(frame) => video.packetize(frame),
+                Frame::Audio(frame) => audio.packetize(frame),
+            },
             Some(Update::Epoch(_) | Update::Tracks(_) | Update::Paused) => None,
             None => return,
         };

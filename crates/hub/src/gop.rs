@@ -1,5 +1,6 @@
 //! The frames since the last keyframe, so that a late viewer sees a picture at once.
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use media::MediaTime;
 
@@ -19,7 +20,7 @@ const GOP_FRAMES_MAX: usize = 1800;
 /// the picture is whole again (`docs/decisions/0007-recovery-points.md`).
 #[derive(Debug, Default)]
 pub(crate) struct Gop {
-    frames: VecDeque<StreamFrame>,
+    frames: VecDeque<Arc<StreamFrame>>,
     bytes: usize,
     /// The group outgrew its bounds: only the keyframe is kept, and nothing more until the next one or a recovery point.
     overgrown: bool,
@@ -29,7 +30,7 @@ pub(crate) struct Gop {
 
 impl Gop {
     /// Keeps a frame. True when the group has just outgrown its bounds.
-    pub(crate) fn push(&mut self, item: &StreamFrame) -> bool {
+    pub(crate) fn push(&mut self, item: &Arc<StreamFrame>) -> bool {
         let frame = &item.frame;
         if frame.is_keyframe() {
             self.clear();
@@ -49,7 +50,7 @@ impl Gop {
             return true;
         }
         self.bytes = bytes;
-        self.frames.push_back(item.clone());
+        self.frames.push_back(Arc::clone(item));
         false
     }
 
@@ -72,7 +73,7 @@ impl Gop {
         self.overgrown
     }
 
-    pub(crate) fn snapshot(&self) -> impl Iterator<Item = StreamFrame> + '_ {
+    pub(crate) fn snapshot(&self) -> impl Iterator<Item = Arc<StreamFrame>> + '_ {
         self.frames.iter().cloned()
     }
 }

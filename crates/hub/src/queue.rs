@@ -26,7 +26,7 @@ pub enum Update {
     /// The tracks of the publisher are known, or have changed.
     Tracks(Tracks),
     /// One frame.
-    Frame(StreamFrame),
+    Frame(Arc<StreamFrame>),
     /// The publisher is gone; the stream waits for it to come back.
     Paused,
 }
@@ -139,7 +139,8 @@ impl Inner {
     fn push(&mut self, update: Update) {
         let len = cost(&update);
         match &update {
-            Update::Frame(StreamFrame { frame, .. }) => {
+            Update::Frame(item) => {
+                let frame = &item.frame;
                 let is_full = self.updates.len().saturating_sub(self.snapshot_len) >= QUEUE_LEN_MAX
                     || self.bytes.saturating_add(len) > QUEUE_BYTES_MAX;
                 let (track, is_admitted) = match frame.track() {
@@ -203,8 +204,8 @@ impl Inner {
         let (mut index, mut count, mut of_snapshot, mut freed) = (0, 0, 0, 0);
         let snapshot_len = self.snapshot_len;
         self.updates.retain(|update| {
-            let is_hit = count < count_max
-                && matches!(update, Update::Frame(StreamFrame { frame, .. }) if frame.track() == track);
+            let is_hit =
+                count < count_max && matches!(update, Update::Frame(item) if item.frame.track() == track);
             if is_hit {
                 count += 1;
                 of_snapshot += usize::from(index < snapshot_len);
@@ -222,7 +223,7 @@ impl Inner {
 
 fn cost(update: &Update) -> usize {
     match update {
-        Update::Frame(StreamFrame { frame, .. }) => frame.len(),
+        Update::Frame(item) => item.frame.len(),
         Update::Epoch(_) | Update::Tracks(_) | Update::Paused => 0,
     }
 }

@@ -202,6 +202,7 @@ impl Stream {
     }
 
     fn pass(&mut self, item: StreamFrame) {
+        let item = Arc::new(item);
         let frame = &item.frame;
         let len = u64::try_from(frame.len()).unwrap_or(u64::MAX);
         self.bytes = self.bytes.saturating_add(len);

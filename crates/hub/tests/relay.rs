@@ -63,7 +63,7 @@ async fn waiting(subscription: &mut Subscription) -> Vec<StreamFrame> {
     let mut frames = Vec::new();
     while let Ok(Some(update)) = tokio::time::timeout(Duration::ZERO, subscription.next()).await {
         if let Update::Frame(frame) = update {
-            frames.push(frame);
+            frames.push((*frame).clone());
         }
     }
     frames

@@ -46,7 +46,7 @@ async fn frames(subscription: &mut Subscription, count: usize) -> Vec<Frame> {
         let update = tokio::time::timeout(Duration::ZERO, subscription.next()).await;
         let update = update.unwrap_or_else(|_| panic!("only {} of {count} frames", frames.len()));
         if let Update::Frame(item) = update.expect("the stream lives") {
-            frames.push(item.frame);
+            frames.push(item.frame.clone());
         }
     }
     frames

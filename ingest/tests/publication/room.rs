@@ -73,7 +73,7 @@ pub(crate) async fn next(subscription: &mut Subscription, track: Track) -> Frame
     let wait = async {
         loop {
             match subscription.next().await.expect("the stream lives") {
-                Update::Frame(item) if item.frame.track() == track => return item.frame,
+                Update::Frame(item) if item.frame.track() == track => return item.frame.clone(),
                 _ => {}
             }
         }

@@ -140,7 +140,7 @@ pub(crate) async fn frames(subscription: &mut Subscription, count: usize) -> Vec
         let next = tokio::time::timeout(PATIENCE, subscription.next()).await;
         let next = next.unwrap_or_else(|_| panic!("only {} of {count} frames", frames.len()));
         if let Update::Frame(frame) = next.expect("the stream lives") {
-            frames.push(frame);
+            frames.push((*frame).clone());
         }
     }
     frames

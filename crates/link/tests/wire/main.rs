@@ -82,7 +82,7 @@ impl Lessons {
             self.made.insert((index, track, place), self.world.now);
             self.order.push((index, track, place));
             let item = StreamFrame { place, epoch_time: frame.time(), frame };
-            self.world.update(index, &Update::Frame(item));
+            self.world.update(index, &Update::Frame(Arc::new(item)));
         }
     }
 
