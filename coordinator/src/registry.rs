@@ -239,12 +239,11 @@ impl Registry {
         self.reports(class).any(|(_, report)| report.state == StreamState::Active)
     }
 
-    /// The node that a viewer of this class is sent to: the one that has the stream, else any.
-    pub fn node_for(&self, class: &str) -> Option<&Heartbeat> {
-        let mut heartbeats = self.nodes.values().filter_map(|node| node.heartbeat.as_ref());
-        let has_stream =
-            |heartbeat: &&Heartbeat| heartbeat.streams.iter().any(|stream| stream.class == class);
-        heartbeats.clone().find(has_stream).or_else(|| heartbeats.next())
+    /// The node that a viewer of this class is sent to, and where it is: the one that has the stream from its publisher, else any.
+    pub fn node_for(&self, class: &str) -> Option<(&Heartbeat, IpAddr)> {
+        let located = self.stream(class).and_then(|located| self.nodes.get(&located.node));
+        let node = located.or_else(|| self.nodes.values().find(|node| node.heartbeat.is_some()))?;
+        Some((node.heartbeat.as_ref()?, node.from))
     }
 
     /// The addresses that nodes have for browsers.

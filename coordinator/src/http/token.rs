@@ -1,4 +1,5 @@
 //! `POST /api/token`: who may watch what.
+use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
@@ -69,8 +70,8 @@ pub(super) async fn issue(
         if !is_waiting && !registry.is_live(&class.slug) {
             return Err(Failure::not_live());
         }
-        let node = registry.node_for(&class.slug).ok_or_else(Failure::no_node)?;
-        endpoint(node, &class.slug, &caller)?
+        let (node, from) = registry.node_for(&class.slug).ok_or_else(Failure::no_node)?;
+        endpoint(node, from, &class.slug, &caller)?
     };
     let token = sign(&app, role, &user_id, &class.slug)?;
     let webrtc_url = format!("{endpoint}?jwt={token}");
@@ -104,16 +105,18 @@ fn is_user_id(id: &str) -> bool {
     (1..=USER_ID_MAX).contains(&id.len()) && id.bytes().all(is_allowed)
 }
 
-/// Where the viewer finds its class: the node's public address, or the host that it already speaks to with the node's
-/// port, so that a laptop works under any of its addresses.
-fn endpoint(node: &Heartbeat, slug: &str, caller: &Caller) -> Result<String, Failure> {
+/// Where the viewer finds its class: the node's public address; that of a node on another machine; or the host that it already
+/// speaks to with the node's port, so that a laptop works under any of its addresses.
+fn endpoint(node: &Heartbeat, from: IpAddr, slug: &str, caller: &Caller) -> Result<String, Failure> {
+    let port = node.whep_port;
     let base = match &node.public_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
+        None if !from.is_loopback() => format!("{}://{}", caller.scheme(), SocketAddr::new(from, port)),
         None => {
             let host = caller.host();
             let host =
                 host.ok_or_else(|| Failure::bad_request("the Host header is missing or not a host"))?;
-            format!("{}://{host}:{}", caller.scheme(), node.whep_port)
+            format!("{}://{host}:{port}", caller.scheme())
         }
     };
     Ok(format!("{base}/live/{slug}/whep"))

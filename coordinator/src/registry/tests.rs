@@ -125,6 +125,29 @@ fn a_viewer_is_sent_where_the_stream_is() {
     let now = Instant::now();
     registry.on_heartbeat(now, FROM, Heartbeat { node: "a".to_owned(), ..heartbeat(1, vec![]) });
     registry.on_heartbeat(now, FROM, heartbeat(1, vec![report(StreamState::Active)]));
-    assert_eq!(registry.node_for("room101").map(|node| node.node.as_str()), Some("n1"));
-    assert_eq!(registry.node_for("another").map(|node| node.node.as_str()), Some("a"));
+    assert_eq!(registry.node_for("room101").map(|(node, _)| node.node.as_str()), Some("n1"));
+    assert_eq!(registry.node_for("another").map(|(node, _)| node.node.as_str()), Some("a"));
+}
+
+#[test]
+fn of_a_stream_that_many_nodes_have_the_publishers_counts() {
+    let mut registry = Registry::default();
+    let now = Instant::now();
+    let relayed = StreamReport { is_relayed: true, epoch: 2, viewers: 5, ..report(StreamState::Active) };
+    let old = StreamReport { viewers: 7, ..report(StreamState::Grace) };
+    let new = StreamReport { epoch: 2, viewers: 1, session: "s2".to_owned(), ..report(StreamState::Active) };
+    for (node, report) in [("a", relayed), ("b", old), ("c", new)] {
+        let heartbeat = Heartbeat { node: node.to_owned(), ..heartbeat(1, vec![report]) };
+        let changes = registry.on_heartbeat(now, FROM, heartbeat);
+        let told = changes.iter().filter(|change| matches!(change, Change::Stream { .. })).count();
+        assert_eq!(told, usize::from(node != "a"), "what is passed on is not written down as a session");
+    }
+    let located = registry.stream("room101").unwrap();
+    assert_eq!((&*located.node, located.report.viewers), ("c", 13));
+    assert_eq!(registry.streams(), [located]);
+    assert_eq!(registry.node_for("room101").map(|(node, _)| &*node.node), Some("c"));
+    let epochs =
+        |node| registry.superseded(node).iter().map(|superseded| superseded.epoch).collect::<Vec<_>>();
+    assert_eq!((epochs("b"), epochs("c")), (vec![2], vec![]));
+    assert_eq!(registry.epoch("room101"), 2);
 }
