@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod app;
+pub mod assign;
 pub mod authority;
 mod classes;
 mod config;
@@ -18,6 +19,7 @@ mod reaper;
 pub mod registry;
 mod secret;
 mod server;
+pub mod simulate;
 pub mod store;
 mod web;
 

@@ -9,6 +9,7 @@ mod demo;
 mod fault;
 mod node;
 mod roles;
+mod simulate;
 mod tls;
 mod up;
 mod welcome;
@@ -41,6 +42,8 @@ enum Command {
     Coordinator(Box<up::Arguments>),
     /// Runs a node alone: RTMP and WebRTC, for a coordinator elsewhere.
     Node(Box<node::NodeArguments>),
+    /// Simulates how viewers are placed on a large cluster.
+    Simulate(simulate::Arguments),
     /// Makes certificates by which the nodes of a cluster know each other.
     Ca(ca::Arguments),
     /// Makes a certificate for this machine, with an authority of its own.
@@ -70,6 +73,10 @@ fn main() -> ExitCode {
             Command::Up(arguments) => up::run(*arguments).await,
             Command::Coordinator(arguments) => up::run_coordinator(*arguments).await,
             Command::Node(arguments) => node::run(*arguments).await,
+            Command::Simulate(arguments) => {
+                simulate::run(&arguments);
+                Ok(())
+            }
             Command::Ca(arguments) => ca::run(&arguments),
             Command::Tls(arguments) => tls::run(&arguments),
             Command::Demo(arguments) => demo::run(arguments).await,
