@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use coordinator::authority::Authority;
-use link::Identity;
 
 use crate::config::{Config, LINK_AUTHORITY, LINK_CERT, LINK_FOLDER, LINK_KEY};
 
@@ -39,7 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Command::Node { name, out, data_dir, config } = &arguments.command;
     let settings: Config = process::config::load(config.as_deref())?;
     let folder = data_dir.as_ref().unwrap_or(&settings.coordinator.data_dir).join(LINK_FOLDER);
-    let known_as = Identity::name_of(name)
+    let known_as = control::certificate_name(name)
         .with_context(|| format!("{name:?}: a node's name has lower-case letters, digits and hyphens"))?;
     let out = out.as_ref().unwrap_or(&folder);
     let authority = Authority::open(&folder)?;

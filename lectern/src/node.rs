@@ -5,7 +5,6 @@ use anyhow::{Context, bail};
 use control::Client;
 use control::api::JoinRequest;
 use coordinator::authority::host_name;
-use link::Identity;
 use rcgen::{CertificateParams, KeyPair};
 use serde::{Deserialize, Serialize};
 
@@ -111,7 +110,7 @@ async fn join_cluster(arguments: &JoinArguments, config: &Config) -> anyhow::Res
     let secret = secret.context("--secret is missing; the coordinator keeps it in data/node-secret")?;
     let name =
         arguments.name.clone().or_else(own_name).context("this machine has no name; --name gives one")?;
-    let known_as = Identity::name_of(&name)
+    let known_as = control::certificate_name(&name)
         .with_context(|| format!("{name:?}: a node's name has lower-case letters, digits and hyphens"))?;
     let key = KeyPair::generate()?;
     let certificate_request = CertificateParams::new(vec![known_as])?.serialize_request(&key)?.pem()?;
@@ -133,7 +132,7 @@ async fn join_cluster(arguments: &JoinArguments, config: &Config) -> anyhow::Res
 fn own_name() -> Option<String> {
     let host = host_name()?.to_ascii_lowercase();
     let label = host.split('.').next()?.trim_matches('-');
-    Identity::name_of(label).map(|_| label.to_owned())
+    control::certificate_name(label).map(|_| label.to_owned())
 }
 
 fn make_folder(folder: &PathBuf) -> anyhow::Result<()> {

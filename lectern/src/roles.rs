@@ -287,7 +287,7 @@ fn certify(config: &Config, name: &str) -> anyhow::Result<()> {
     if cert.exists() {
         return Ok(());
     }
-    let known_as = Identity::name_of(name)
+    let known_as = control::certificate_name(name)
         .with_context(|| format!("{name:?}: a node's name has lower-case letters, digits and hyphens"))?;
     let authority = Authority::open(&config.coordinator.data_dir.join(LINK_FOLDER))?;
     authority.issue_for_node(known_as, &cert, &key)?;

@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "whep-node",
         ],
     ),
-    ("link", &["hub", "media"]),
+    ("link", &["control", "hub", "media"]),
     ("load-tests", &["media", "testkit"]),
     ("media", &[]),
     ("process", &[]),

@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use control::api::{JoinAnswer, JoinRequest};
+use control::certificate_name;
 
 use super::caller::Caller;
 use super::{Failure, Shared};
@@ -13,8 +14,6 @@ use crate::credential::NodeIdentity;
 
 /// Bytes of a public address.
 const URL_LEN_MAX: usize = 256;
-/// What a node's name in its certificate ends with.
-const DOMAIN: &str = ".node.lectern.internal";
 
 /// Gives a machine that knows the secret a name, a credential for it, and a certificate.
 pub(super) async fn join(
@@ -27,9 +26,9 @@ pub(super) async fn join(
     }
     let Json(request) = request.map_err(|error| Failure::bad_request(&error.body_text()))?;
     let JoinRequest { name, public_url, certificate_request } = request;
-    if !is_label(&name) {
-        return Err(Failure::bad_request("a node's name has 1 to 63 lower-case letters, digits and hyphens"));
-    }
+    let known_as = certificate_name(&name).ok_or_else(|| {
+        Failure::bad_request("a node's name has 1 to 63 lower-case letters, digits and hyphens")
+    })?;
     let is_web = |url: &String| {
         url.len() <= URL_LEN_MAX && (url.starts_with("http://") || url.starts_with("https://"))
     };
@@ -40,7 +39,7 @@ pub(super) async fn join(
     if app.registry().is_heard(Instant::now(), &name) {
         return Err(Failure::name_taken());
     }
-    let (folder, known_as) = (app.link_folder.clone(), format!("{name}{DOMAIN}"));
+    let folder = app.link_folder.clone();
     let signed = tokio::task::spawn_blocking(move || {
         let authority = Authority::open(&folder)?;
         let certificate = authority.sign_for_node(&certificate_request, known_as)?;
@@ -58,13 +57,4 @@ pub(super) async fn join(
     let identity = NodeIdentity { name, public_url };
     let credential = identity.credential(&app.node_secret);
     Ok(Json(JoinAnswer { credential, certificate, authority }))
-}
-
-/// Whether a name can stand in a certificate: a label of the DNS.
-fn is_label(name: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=63).contains(&name.len())
-        && name.bytes().all(is_allowed)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
 }

@@ -7,11 +7,13 @@ pub mod api;
 mod bearer;
 mod body;
 mod client;
+mod node_name;
 mod problem;
 mod token;
 
 pub use bearer::bearer;
 pub use client::{Client, ClientError, Outage};
+pub use node_name::{certificate_name, node_of_certificate};
 pub use problem::Problem;
 /// The name in the URLs of the oldest players for the only class there is.
 pub const DEFAULT_CLASS_ALIAS: &str = "stream";

@@ -31,8 +31,8 @@ const GROUPS_MAX: u32 = 4 * SUBSCRIPTIONS_MAX;
 const STREAM_WINDOW: u32 = 6 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
 /// Packets that must overtake one until it counts as lost at once; else it is lost by its time. With the usual 3, a network that
-/// reorders by 2 ms makes QUIC send a burst of pictures twice (`crates/link/tests/wire`: 73 ms instead of 34 for one frame in a
-/// hundred), and waiting for the time instead costs 3 ms of 20.
+/// reorders by 2 ms makes QUIC send a burst of pictures twice (in `crates/link/tests/wire`, 20 streams: 73 ms instead of 34
+/// for one frame in a hundred).
 const PACKET_THRESHOLD: u32 = 128;
 /// Until a handshake is over.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -128,7 +128,7 @@ impl Link {
         if let Some(peer) = slot.as_ref().filter(|peer| peer.is_open()) {
             return Ok(peer.clone());
         }
-        let name = Identity::name_of(node).ok_or_else(|| LinkError::Name(node.to_owned()))?;
+        let name = control::certificate_name(node).ok_or_else(|| LinkError::Name(node.to_owned()))?;
         let refused = |reason: String| LinkError::Connect { node: node.to_owned(), address, reason };
         let mut config = quinn::ClientConfig::new(self.identity.client());
         config.transport_config(Arc::new(transport(&Window::default())));

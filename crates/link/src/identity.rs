@@ -14,8 +14,6 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
-/// What a node's name in its certificate ends with.
-const DOMAIN: &str = ".node.lectern.internal";
 /// RFC 7301: what is spoken.
 const ALPN: &[u8] = b"lectern-link/1";
 
@@ -114,15 +112,6 @@ impl Identity {
     pub fn server(&self) -> Arc<QuicServerConfig> {
         Arc::clone(&self.server)
     }
-
-    /// The name by which certificates know a node: a label of the DNS, or there is none.
-    pub fn name_of(node: &str) -> Option<String> {
-        let is_label = (1..=63).contains(&node.len())
-            && node.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-            && !node.starts_with('-')
-            && !node.ends_with('-');
-        is_label.then(|| format!("{node}{DOMAIN}"))
-    }
 }
 
 /// The node that a certificate names.
@@ -130,7 +119,7 @@ pub(crate) fn node_of(cert: &CertificateDer<'static>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(cert).ok()?;
     let names = parsed.subject_alternative_name().ok()??;
     names.value.general_names.iter().find_map(|name| match name {
-        GeneralName::DNSName(name) => name.strip_suffix(DOMAIN).map(str::to_owned),
+        GeneralName::DNSName(name) => control::node_of_certificate(name).map(str::to_owned),
         _ => None,
     })
 }

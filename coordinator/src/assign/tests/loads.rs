@@ -149,7 +149,7 @@ proptest! {
         let mut closed = vec![];
         for seq in 0..300 {
             let noise = 0.95 + 0.1 * random.below(1001) as f64 / 1000.0;
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below 1e9")]
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below 1e9")]
             let load_bps = (percent * noise / 100.0 * GIGABIT as f64) as u64;
             assignment.report_load("node", &report(load_bps, seq));
             let why = assignment.explain(NOW, &request("class", "pupil"));

@@ -34,7 +34,7 @@ impl Authority {
     }
 
     pub(crate) fn identity(&self, node: &str) -> Identity {
-        let name = Identity::name_of(node).expect("a name");
+        let name = control::certificate_name(node).expect("a name");
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![name]).expect("a name of the DNS");
         let cert = params.signed_by(&key, &self.issuer).expect("a certificate");

@@ -11,7 +11,7 @@ pub(crate) fn identities() -> [Identity; 2] {
     let authority = params.self_signed(&key).expect("a certificate");
     let issuer = Issuer::new(params, key);
     ["edge", "origin"].map(|node| {
-        let name = Identity::name_of(node).expect("a name");
+        let name = control::certificate_name(node).expect("a name");
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![name]).expect("a name of the DNS");
         let cert = params.signed_by(&key, &issuer).expect("a certificate");

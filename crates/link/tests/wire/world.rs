@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use hub::Place;
-use link::{
-    Control, ControlReader, GroupReader, Identity, Received, Receiving, Sending, ToSend, Window, transport,
-};
+use link::{Control, ControlReader, GroupReader, Received, Receiving, Sending, ToSend, Window, transport};
 use media::{Frame, Track};
 use quinn_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig, Event,
@@ -84,7 +82,7 @@ impl World {
         let mut client = ClientConfig::new(identities[PULLS].client());
         client.transport_config(Arc::new(transport(&Window::default())));
         let mut ends = [end(1, None), end(2, Some(Arc::new(server)))];
-        let name = Identity::name_of("origin").expect("a name");
+        let name = control::certificate_name("origin").expect("a name");
         let to = ends[HAS].address;
         let connected = ends[PULLS].endpoint.connect(start, client, to, &name);
         ends[PULLS].connection = Some(connected.expect("a connection"));

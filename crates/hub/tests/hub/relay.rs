@@ -1,45 +1,12 @@
 //! A stream that one hub passes on to another.
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use hub::{
     Epoch, Hub, Limits, Place, Refused, Relay, State, StreamFrame, Subscription, Superseded, Timeline, Update,
 };
-use media::{AudioFrame, Frame, MediaTime, Track, Tracks, VideoConfig, VideoFrame};
+use media::{MediaTime, Track};
 
-fn config() -> Arc<VideoConfig> {
-    Arc::new(VideoConfig {
-        sps: Bytes::from_static(&[0x67, 0x42, 0xc0, 0x1f]),
-        pps: vec![Bytes::from_static(&[0x68, 0xce])],
-        profile_level_id: [0x42, 0xc0, 0x1f],
-        width: 640,
-        height: 360,
-    })
-}
-
-fn video(millis: i64, keyframe: bool) -> Frame {
-    Frame::Video(VideoFrame {
-        time: MediaTime::from_millis(millis),
-        keyframe,
-        recovery_point: false,
-        config: config(),
-        nals: Arc::from([Bytes::from_static(&[0x41; 100])]),
-        arrival: Instant::now(),
-    })
-}
-
-fn audio(millis: i64) -> Frame {
-    Frame::Audio(AudioFrame {
-        time: MediaTime::from_millis(millis),
-        packet: Bytes::from_static(&[0xf8, 0xff, 0xfe]),
-        arrival: Instant::now(),
-    })
-}
-
-fn tracks() -> Tracks {
-    Tracks { video: Some(config()), audio: true }
-}
+use crate::lesson::{audio, tracks, video};
 
 fn hub() -> Hub {
     Hub::new(Limits::default())
@@ -101,7 +68,7 @@ async fn frames_keep_their_places_and_times_over_two_nodes() {
     let next = hubs[2].relay("room101", &epoch(&mut at_second).await).unwrap();
     let mut at_third = hubs[2].subscribe("room101").unwrap();
     for (time, keyframe) in [(0, true), (33, false), (66, true), (100, false)] {
-        publisher.push(video(time, keyframe)).unwrap();
+        publisher.push(video(time, keyframe, 100)).unwrap();
     }
     for packet in 0..60 {
         publisher.push(audio(packet * 20)).unwrap();
@@ -126,18 +93,18 @@ async fn who_changes_the_node_it_takes_a_stream_from_gets_no_frame_twice() {
     let (origin, edge) = (hub(), hub());
     let publisher = origin.publish("room101", "s1", 1).unwrap();
     publisher.set_tracks(&tracks()).unwrap();
-    publisher.push(video(0, true)).unwrap();
-    publisher.push(video(33, false)).unwrap();
+    publisher.push(video(0, true, 100)).unwrap();
+    publisher.push(video(33, false, 100)).unwrap();
     let mut one_way = origin.subscribe("room101").unwrap();
     let first = edge.relay("room101", &epoch(&mut one_way).await).unwrap();
     first.set_tracks(&tracks()).unwrap();
     let mut watching = edge.subscribe("room101").unwrap();
     assert_eq!(pass(&mut one_way, &first).await, 2);
-    publisher.push(video(66, false)).unwrap();
+    publisher.push(video(66, false, 100)).unwrap();
     let mut other_way = origin.subscribe("room101").unwrap();
     let second = edge.relay("room101", &epoch(&mut other_way).await).unwrap();
     assert!(first.superseded().is_cancelled());
-    assert_eq!(first.push(place(1, 0, 2), video(66, false)), Err(Superseded));
+    assert_eq!(first.push(place(1, 0, 2), video(66, false, 100)), Err(Superseded));
     drop(first);
     assert_eq!(
         edge.status("room101").unwrap().state,
@@ -156,12 +123,12 @@ async fn a_publisher_who_comes_back_at_another_node_is_continued_by_the_clock() 
     let before = edge.relay("room101", &foreign(1, 100, Duration::from_secs(10))).unwrap();
     before.set_tracks(&tracks()).unwrap();
     let mut watching = edge.subscribe("room101").unwrap();
-    before.push(place(1, 0, 0), video(9_000, true)).unwrap();
+    before.push(place(1, 0, 0), video(9_000, true, 100)).unwrap();
     // At the other node media time began three seconds ago, and here it is ten now.
     let after = edge.relay("room101", &foreign(2, 200, Duration::from_secs(3))).unwrap();
     after.set_tracks(&tracks()).unwrap();
     assert!(before.superseded().is_cancelled());
-    after.push(place(2, 0, 0), video(2_500, true)).unwrap();
+    after.push(place(2, 0, 0), video(2_500, true, 100)).unwrap();
     after.push(place(2, 0, 0), audio(2_520)).unwrap();
     let got = waiting(&mut watching).await;
     let times: Vec<_> = got.iter().map(|frame| frame.frame.time().as_millis()).collect();
@@ -176,10 +143,10 @@ async fn time_goes_on_though_clocks_are_not_the_same() {
     let edge = hub();
     let before = edge.relay("room101", &foreign(1, 100, Duration::from_secs(10))).unwrap();
     let mut watching = edge.subscribe("room101").unwrap();
-    before.push(place(1, 0, 0), video(10_300, true)).unwrap();
+    before.push(place(1, 0, 0), video(10_300, true, 100)).unwrap();
     let after = edge.relay("room101", &foreign(2, 200, Duration::from_secs(1))).unwrap();
-    after.push(place(2, 0, 0), video(1_000, true)).unwrap();
-    after.push(place(2, 0, 1), video(1_033, false)).unwrap();
+    after.push(place(2, 0, 0), video(1_000, true, 100)).unwrap();
+    after.push(place(2, 0, 1), video(1_033, false, 100)).unwrap();
     let times: Vec<_> =
         waiting(&mut watching).await.iter().map(|frame| frame.frame.time().as_millis()).collect();
     assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");

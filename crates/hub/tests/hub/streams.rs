@@ -1,43 +1,10 @@
-//! The hub through its public door.
-use std::sync::Arc;
+//! One hub: publishers, subscribers, and what is dropped when they are slow.
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use hub::{Hub, Limits, State, Subscription, Superseded, Update};
-use media::{AudioFrame, Frame, MediaTime, Tracks, VideoConfig, VideoFrame};
+use media::{Frame, MediaTime, VideoFrame};
 
-fn config() -> Arc<VideoConfig> {
-    Arc::new(VideoConfig {
-        sps: Bytes::from_static(&[0x67, 0x42, 0xc0, 0x1f]),
-        pps: vec![Bytes::from_static(&[0x68, 0xce])],
-        profile_level_id: [0x42, 0xc0, 0x1f],
-        width: 640,
-        height: 360,
-    })
-}
-
-fn video(millis: i64, keyframe: bool, len: usize) -> Frame {
-    Frame::Video(VideoFrame {
-        time: MediaTime::from_millis(millis),
-        keyframe,
-        recovery_point: false,
-        config: config(),
-        nals: Arc::from([Bytes::from(vec![0x41; len])]),
-        arrival: Instant::now(),
-    })
-}
-
-fn audio(millis: i64) -> Frame {
-    Frame::Audio(AudioFrame {
-        time: MediaTime::from_millis(millis),
-        packet: Bytes::from_static(&[0xf8, 0xff, 0xfe]),
-        arrival: Instant::now(),
-    })
-}
-
-fn tracks() -> Tracks {
-    Tracks { video: Some(config()), audio: true }
-}
+use crate::lesson::{audio, tracks, video};
 
 /// Frames that already wait: what does not is missing, and nobody waits for it.
 async fn frames(subscription: &mut Subscription, count: usize) -> Vec<Frame> {

@@ -1,0 +1,4 @@
+//! The hub through its public door.
+mod lesson;
+mod relay;
+mod streams;
