@@ -29,6 +29,9 @@ const UNKNOWN_PERCENT: u64 = 55;
 const RATE_MIN_BPS: u64 = 200_000;
 /// The probe ends when the viewer has been at the live edge for this long, with an empty queue and without losses.
 const CALM: Duration = Duration::from_millis(1_000);
+/// A link that carries less than this share of the stream's rate, in percent, is watched for the whole lesson: a keyframe at
+/// once would fill its queue.
+const NARROW_PERCENT: u64 = 150;
 /// A viewer that was not at the live edge for this long was behind: longer than it takes to send a keyframe.
 const BEHIND: Duration = Duration::from_millis(300);
 /// Packets that are due within this time leave together: fewer wakes, and no queue worth the name.
@@ -60,6 +63,7 @@ struct Probe {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the probe that holds it is boxed")]
 enum Link {
     Reported(Reported),
     /// With the bytes that were sent so far.
@@ -203,8 +207,16 @@ impl Pace {
         }
     }
 
-    /// The viewer has been sent everything. Ends the probe when all has been well for a while.
-    pub(crate) fn on_caught_up(&mut self, now: Instant) {
+    /// The viewer has been sent everything. Ends the probe when all has been well for a while, and the link is not one that
+    /// the stream all but fills.
+    #[inline]
+    pub(crate) fn on_caught_up(&mut self, now: Instant, stream_bps: u64) {
+        if self.probe.is_some() {
+            self.caught_up_probing(now, stream_bps);
+        }
+    }
+
+    fn caught_up_probing(&mut self, now: Instant, stream_bps: u64) {
         let Some(probe) = &mut self.probe else { return };
         let since = now.saturating_duration_since(std::mem::replace(&mut probe.caught_up, now));
         // At its stream's rate a viewer is behind after each keyframe, whatever its link.
@@ -214,7 +226,7 @@ impl Pace {
             return;
         }
         let since = *probe.calm_since.get_or_insert(now);
-        if now.saturating_duration_since(since) >= CALM {
+        if now.saturating_duration_since(since) >= CALM && !probe.is_narrow(stream_bps) {
             self.probe = None;
         }
     }
@@ -240,6 +252,13 @@ impl Probe {
         match &self.link {
             Link::Reported(link) => link.is_lost(),
             Link::Blind(link, _) => link.is_lost(now),
+        }
+    }
+
+    fn is_narrow(&self, stream_bps: u64) -> bool {
+        match &self.link {
+            Link::Reported(link) => link.is_below(stream_bps * NARROW_PERCENT / 100),
+            Link::Blind(..) => false,
         }
     }
 

@@ -22,7 +22,7 @@ use crate::sequence::{Numbered, Sequence, low16};
 const BURST_BYTES_MAX: usize = 8 << 20;
 /// Frames that a viewer may be behind when the next keyframe is there: then it goes on at the keyframe.
 const LAG_FRAMES_MAX: u64 = 15;
-/// The same on a link that could not make up for them within a second.
+/// The same for one that is late, on a link that could not make up for them within a second.
 const LAG_FRAMES_SLOW_MAX: u64 = 3;
 /// Packets of video that one viewer gets in one pass, so that a keyframe to many does not hold up anybody's audio.
 const PASS_PACKETS: usize = 16;
@@ -126,7 +126,7 @@ impl Video {
         for _ in 0..PASS_PACKETS {
             let Some((frame, packet)) = self.next_packet(now, ring, stats) else {
                 self.is_late = false;
-                self.pace.on_caught_up(now);
+                self.pace.on_caught_up(now, stream_bps);
                 return None;
             };
             // While the link is unknown the wait is long: a frame that was begun is ended, unless it is a large one.
@@ -338,6 +338,7 @@ impl Video {
         };
         ahead > LAG_FRAMES_MAX
             || ahead > LAG_FRAMES_SLOW_MAX
+                && self.is_late
                 && self.pace.is_slower_than(now, ring.rate_bps().saturating_mul(3) / 2)
     }
 

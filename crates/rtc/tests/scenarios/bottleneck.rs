@@ -218,6 +218,23 @@ fn a_link_that_falls_below_the_stream_recovers_when_it_rises() {
 }
 
 #[test]
+fn on_a_link_that_the_stream_all_but_fills_the_queue_stays_short_for_the_whole_lesson() {
+    for (who, group) in [Who::Str0m, REPORTING].into_iter().flat_map(|who| [(who, 2), (who, 10)]) {
+        let mut world = World::new(1);
+        let stream = world.publish(Lesson::with_group(group));
+        world.run(Duration::from_millis(900));
+        let viewer = who.join(&mut world, stream, Link::bottleneck(3_000_000));
+        world.run(Duration::from_secs(group + 4));
+        // A keyframe alone is 187 ms long.
+        world.viewers[viewer].down.seen.queue_most = Duration::ZERO;
+        world.run(Duration::from_secs(60));
+        let outcome = outcome(&world, viewer, (who, group, 3_000, 0));
+        assert_smooth(&outcome, Duration::ZERO);
+        assert!(outcome.queue < Duration::from_millis(130), "{outcome:#?}");
+    }
+}
+
+#[test]
 fn at_the_live_edge_nothing_is_reported() {
     let mut world = World::new(1);
     let stream = world.publish(Lesson::default());

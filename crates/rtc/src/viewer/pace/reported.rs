@@ -1,4 +1,5 @@
 //! A viewer that reports arrivals (transport-wide congestion control): what its reports tell of the link.
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ pub(super) struct Reported {
     sent: VecDeque<Sent>,
     in_flight: usize,
     pub(super) rate: Option<u64>,
+    /// The fastest that packets have arrived that left together or queued.
+    link_bps: Option<Least<Reverse<u64>>>,
     /// The least difference between arrival and departure, on two clocks.
     base_us: Option<Least<i64>>,
     /// The least time from departure to report.
@@ -79,6 +82,7 @@ impl Reported {
             sent: VecDeque::new(),
             in_flight: 0,
             rate: None,
+            link_bps: None,
             base_us: None,
             turnaround: None,
             late: None,
@@ -96,6 +100,11 @@ impl Reported {
 
     pub(super) fn is_lost(&self) -> bool {
         self.lost.is_some()
+    }
+
+    /// The link is known to carry less than this.
+    pub(super) fn is_below(&self, bps: u64) -> bool {
+        self.link_bps.is_some_and(|link| link.get().0 < bps)
     }
 
     /// Whether the viewer promised reports and sends none.
@@ -221,10 +230,16 @@ impl Reported {
         } else if self.lost.is_some_and(|lost| now > lost + LOST) {
             self.lost = None;
         }
+        // A queue makes what was sent apart arrive together.
+        let queued = train.received_bps().filter(|_| self.queue > QUEUE_HIGH);
+        if let Some(bps) = train.together_bps().max(queued).map(Reverse) {
+            self.link_bps.get_or_insert_with(|| Least::new(now, LEAST_SPAN, bps)).on(now, bps);
+        }
         let passed = train.passed_bps();
         let Some(rate) = self.rate.or(passed) else { return };
         // Where too little was sent to tell a rate, the queue alone decides.
         let received = train.received_bps().unwrap_or(rate);
+        let most = self.link_bps.map_or(u64::MAX, |link| link.get().0 * PASSED_PERCENT / 100);
         let new = if self.queue > QUEUE_HIGH || is_lossy && self.queue > QUEUE_LOW {
             if newest < self.lowered {
                 rate
@@ -234,9 +249,10 @@ impl Reported {
                 received.min(rate) * micros(DRAIN_TIME) / (micros(DRAIN_TIME) + micros(self.queue))
             }
         } else if self.queue < QUEUE_LOW {
-            rate.max(passed.map_or(rate * TRIAL_PERCENT / 100, |passed| passed * PASSED_PERCENT / 100))
+            let trial = (rate * TRIAL_PERCENT / 100).min(most);
+            rate.max(passed.map_or(trial, |passed| passed * PASSED_PERCENT / 100))
         } else {
-            rate * HOLD_PERCENT / 100
+            rate.max((rate * HOLD_PERCENT / 100).min(most))
         };
         tracing::trace!(rate, new, received, queue = ?self.queue, lost = train.lost, packets = train.packets(), "pace");
         self.rate = Some(new.clamp(RATE_MIN_BPS, burst_bps.max(RATE_MIN_BPS)));

@@ -76,7 +76,12 @@ impl Train {
 
     /// Bits a second that are known to pass.
     pub(super) fn passed_bps(&self) -> Option<u64> {
-        self.received_bps().max(self.best_bps).max(self.together.rate_bps(TOGETHER_MIN))
+        self.received_bps().max(self.together_bps())
+    }
+
+    /// Bits a second at which packets that left together arrived, if enough of them did.
+    pub(super) fn together_bps(&self) -> Option<u64> {
+        self.best_bps.max(self.together.rate_bps(TOGETHER_MIN))
     }
 }
 
