@@ -23,6 +23,8 @@ pub(crate) struct App {
     pub(crate) classes: Arc<Classes>,
     pub(crate) key: SigningKey,
     pub(crate) registry: Mutex<Registry>,
+    /// Names this life of the coordinator: its tokens carry it, and nodes count the joins of each life.
+    pub(crate) run: String,
     pub(crate) openings: Openings,
     pub(crate) metrics: Metrics,
     pub(crate) mode: Mode,

@@ -38,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use spread::Spread;
 use std::collections::HashMap;
 use std::time::Duration;
+use utoipa::ToSchema;
 
 /// No node is loaded above this share of its capacity (in millionths).
 pub const HARD_PPM: u64 = 850_000;
@@ -130,7 +131,7 @@ pub struct Request<'a> {
 }
 
 /// By which rule a node was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
     /// The node of the viewer's last token.

@@ -1,5 +1,7 @@
 //! The API.
 mod around;
+#[expect(unused_qualifications, reason = "utoipa's macro writes paths out")]
+mod assign;
 mod caller;
 mod classes;
 mod internal;
@@ -83,6 +85,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(classes::set_pin))
         .routes(routes!(keys::list, keys::add))
         .routes(routes!(keys::revoke))
+        .routes(routes!(assign::explain))
         .routes(routes!(probes::health))
         .routes(routes!(probes::ready))
         .routes(routes!(probes::live))

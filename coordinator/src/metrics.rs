@@ -18,6 +18,10 @@ pub(crate) struct Metrics {
     pub(crate) openings_dropped: IntCounter,
     /// Viewers that were never written down because the session of their stream was not.
     pub(crate) viewers_dropped: IntCounter,
+    /// Heartbeats that were not news.
+    pub(crate) heartbeats_refused: IntCounter,
+    /// Viewers that found every node full.
+    pub(crate) viewers_refused: IntCounter,
     /// Streams that are live.
     pub(crate) streams: IntGauge,
     /// Nodes that are heard.
@@ -60,6 +64,11 @@ impl Metrics {
                 "viewers_dropped_total",
                 "Viewers that were never recorded because the session of their stream was not",
             )?,
+            heartbeats_refused: counter(
+                "heartbeats_refused_total",
+                "Heartbeats that came late or twice, or from a node's former life",
+            )?,
+            viewers_refused: counter("viewers_refused_total", "Viewers that found every node full")?,
             streams: gauge("streams", "Streams that nodes report")?,
             nodes: gauge("nodes", "Nodes that are heard")?,
         })

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use control::api::Heartbeat;
+use thiserror::Error;
 use tokio::time::MissedTickBehavior;
 
 use crate::app::{App, now_ms};
 use crate::openings;
-use crate::registry::Change;
+use crate::registry::{Change, Stale};
 use crate::store::{EndReason, StoreError};
 
 /// How often they are looked for.
@@ -59,7 +60,7 @@ fn look(app: &App, now: Instant) {
         tracing::warn!(node, "a node is silent");
     }
     app.metrics.nodes.set(i64::try_from(registry.nodes().len()).unwrap_or(i64::MAX));
-    app.metrics.streams.set(i64::try_from(registry.streams().len()).unwrap_or(i64::MAX));
+    app.metrics.streams.set(i64::try_from(registry.count_streams()).unwrap_or(i64::MAX));
 }
 
 /// Has the database write, so that `/health` knows, and gives it what waits for it. Reading says nothing: a full disk can
@@ -105,6 +106,17 @@ async fn end_denied(app: &App, nodes: &[String], now_ms: i64) -> Result<(), Stor
     Ok(())
 }
 
+/// Why a heartbeat did not do everything that it says.
+#[derive(Debug, Error)]
+pub(crate) enum Unheard {
+    /// It is not news.
+    #[error(transparent)]
+    Stale(#[from] Stale),
+    /// It is known now and was not written down.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Takes a heartbeat and writes down what it changes. Whoever sent it may give up meanwhile, which ends this where it
 /// stands: then it is told again.
 pub(crate) async fn hear(
@@ -112,11 +124,11 @@ pub(crate) async fn hear(
     from: IpAddr,
     heartbeat: Heartbeat,
     (now, now_ms): (Instant, i64),
-) -> Result<(), StoreError> {
+) -> Result<(), Unheard> {
     let node = heartbeat.node.clone();
     let (changes, telling) = {
         let mut registry = app.registry();
-        let changes = registry.on_heartbeat(now, from, heartbeat);
+        let changes = registry.on_heartbeat(now, from, heartbeat)?;
         (changes, registry.unsaved(&node))
     };
     apply(app, &changes, now, now_ms).await?;
@@ -162,222 +174,4 @@ async fn in_time(asked: impl Future<Output = Result<(), StoreError>>) -> Result<
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use control::api::{Heartbeat, PublishRequest, SessionEvent, StreamReport, StreamState};
-    use prometheus::Registry as Prometheus;
-    use tempfile::TempDir;
-
-    use super::*;
-    use crate::registry::SILENCE_MAX;
-    use crate::server::{Bound, bind};
-    use crate::store::{Epoch, Opening, Store};
-    use crate::{Config, Mode};
-
-    /// A coordinator that does not run, and whose clock is the test's.
-    struct Still {
-        folder: TempDir,
-        bound: Bound,
-        now: Instant,
-        now_ms: i64,
-    }
-
-    impl Still {
-        async fn new() -> Self {
-            let folder = TempDir::new().unwrap();
-            let config = Config {
-                listen: ([127, 0, 0, 1], 0).into(),
-                data_dir: folder.path().to_owned(),
-                mode: Mode::Open,
-                ..Config::default()
-            };
-            let bound = bind(config, &Prometheus::new()).await.unwrap();
-            Self { folder, bound, now: Instant::now(), now_ms: 1_000_000 }
-        }
-
-        fn app(&self) -> &App {
-            &self.bound.app
-        }
-
-        async fn wait(&mut self, time: Duration) {
-            self.now += time;
-            self.now_ms += i64::try_from(time.as_millis()).unwrap();
-            look(self.app(), self.now);
-            reap(self.app(), self.now, self.now_ms).await;
-        }
-
-        async fn publish(&self) -> String {
-            let request = PublishRequest {
-                node: "n1".to_owned(),
-                name: None,
-                key: String::new(),
-                peer_ip: "192.0.2.7".to_owned(),
-                encoder: "phone".to_owned(),
-            };
-            let class = self.app().classes.class("lesson").unwrap();
-            let opening = Opening::new(&class, &request, Epoch::After(0), self.now_ms);
-            self.app().store.open_stream(&opening).await.unwrap();
-            opening.session
-        }
-
-        async fn watch(&self, session: &str) {
-            let joined = SessionEvent::ViewerJoined {
-                id: "v1".to_owned(),
-                node: "n1".to_owned(),
-                stream_session: session.to_owned(),
-                user_id: "s-1".to_owned(),
-                user_type: "student".to_owned(),
-                user_agent: "browser".to_owned(),
-                ip_address: "192.0.2.9".to_owned(),
-                at_ms: u64::try_from(self.now_ms).unwrap(),
-            };
-            self.app().store.record(&[joined]).await.unwrap();
-        }
-
-        async fn beat(&self, started_at_ms: u64, sessions: &[&str]) -> Result<(), StoreError> {
-            let report = |session: &&str| StreamReport {
-                class: "lesson".to_owned(),
-                session: (*session).to_owned(),
-                epoch: 1,
-                is_relayed: false,
-                state: StreamState::Active,
-                viewers: 0,
-                has_video: true,
-                has_audio: true,
-                width: 1280,
-                height: 720,
-                bitrate_bps: 0,
-                problems: Vec::new(),
-            };
-            let streams = sessions.iter().map(report).collect();
-            let node = "n1".to_owned();
-            let heartbeat =
-                Heartbeat { node, started_at_ms, public_url: None, whep_port: 8889, link: None, streams };
-            hear(self.app(), Ipv4Addr::LOCALHOST.into(), heartbeat, (self.now, self.now_ms)).await
-        }
-
-        async fn counts(&self) -> Vec<(String, i64)> {
-            self.app().store.session_counts().await.unwrap()
-        }
-    }
-
-    fn counts(expected: &[(&str, i64)]) -> Vec<(String, i64)> {
-        expected.iter().map(|(status, count)| ((*status).to_owned(), *count)).collect()
-    }
-
-    #[tokio::test]
-    async fn a_silent_node_takes_its_sessions_with_it() {
-        let mut still = Still::new().await;
-        let session = still.publish().await;
-        still.beat(1, &[&session]).await.unwrap();
-        still.watch(&session).await;
-        still.wait(SILENCE_MAX / 2).await;
-        assert_eq!(still.counts().await, counts(&[("active", 1), ("watching", 1)]));
-        still.wait(SILENCE_MAX / 2).await;
-        assert_eq!(still.counts().await, counts(&[("left", 1), ("stopped", 1)]));
-    }
-
-    #[tokio::test]
-    async fn a_node_that_was_only_out_of_reach_has_its_stream_back() {
-        let mut still = Still::new().await;
-        let session = still.publish().await;
-        still.beat(1, &[&session]).await.unwrap();
-        still.wait(SILENCE_MAX).await;
-        assert_eq!(still.counts().await, counts(&[("stopped", 1)]));
-        still.beat(1, &[&session]).await.unwrap();
-        assert_eq!(still.counts().await, counts(&[("active", 1)]));
-    }
-
-    #[tokio::test]
-    async fn a_node_in_a_new_life_has_nothing_from_its_old_one() {
-        let mut still = Still::new().await;
-        let session = still.publish().await;
-        still.beat(1, &[&session]).await.unwrap();
-        still.watch(&session).await;
-        still.wait(Duration::from_secs(1)).await;
-        still.beat(u64::try_from(still.now_ms).unwrap(), &[]).await.unwrap();
-        assert_eq!(still.counts().await, counts(&[("left", 1), ("stopped", 1)]));
-    }
-
-    #[tokio::test]
-    async fn a_session_that_its_node_never_reports_is_ended_after_a_while() {
-        let mut still = Still::new().await;
-        still.beat(1, &[]).await.unwrap();
-        still.publish().await;
-        still.wait(Duration::from_secs(5)).await;
-        still.beat(1, &[]).await.unwrap();
-        assert_eq!(still.counts().await, counts(&[("starting", 1)]), "it may still come");
-        still.wait(Duration::from_secs(6)).await;
-        assert_eq!(still.counts().await, counts(&[("stopped", 1)]));
-    }
-
-    /// A node waits for 3 s, the database for the end of somebody's write longer.
-    #[tokio::test]
-    async fn a_heartbeat_that_was_given_up_is_written_with_the_next() {
-        let mut still = Still::new().await;
-        let before = still.publish().await;
-        still.beat(1, &[&before]).await.unwrap();
-        still.watch(&before).await;
-        still.now_ms += 1000;
-        let life = u64::try_from(still.now_ms).unwrap();
-        let session = still.publish().await;
-        let other_hand = sqlx::AnyPool::connect(&Store::sqlite_url(still.folder.path())).await.unwrap();
-        let mut lock = other_hand.acquire().await.unwrap();
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *lock).await.unwrap();
-        let given_up = tokio::time::timeout(Duration::from_millis(100), still.beat(life, &[&session])).await;
-        assert!(given_up.is_err(), "nobody writes while somebody else does");
-        sqlx::query("ROLLBACK").execute(&mut *lock).await.unwrap();
-        still.beat(life, &[&session]).await.unwrap();
-        assert_eq!(still.counts().await, counts(&[("active", 1), ("left", 1), ("stopped", 1)]));
-    }
-
-    /// Only a write that succeeds shows that the database writes again, and only one that fails that it does not.
-    #[tokio::test]
-    async fn a_database_that_can_only_be_read_counts_as_failing_until_it_writes() {
-        let still = Still::new().await;
-        let other_hand = sqlx::AnyPool::connect(&Store::sqlite_url(still.folder.path())).await.unwrap();
-        let mut lock = other_hand.acquire().await.unwrap();
-        probe(still.app()).await;
-        assert!(still.app().is_database_up());
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *lock).await.unwrap();
-        assert_eq!(still.counts().await, [], "it can be read");
-        probe(still.app()).await;
-        assert!(!still.app().is_database_up());
-        reap(still.app(), still.now, still.now_ms).await;
-        assert!(!still.app().is_database_up(), "there was nothing to write");
-        sqlx::query("ROLLBACK").execute(&mut *lock).await.unwrap();
-        probe(still.app()).await;
-        assert!(still.app().is_database_up());
-    }
-
-    /// What nodes are there is in memory, and does not wait for a database that hangs.
-    #[tokio::test]
-    async fn a_silent_node_is_forgotten_while_the_database_hangs_and_written_down_afterwards() {
-        let mut still = Still::new().await;
-        let session = still.publish().await;
-        still.beat(1, &[&session]).await.unwrap();
-        let other_hand = sqlx::AnyPool::connect(&Store::sqlite_url(still.folder.path())).await.unwrap();
-        let mut lock = other_hand.acquire().await.unwrap();
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *lock).await.unwrap();
-        still.wait(SILENCE_MAX).await;
-        assert!(still.app().registry().nodes().is_empty());
-        assert!(!still.app().is_database_up(), "it was told, and did not take it");
-        sqlx::query("ROLLBACK").execute(&mut *lock).await.unwrap();
-        still.wait(SILENCE_MAX).await;
-        assert_eq!(still.counts().await, counts(&[("stopped", 1)]));
-    }
-
-    #[tokio::test]
-    async fn what_the_database_did_not_take_is_written_with_the_next_heartbeat() {
-        let still = Still::new().await;
-        let session = still.publish().await;
-        let other_hand = sqlx::AnyPool::connect(&Store::sqlite_url(still.folder.path())).await.unwrap();
-        sqlx::query("ALTER TABLE stream_sessions RENAME TO hidden").execute(&other_hand).await.unwrap();
-        assert!(still.beat(1, &[&session]).await.is_err());
-        sqlx::query("ALTER TABLE hidden RENAME TO stream_sessions").execute(&other_hand).await.unwrap();
-        assert_eq!(still.counts().await, counts(&[("starting", 1)]));
-        still.beat(1, &[&session]).await.unwrap();
-        assert_eq!(still.counts().await, counts(&[("active", 1)]));
-    }
-}
+mod tests;

@@ -1,14 +1,34 @@
 //! What the nodes say of themselves, as a pure machine. It is rebuilt from heartbeats, never stored.
+mod classes;
+mod lives;
+mod placement;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use control::api::{Heartbeat, LinkAddress, Source, StreamReport, StreamState, Superseded};
+use control::api::{Heartbeat, StreamReport, StreamState};
 
+use self::classes::ClassIndex;
+pub use self::classes::Located;
+use self::lives::Lives;
+pub use self::lives::Stale;
+use self::placement::Placement;
+pub use self::placement::{NoNode, Wish};
+use crate::assign::MemberState;
+
+/// A node that has been silent for this long takes no new viewers.
+pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
 /// A node that has been silent for this long is gone.
-pub const SILENCE_MAX: Duration = Duration::from_secs(10);
+pub const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// If more than half of so many nodes fall silent together, it is rather this machine that hears nothing: they stay.
+const HALF_OF_MIN: usize = 4;
+/// But not for longer than this.
+const HALF_MAX: Duration = Duration::from_secs(300);
+/// How often somebody looks at the nodes, and the time without a look that was a pause of this process.
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
 /// Nodes at most.
-const NODES_MAX: usize = 1024;
+const NODES_MAX: usize = 10_000;
 
 /// A change that the database must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,39 +63,6 @@ impl Change {
     }
 }
 
-/// A stream and where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Located {
-    /// What its node says of it.
-    pub report: StreamReport,
-    /// The node.
-    pub node: String,
-}
-
-/// What nodes say of the stream of one class.
-#[derive(Default)]
-struct Directory<'a> {
-    newest: Option<(&'a Heartbeat, &'a StreamReport)>,
-    viewers: u32,
-}
-
-impl<'a> Directory<'a> {
-    fn add(&mut self, node: &'a Heartbeat, report: &'a StreamReport) {
-        self.viewers = self.viewers.saturating_add(report.viewers);
-        // Two coordinators that could not write may have given one epoch twice.
-        let age = |report: &'a StreamReport| (report.epoch, &report.session);
-        if !report.is_relayed && self.newest.is_none_or(|(_, newest)| age(newest) <= age(report)) {
-            self.newest = Some((node, report));
-        }
-    }
-
-    fn located(self) -> Option<Located> {
-        let (node, report) = self.newest?;
-        let report = StreamReport { viewers: self.viewers, ..report.clone() };
-        Some(Located { report, node: node.node.clone() })
-    }
-}
-
 #[derive(Debug)]
 struct Node {
     heard: Instant,
@@ -83,6 +70,7 @@ struct Node {
     heartbeat: Option<Heartbeat>,
     /// Where it comes from.
     from: IpAddr,
+    state: MemberState,
     /// What the database has not taken yet, by number; nothing if it has taken every change so far.
     unsaved: Option<u64>,
 }
@@ -95,6 +83,11 @@ pub struct Registry {
     lost: BTreeSet<String>,
     /// How often there was something to write down.
     tellings: u64,
+    classes: ClassIndex,
+    lives: Lives,
+    placement: Placement,
+    /// When somebody looked for silent nodes last.
+    looked: Option<Instant>,
 }
 
 impl Registry {
@@ -104,23 +97,35 @@ impl Registry {
             heard: now,
             heartbeat: None,
             from: Ipv4Addr::UNSPECIFIED.into(),
+            state: MemberState::Suspect,
             unsaved: None,
         });
     }
 
     /// Takes a heartbeat. Returns what it changes, which counts as not written down until [`Self::on_saved`] says that it is:
     /// whoever writes it may be interrupted.
-    pub fn on_heartbeat(&mut self, now: Instant, from: IpAddr, heartbeat: Heartbeat) -> Vec<Change> {
+    ///
+    /// # Errors
+    /// If the node has said something later before, or begun a new life since.
+    pub fn on_heartbeat(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        heartbeat: Heartbeat,
+    ) -> Result<Vec<Change>, Stale> {
         let mut changes = Vec::new();
         if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&heartbeat.node) {
-            return changes;
+            return Ok(changes);
         }
+        let life = self.lives.on_heartbeat(&heartbeat)?;
         // It is there, whatever was about to be written down; what it has no more follows from what it says.
         self.lost.remove(&heartbeat.node);
         let before = self.nodes.remove(&heartbeat.node);
+        if let Some(before) = before.as_ref().and_then(|node| node.heartbeat.as_ref()) {
+            self.classes.remove(before);
+        }
         let before = before.filter(|node| node.unsaved.is_none()).and_then(|node| node.heartbeat);
-        let is_same_life =
-            before.as_ref().is_some_and(|before| before.started_at_ms == heartbeat.started_at_ms);
+        let is_same_life = before.as_ref().is_some_and(|before| before.boot == heartbeat.boot);
         if !is_same_life {
             let (node, started_at_ms) = (heartbeat.node.clone(), heartbeat.started_at_ms);
             changes.push(Change::Restarted { node, started_at_ms });
@@ -135,8 +140,11 @@ impl Registry {
         }
         let name = heartbeat.node.clone();
         let unsaved = (!changes.is_empty()).then(|| self.telling());
-        self.nodes.insert(name, Node { heard: now, heartbeat: Some(heartbeat), from, unsaved });
-        changes
+        self.classes.add(&heartbeat);
+        let state = if heartbeat.is_draining { MemberState::Draining } else { MemberState::Ready };
+        self.placement.on_heartbeat(&heartbeat, life, state);
+        self.nodes.insert(name, Node { heard: now, heartbeat: Some(heartbeat), from, state, unsaved });
+        Ok(changes)
     }
 
     fn telling(&mut self) -> u64 {
@@ -166,13 +174,41 @@ impl Registry {
         }
     }
 
-    /// Forgets the nodes that are silent, and returns their names.
+    /// Looks at how long nodes have been silent. Those that were too long are forgotten, and their names returned.
     pub fn on_timeout(&mut self, now: Instant) -> Vec<String> {
-        let is_silent = |node: &mut Node| now.saturating_duration_since(node.heard) >= SILENCE_MAX;
-        let silent: Vec<_> =
-            self.nodes.extract_if(.., |_, node| is_silent(node)).map(|(name, _)| name).collect();
-        self.lost.extend(silent.iter().cloned());
-        silent
+        let before = self.looked.replace(now).unwrap_or(now);
+        let paused = now.saturating_duration_since(before);
+        if paused > LOOK_PAUSE {
+            // This process stood still and could hear nobody.
+            self.nodes.values_mut().for_each(|node| node.heard += paused);
+        }
+        let silence = |node: &Node| now.saturating_duration_since(node.heard);
+        let heard = self.nodes.values().filter(|node| node.heartbeat.is_some()).count();
+        let vanished = |node: &&Node| {
+            let silence = silence(node);
+            node.heartbeat.is_some() && silence >= SUSPECT_AFTER && silence < HALF_MAX
+        };
+        let vanished = self.nodes.values().filter(vanished).count();
+        let is_ours = heard >= HALF_OF_MIN && vanished * 2 > heard;
+        let is_gone = |node: &Node| {
+            let silence = silence(node);
+            silence >= SILENCE_MAX && !(is_ours && node.heartbeat.is_some() && silence < HALF_MAX)
+        };
+        let gone: Vec<_> = self.nodes.extract_if(.., |_, node| is_gone(node)).collect();
+        for (name, node) in &gone {
+            if let Some(heartbeat) = &node.heartbeat {
+                self.classes.remove(heartbeat);
+                self.placement.on_gone(name);
+            }
+            self.lost.insert(name.clone());
+        }
+        for (name, node) in &mut self.nodes {
+            if node.state == MemberState::Ready && silence(node) >= SUSPECT_AFTER && !is_ours {
+                node.state = MemberState::Suspect;
+                self.placement.on_state(name, node.state);
+            }
+        }
+        gone.into_iter().map(|(name, _)| name).collect()
     }
 
     /// The nodes that fell silent since this was asked before, and were not heard again meanwhile.
@@ -180,70 +216,9 @@ impl Registry {
         std::mem::take(&mut self.lost).into_iter().map(|node| Change::Lost { node }).collect()
     }
 
-    /// The stream of every class that has one, as the node says to which its newest publisher speaks; viewers are those of all
-    /// nodes.
-    pub fn streams(&self) -> Vec<Located> {
-        let heartbeats = self.nodes.values().filter_map(|node| node.heartbeat.as_ref());
-        let reports = heartbeats.flat_map(|node| node.streams.iter().map(move |report| (node, report)));
-        let mut classes: BTreeMap<&str, Directory<'_>> = BTreeMap::new();
-        for (node, report) in reports {
-            classes.entry(&report.class).or_default().add(node, report);
-        }
-        classes.into_values().filter_map(Directory::located).collect()
-    }
-
-    /// The stream of one class, in the same way.
-    pub fn stream(&self, class: &str) -> Option<Located> {
-        let mut directory = Directory::default();
-        self.reports(class).for_each(|(node, report)| directory.add(node, report));
-        directory.located()
-    }
-
-    /// Where `asking`, which has viewers of a class, gets its stream from.
-    pub fn source(&self, class: &str, asking: &str) -> Option<Source> {
-        let located = self.stream(class).filter(|located| located.node != asking)?;
-        let node = self.nodes.get(&located.node)?;
-        let LinkAddress { host, port } = node.heartbeat.as_ref()?.link?;
-        // Whoever asks knows where this machine is.
-        let from = Some(node.from).filter(|from| !from.is_loopback());
-        Some(Source { node: located.node, host: host.or(from), port, epoch: located.report.epoch })
-    }
-
-    /// The streams of a node that somebody publishes elsewhere by now.
-    pub fn superseded(&self, node: &str) -> Vec<Superseded> {
-        let heartbeat = self.nodes.get(node).and_then(|node| node.heartbeat.as_ref());
-        let streams = heartbeat.iter().flat_map(|heartbeat| &heartbeat.streams);
-        let newest = streams.filter_map(|report| {
-            let newest = self.stream(&report.class)?;
-            let is_newer = (newest.report.epoch, &newest.report.session) > (report.epoch, &report.session);
-            is_newer.then_some(Superseded { class: newest.report.class, epoch: newest.report.epoch })
-        });
-        newest.collect()
-    }
-
-    /// The greatest epoch of a class that any node has; 0 if there is none.
-    pub fn epoch(&self, class: &str) -> u64 {
-        self.reports(class).map(|(_, report)| report.epoch).max().unwrap_or(0)
-    }
-
-    fn reports(&self, class: &str) -> impl Iterator<Item = (&Heartbeat, &StreamReport)> {
-        let heartbeats = self.nodes.values().filter_map(|node| node.heartbeat.as_ref());
-        heartbeats.flat_map(move |heartbeat| {
-            let reports = heartbeat.streams.iter().filter(move |report| report.class == class);
-            reports.map(move |report| (heartbeat, report))
-        })
-    }
-
     /// Whether a class can be watched now.
     pub fn is_live(&self, class: &str) -> bool {
         self.reports(class).any(|(_, report)| report.state == StreamState::Active)
-    }
-
-    /// The node that a viewer of this class is sent to, and where it is: the one that has the stream from its publisher, else any.
-    pub fn node_for(&self, class: &str) -> Option<(&Heartbeat, IpAddr)> {
-        let located = self.stream(class).and_then(|located| self.nodes.get(&located.node));
-        let node = located.or_else(|| self.nodes.values().find(|node| node.heartbeat.is_some()))?;
-        Some((node.heartbeat.as_ref()?, node.from))
     }
 
     /// The addresses that nodes have for browsers.

@@ -32,6 +32,9 @@ use crate::{http, operator, public_address, reaper, secret};
 /// Letters of the secrets of nodes and operators, and of the one that PINs are hashed with: 240 bits.
 const SECRET_LEN: usize = 48;
 
+/// Letters of the name of a coordinator's life.
+const RUN_LEN: usize = 8;
+
 /// Connections over loopback: a few of each node of this machine, which keeps them open.
 const INTERNAL_MAX: usize = 64;
 
@@ -159,6 +162,7 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         classes: Arc::new(classes),
         key: secrets.signing_key,
         registry: Registry::default().into(),
+        run: secret::random_text(RUN_LEN),
         openings: Openings::default(),
         metrics: Metrics::new(prometheus)?,
         mode: config.mode,

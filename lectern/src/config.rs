@@ -69,6 +69,10 @@ pub(crate) struct Node {
     pub(crate) public_url: Option<String>,
     /// Where operators read metrics.
     pub(crate) admin_listen: SocketAddr,
+    /// What it can send, in Mbit/s. 0: the speed of its fastest interface, or 10,000 if none says.
+    pub(crate) capacity_mbps: u64,
+    /// Where it is, in a word.
+    pub(crate) region: String,
 }
 
 /// What the page's port and WHEP's have in common.
@@ -90,6 +94,12 @@ impl Default for Http {
 
 impl Default for Node {
     fn default() -> Self {
-        Self { name: "main".to_owned(), public_url: None, admin_listen: ([127, 0, 0, 1], 9090).into() }
+        Self {
+            name: "main".to_owned(),
+            public_url: None,
+            admin_listen: ([127, 0, 0, 1], 9090).into(),
+            capacity_mbps: 0,
+            region: String::new(),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Lectern: a teacher's RTMP stream in, a class of browsers out.
 #![forbid(unsafe_code)]
 
+mod audience;
 mod ca;
 mod certificate;
 mod class;

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::{Pulls, Reporter};
+use agent::{Gauges, Pulls, Reporter};
 use anyhow::{Context, bail};
 use control::api::LinkAddress;
 use control::{Client, TokenVerifier};
@@ -24,6 +24,7 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::audience::{Viewers, capacity_bps};
 use crate::config::{Config, LINK_FOLDER, Node};
 use crate::fault::inject;
 use crate::node::Membership;
@@ -68,6 +69,7 @@ struct NodeParts {
     hub: Hub,
     /// To other nodes, if it has what it needs to prove that it is of their cluster.
     link: Option<Link>,
+    gauges: Gauges,
 }
 
 impl Process {
@@ -204,7 +206,8 @@ impl NodeParts {
         } else {
             None
         };
-        Ok(Self { name: name.to_owned(), ingest, whep, hub, link })
+        let gauges = Gauges::new(registry)?;
+        Ok(Self { name: name.to_owned(), ingest, whep, hub, link, gauges })
     }
 
     fn ports(&self) -> NodePorts {
@@ -231,15 +234,17 @@ impl NodeParts {
         (front, shares): (Front, Shares),
         config: Config,
     ) -> anyhow::Result<()> {
-        let Self { name: node, ingest, whep, hub, link } = self;
+        let Self { name: node, ingest, whep, hub, link, gauges } = self;
         let (control, verifier) = (Client::new(base, credential)?, TokenVerifier::new(base)?);
         let link_port = link.as_ref().map(Link::local_addr).transpose()?.map(|address| address.port());
         let leaving = roles.drain(Stage::Serving);
         let pulls = link.clone().map(|link| Pulls::new(link, control.clone(), leaving));
-        let audience = whep.audience();
         let reporter = Reporter {
             hub: hub.clone(),
-            viewers: move |class: &str| audience.viewers(class),
+            audience: Viewers(whep.audience()),
+            capacity_bps: capacity_bps(config.node.capacity_mbps),
+            region: config.node.region,
+            gauges,
             control: control.clone(),
             node: node.clone(),
             whep_port: whep.local_addr().port(),

@@ -11,7 +11,7 @@ use process::address::TrustedProxies;
 use process::limiter::Limiter;
 use process::serve::{Front, PlainHttp, Server};
 use prometheus::Registry;
-use rtc::{Engine, Event};
+use rtc::{Counters, Engine, EngineHandle, Event};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -94,12 +94,22 @@ pub struct Bound {
 
 /// Says how many watch; clones say the same.
 #[derive(Clone, Debug)]
-pub struct Audience(Sessions);
+pub struct Audience(Sessions, EngineHandle);
 
 impl Audience {
     /// How many watch a class on this node.
     pub fn viewers(&self, class: &str) -> u32 {
         u32::try_from(self.0.count(class)).unwrap_or(u32::MAX)
+    }
+
+    /// How many have joined that this life of a coordinator sent.
+    pub fn joins_by(&self, coordinator: &str) -> u64 {
+        self.0.joins_by(coordinator)
+    }
+
+    /// What was sent.
+    pub fn counters(&self) -> &Counters {
+        self.1.counters()
     }
 }
 
@@ -176,7 +186,7 @@ impl Bound {
 
     /// Who watches, for reports.
     pub fn audience(&self) -> Audience {
-        Audience(self.sessions.clone())
+        Audience(self.sessions.clone(), self.engine.handle())
     }
 
     /// Serves viewers until drained, then says goodbye to each. An engine or a task of its own that ends before is an error.

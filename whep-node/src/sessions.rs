@@ -15,6 +15,8 @@ use rtc::sdp::Credentials;
 const ID_LEN: usize = 32;
 /// Sessions that one token may have at once; the second only while a viewer changes its network or node.
 const PER_TOKEN_MAX: usize = 2;
+/// Lives of coordinators whose viewers are counted.
+const COORDINATORS_MAX: usize = 64;
 /// Sessions that ended otherwise than by their URL and are remembered: players close their connection, and then say so.
 const ENDED_MAX: usize = 1024;
 
@@ -89,6 +91,8 @@ pub(crate) struct NewSession<'a> {
     pub(crate) remote: Credentials,
     pub(crate) report_id: String,
     pub(crate) stream_session: String,
+    /// The life of the coordinator that sent it here.
+    pub(crate) by: Option<&'a str>,
 }
 
 /// A session that has begun.
@@ -136,6 +140,8 @@ struct Table {
     watching: HashMap<Arc<str>, usize>,
     /// The oldest first.
     ended: VecDeque<SessionId>,
+    /// How many joined, by the life of the coordinator that sent them.
+    joins: HashMap<String, u64>,
 }
 
 impl Sessions {
@@ -222,6 +228,11 @@ impl Sessions {
         self.lock().watching.get(class).copied().unwrap_or(0)
     }
 
+    /// How many have joined that this life of a coordinator sent.
+    pub(crate) fn joins_by(&self, coordinator: &str) -> u64 {
+        self.lock().joins.get(coordinator).copied().unwrap_or(0)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,7 +246,10 @@ impl Table {
 
     /// Adds a row. Returns the viewer whose session had to make room.
     fn insert(&mut self, id: SessionId, etag: EntityTag, new: NewSession<'_>) -> Option<ViewerId> {
-        let NewSession { viewer, class, token, remote, report_id, stream_session } = new;
+        let NewSession { viewer, class, token, remote, report_id, stream_session, by } = new;
+        if let Some(by) = by {
+            self.count_join(by);
+        }
         let of_token = self.by_token.get(token).filter(|viewers| viewers.len() >= PER_TOKEN_MAX);
         let displaced = of_token.and_then(|viewers| viewers.first().copied());
         if let Some(displaced) = displaced {
@@ -258,6 +272,19 @@ impl Table {
             Session { report_id, stream_session, join_time, id, class, token, etag, remote, is_ending };
         self.rows.insert(viewer, session);
         displaced
+    }
+
+    fn count_join(&mut self, by: &str) {
+        if let Some(count) = self.joins.get_mut(by) {
+            *count += 1;
+            return;
+        }
+        if self.joins.len() >= COORDINATORS_MAX {
+            // Whoever is asked least for is gone the longest.
+            let least = self.joins.iter().min_by_key(|(_, count)| **count).map(|(by, _)| by.clone());
+            least.map(|least| self.joins.remove(&least));
+        }
+        self.joins.insert(by.to_owned(), 1);
     }
 
     /// Ends a session otherwise than by its URL.

@@ -5,9 +5,10 @@ use super::node::share;
 use super::{How, Request};
 use serde::Serialize;
 use std::cmp::Reverse;
+use utoipa::ToSchema;
 
 /// What was found about one node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Within its bound.
@@ -27,7 +28,7 @@ pub enum Verdict {
 }
 
 /// Why a node was looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// Named by the viewer's last token.
@@ -52,7 +53,7 @@ pub(super) struct Look {
 }
 
 /// One node that was considered.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Candidate {
     /// Its name.
     pub node: String,
@@ -75,7 +76,7 @@ pub struct Candidate {
 }
 
 /// The steps of one decision, as the decision itself went through them.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Explanation {
     /// The stream.
     pub stream: String,

@@ -15,6 +15,7 @@ use super::caller::Caller;
 use super::{Failure, Shared};
 use crate::app::now_ms;
 use crate::credential::NodeIdentity;
+use crate::reaper::Unheard;
 use crate::{openings, reaper};
 
 /// Refuses everybody but nodes, and tells what follows which one it is.
@@ -95,8 +96,16 @@ pub(super) async fn heartbeat(
     if let (Err(error), Ok(())) = (&flushed, &written) {
         app.on_database_error(error);
     }
-    written.map_err(|error| Failure::database(&app, error))?;
-    Ok(Json(HeartbeatAnswer { superseded: app.registry().superseded(&node.name) }))
+    written.map_err(|error| match error {
+        Unheard::Store(error) => Failure::database(&app, error),
+        Unheard::Stale(stale) => {
+            app.metrics.heartbeats_refused.inc();
+            tracing::debug!(node = node.name, %stale, "a heartbeat is refused");
+            Failure::stale(stale)
+        }
+    })?;
+    let superseded = app.registry().superseded(&node.name);
+    Ok(Json(HeartbeatAnswer { coordinator: app.run.clone(), superseded }))
 }
 
 /// Takes what happened to sessions.

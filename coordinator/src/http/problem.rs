@@ -8,6 +8,7 @@ use control::Problem;
 
 use crate::app::App;
 use crate::classes::ChangeError;
+use crate::registry::Stale;
 use crate::store::StoreError;
 
 /// An answer that is an error.
@@ -99,6 +100,19 @@ impl Failure {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "No node", "no media node is running")
             .code("no_node")
             .retry_after(2)
+    }
+
+    /// 503: every node has as many viewers as it may.
+    pub(crate) fn nodes_full(retry_after: Duration) -> Self {
+        let seconds = u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX);
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "All nodes are full", "every media node is full")
+            .code("nodes_full")
+            .retry_after(seconds)
+    }
+
+    /// 409: a heartbeat that says less than is known.
+    pub(crate) fn stale(stale: Stale) -> Self {
+        Self::new(StatusCode::CONFLICT, "Stale heartbeat", &stale.to_string()).code("heartbeat_stale")
     }
 
     pub(crate) fn leaving() -> Self {

@@ -1,6 +1,6 @@
 //! `POST /api/token`: who may watch what.
 use std::net::{IpAddr, SocketAddr};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -14,10 +14,13 @@ use utoipa::{IntoParams, ToSchema};
 use super::caller::Caller;
 use super::{Failure, Shared};
 use crate::app::App;
+use crate::registry::{NoNode, Wish};
 use crate::secret;
 
 /// Characters of a user's id.
 const USER_ID_MAX: usize = 64;
+/// Nodes that a viewer may exclude.
+const EXCLUDED_MAX: usize = 16;
 /// Characters of a token's own number.
 const JTI_LEN: usize = 20;
 
@@ -32,6 +35,10 @@ pub(super) struct Parameters {
     class_id: Option<String>,
     /// 1: give a token also before the lesson begins.
     wait: Option<String>,
+    /// The node that the viewer was sent to before, which its token names: it is sent there again if that can be.
+    hint: Option<String>,
+    /// Nodes that the viewer could not reach, separated by commas, 16 at most.
+    exclude: Option<String>,
 }
 
 /// A token and where to take it.
@@ -50,7 +57,7 @@ pub(super) struct Answer {
 #[utoipa::path(post, path = "/api/token", params(Parameters), responses(
     (status = 200, body = Answer), (status = 400), (status = 401, description = "a PIN is needed"),
     (status = 403, description = "the PIN is for students"), (status = 404, description = "no such class"), (status = 425, description = "not live yet"),
-    (status = 429), (status = 503, description = "no media node"),
+    (status = 429), (status = 503, description = "no media node, or all of them are full"),
 ))]
 pub(super) async fn issue(
     State(app): Shared,
@@ -65,15 +72,23 @@ pub(super) async fn issue(
     let slug = parameters.class_id.as_deref().unwrap_or(app.classes.default_slug());
     let class = caller.enter(&app, slug, role)?;
     let is_waiting = parameters.wait.as_deref().is_some_and(|wait| wait != "0");
-    let endpoint = {
-        let registry = app.registry();
+    let excluded = excluded(parameters.exclude.as_deref());
+    let wish = Wish {
+        class: &class.slug,
+        viewer: &user_id,
+        hint: parameters.hint.as_deref(),
+        excluded: &excluded,
+        region: None,
+    };
+    let (node, endpoint) = {
+        let mut registry = app.registry();
         if !is_waiting && !registry.is_live(&class.slug) {
             return Err(Failure::not_live());
         }
-        let (node, from) = registry.node_for(&class.slug).ok_or_else(Failure::no_node)?;
-        endpoint(node, from, &class.slug, &caller)?
+        let (node, from) = registry.place(Instant::now(), &wish).map_err(|error| failure(&app, error))?;
+        (node.node.clone(), endpoint(node, from, &class.slug, &caller)?)
     };
-    let token = sign(&app, role, &user_id, &class.slug)?;
+    let token = sign(&app, role, &user_id, (&class.slug, node))?;
     let webrtc_url = format!("{endpoint}?jwt={token}");
     app.metrics.tokens.with_label_values(&[role.as_str()]).inc();
     let user_type = role.as_str().to_owned();
@@ -94,6 +109,21 @@ pub(super) async fn issue(
     })
 }
 
+/// The nodes of a list that a viewer could not reach.
+pub(super) fn excluded(list: Option<&str>) -> Vec<&str> {
+    list.into_iter().flat_map(|list| list.split(',')).take(EXCLUDED_MAX).collect()
+}
+
+pub(super) fn failure(app: &App, error: NoNode) -> Failure {
+    match error {
+        NoNode::Nobody => Failure::no_node(),
+        NoNode::Full { retry_after } => {
+            app.metrics.viewers_refused.inc();
+            Failure::nodes_full(retry_after)
+        }
+    }
+}
+
 fn role_of(user_type: Option<&str>) -> Result<Role, Failure> {
     let roles = [Role::Student, Role::Teacher, Role::Monitor];
     let role = roles.into_iter().find(|role| user_type == Some(role.as_str()));
@@ -107,7 +137,12 @@ fn is_user_id(id: &str) -> bool {
 
 /// Where the viewer finds its class: the node's public address; that of a node on another machine; or the host that it already
 /// speaks to with the node's port, so that a laptop works under any of its addresses.
-fn endpoint(node: &Heartbeat, from: IpAddr, slug: &str, caller: &Caller) -> Result<String, Failure> {
+pub(super) fn endpoint(
+    node: &Heartbeat,
+    from: IpAddr,
+    slug: &str,
+    caller: &Caller,
+) -> Result<String, Failure> {
     let port = node.whep_port;
     let base = match &node.public_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
@@ -122,7 +157,7 @@ fn endpoint(node: &Heartbeat, from: IpAddr, slug: &str, caller: &Caller) -> Resu
     Ok(format!("{base}/live/{slug}/whep"))
 }
 
-fn sign(app: &App, role: Role, user_id: &str, slug: &str) -> Result<String, Failure> {
+fn sign(app: &App, role: Role, user_id: &str, (slug, node): (&str, String)) -> Result<String, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let claims = Claims {
         iss: Claims::ISSUER.to_owned(),
@@ -136,6 +171,8 @@ fn sign(app: &App, role: Role, user_id: &str, slug: &str) -> Result<String, Fail
         nbf: now,
         iat: now,
         jti: secret::random_text(JTI_LEN),
+        by: Some(app.run.clone()),
+        node: Some(node),
     };
     app.key.sign(&claims).map_err(|error| {
         tracing::error!(%error, "a token cannot be signed");

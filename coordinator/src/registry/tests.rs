@@ -1,3 +1,7 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use control::api::NodeLoad;
+
 use super::*;
 
 const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -20,13 +24,40 @@ fn report(state: StreamState) -> StreamReport {
 }
 
 fn heartbeat(started_at_ms: u64, streams: Vec<StreamReport>) -> Heartbeat {
-    Heartbeat { node: "n1".to_owned(), started_at_ms, public_url: None, whep_port: 8889, link: None, streams }
+    let load = NodeLoad { capacity_bps: 1_000_000_000, ..NodeLoad::default() };
+    Heartbeat {
+        node: "n1".to_owned(),
+        boot: started_at_ms,
+        started_at_ms,
+        load,
+        streams,
+        ..Heartbeat::default()
+    }
+}
+
+/// Takes a heartbeat as the next that the node sends.
+fn hear(registry: &mut Registry, now: Instant, heartbeat: Heartbeat) -> Vec<Change> {
+    static SEQ: AtomicU64 = AtomicU64::new(1);
+    let seq = SEQ.fetch_add(1, Ordering::Relaxed);
+    registry.on_heartbeat(now, FROM, Heartbeat { seq, ..heartbeat }).unwrap()
+}
+
+/// Looks every second, for so long. Returns who was forgotten.
+fn wait(registry: &mut Registry, now: Instant, time: Duration) -> Vec<String> {
+    let seconds = (0..time.as_secs()).map(Duration::from_secs);
+    seconds.chain([time]).flat_map(|after| registry.on_timeout(now + after)).collect()
+}
+
+/// Where a viewer of the class would go.
+fn place(registry: &mut Registry, now: Instant, excluded: &[&str]) -> Result<String, NoNode> {
+    let wish = Wish { class: "room101", viewer: "ada", hint: None, excluded, region: None };
+    registry.place(now, &wish).map(|(node, _)| node.node.clone())
 }
 
 /// Takes a heartbeat and has written down what it changes.
 fn save(registry: &mut Registry, now: Instant, heartbeat: Heartbeat) -> Vec<Change> {
     let node = heartbeat.node.clone();
-    let changes = registry.on_heartbeat(now, FROM, heartbeat);
+    let changes = hear(registry, now, heartbeat);
     let telling = registry.unsaved(&node);
     assert_eq!(telling.is_none(), changes.is_empty());
     telling.into_iter().for_each(|telling| registry.on_saved(&node, telling));
@@ -40,8 +71,8 @@ fn only_changes_are_told() {
     let first = save(&mut registry, now, heartbeat(1, vec![report(StreamState::Starting)]));
     assert_eq!(first.len(), 2, "a new life and a new stream");
     assert!(!registry.is_live("room101"));
-    assert!(registry.on_heartbeat(now, FROM, heartbeat(1, vec![report(StreamState::Starting)])).is_empty());
-    let active = registry.on_heartbeat(now, FROM, heartbeat(1, vec![report(StreamState::Active)]));
+    assert!(hear(&mut registry, now, heartbeat(1, vec![report(StreamState::Starting)])).is_empty());
+    let active = hear(&mut registry, now, heartbeat(1, vec![report(StreamState::Active)]));
     let expected = Change::Stream { node: "n1".to_owned(), report: report(StreamState::Active) };
     assert_eq!(active, [expected]);
     assert!(registry.is_live("room101"));
@@ -51,8 +82,8 @@ fn only_changes_are_told() {
 fn a_new_life_ends_what_was_before() {
     let mut registry = Registry::default();
     let now = Instant::now();
-    registry.on_heartbeat(now, FROM, heartbeat(1, vec![report(StreamState::Active)]));
-    let changes = registry.on_heartbeat(now, FROM, heartbeat(2, vec![]));
+    hear(&mut registry, now, heartbeat(1, vec![report(StreamState::Active)]));
+    let changes = hear(&mut registry, now, heartbeat(2, vec![]));
     assert_eq!(changes, [Change::Restarted { node: "n1".to_owned(), started_at_ms: 2 }]);
 }
 
@@ -60,13 +91,13 @@ fn a_new_life_ends_what_was_before() {
 fn silence_ends_a_node_also_one_that_was_only_expected() {
     let mut registry = Registry::default();
     let now = Instant::now();
-    registry.on_heartbeat(now, FROM, heartbeat(1, vec![report(StreamState::Active)]));
+    hear(&mut registry, now, heartbeat(1, vec![report(StreamState::Active)]));
     registry.expect(now, "n0");
     registry.expect(now, "n1");
     assert!(registry.on_timeout(now + SILENCE_MAX - Duration::from_millis(1)).is_empty());
     assert_eq!(registry.on_timeout(now + SILENCE_MAX), ["n0", "n1"]);
-    assert!(registry.node_for("room101").is_none());
-    registry.on_heartbeat(now + SILENCE_MAX, FROM, heartbeat(1, vec![]));
+    assert_eq!(place(&mut registry, now, &[]), Err(NoNode::Nobody));
+    hear(&mut registry, now + SILENCE_MAX, heartbeat(1, vec![]));
     let lost = ["n0".to_owned()].map(|node| Change::Lost { node });
     assert_eq!(registry.take_lost(), lost, "the other one is there again");
     assert!(registry.take_lost().is_empty());
@@ -77,23 +108,19 @@ fn what_was_not_written_down_is_told_again() {
     let mut registry = Registry::default();
     let now = Instant::now();
     let active = || heartbeat(1, vec![report(StreamState::Active)]);
-    let first = registry.on_heartbeat(now, FROM, active());
+    let first = hear(&mut registry, now, active());
     assert!(registry.is_live("room101"), "viewers are not concerned");
     let telling = registry.unsaved("n1").unwrap();
-    assert_eq!(
-        registry.on_heartbeat(now, FROM, active()),
-        first,
-        "whoever wrote it may have been interrupted"
-    );
+    assert_eq!(hear(&mut registry, now, active()), first, "whoever wrote it may have been interrupted");
     registry.on_saved("n1", telling);
     assert_eq!(save(&mut registry, now, active()), first, "it is not the newest that was written down");
     assert!(save(&mut registry, now, active()).is_empty());
     registry.on_unsaved(now, "n1");
     assert_eq!(save(&mut registry, now, active()), first);
-    registry.on_timeout(now + SILENCE_MAX);
+    wait(&mut registry, now, SILENCE_MAX);
     let lost = registry.take_lost();
     registry.on_unsaved(now + SILENCE_MAX, "n1");
-    registry.on_timeout(now + SILENCE_MAX * 2);
+    wait(&mut registry, now + SILENCE_MAX, SILENCE_MAX);
     assert_eq!(registry.take_lost(), lost);
 }
 
@@ -103,7 +130,7 @@ fn a_node_denies_only_what_it_does_not_report() {
     let now = Instant::now();
     registry.expect(now, "n1");
     assert!(!registry.denies("n1", "s2"), "it has not been heard");
-    registry.on_heartbeat(now, FROM, heartbeat(1, vec![report(StreamState::Starting)]));
+    hear(&mut registry, now, heartbeat(1, vec![report(StreamState::Starting)]));
     assert_eq!((registry.denies("n1", "s1"), registry.denies("n1", "s2")), (false, true));
     assert!(!registry.denies("n2", "s2"));
 }
@@ -114,19 +141,118 @@ fn nodes_beyond_the_bound_are_not_taken_in() {
     let now = Instant::now();
     for n in 0..=NODES_MAX {
         let named = Heartbeat { node: n.to_string(), ..heartbeat(1, vec![]) };
-        assert_eq!(registry.on_heartbeat(now, FROM, named).is_empty(), n == NODES_MAX);
+        assert_eq!(hear(&mut registry, now, named).is_empty(), n == NODES_MAX);
     }
     assert_eq!(registry.nodes().len(), NODES_MAX);
 }
 
 #[test]
-fn a_viewer_is_sent_where_the_stream_is() {
+fn viewers_go_to_nodes_that_are_heard_and_take_them() {
     let mut registry = Registry::default();
     let now = Instant::now();
-    registry.on_heartbeat(now, FROM, Heartbeat { node: "a".to_owned(), ..heartbeat(1, vec![]) });
-    registry.on_heartbeat(now, FROM, heartbeat(1, vec![report(StreamState::Active)]));
-    assert_eq!(registry.node_for("room101").map(|(node, _)| node.node.as_str()), Some("n1"));
-    assert_eq!(registry.node_for("another").map(|(node, _)| node.node.as_str()), Some("a"));
+    let beat = |registry: &mut Registry, node: &str, now: Instant, is_draining: bool| {
+        let streams = if node == "n1" { vec![report(StreamState::Active)] } else { vec![] };
+        hear(registry, now, Heartbeat { node: node.to_owned(), is_draining, ..heartbeat(1, streams) });
+    };
+    ["n1", "n2", "n3"].into_iter().for_each(|node| beat(&mut registry, node, now, false));
+    let first = place(&mut registry, now, &[]).unwrap();
+    let second = place(&mut registry, now, &[&first]).unwrap();
+    assert_ne!(first, second, "it could not be reached");
+    // The first is silent for three seconds, the others are not.
+    let later = now + SUSPECT_AFTER;
+    ["n1", "n2", "n3"]
+        .into_iter()
+        .filter(|node| *node != first)
+        .for_each(|node| beat(&mut registry, node, later, false));
+    assert!(registry.on_timeout(later).is_empty());
+    assert_eq!(place(&mut registry, later, &[]).as_deref(), Ok(&*second));
+    // The second one takes no new viewers, and then there is one left.
+    beat(&mut registry, &second, later, true);
+    let third = place(&mut registry, later, &[]).unwrap();
+    assert!(third != first && third != second);
+    assert_eq!(
+        place(&mut registry, later, &[&third]).as_deref(),
+        Ok(&*first),
+        "better one that is silent than none"
+    );
+    // What is heard again is taken again.
+    ["n1", "n2", "n3"].into_iter().for_each(|node| beat(&mut registry, node, later, false));
+    assert_eq!(place(&mut registry, later, &[]).as_deref(), Ok(&*first));
+}
+
+#[test]
+fn one_node_alone_says_itself_when_it_is_full_and_of_many_none_is_overfilled() {
+    let mut registry = Registry::default();
+    let now = Instant::now();
+    let full = NodeLoad { capacity_bps: 1_000_000, load_bps: 1_000_000, ..NodeLoad::default() };
+    hear(&mut registry, now, Heartbeat { load: full, ..heartbeat(1, vec![]) });
+    assert_eq!(place(&mut registry, now, &[]).as_deref(), Ok("n1"));
+    hear(&mut registry, now, Heartbeat { node: "n2".to_owned(), load: full, ..heartbeat(1, vec![]) });
+    assert!(matches!(place(&mut registry, now, &[]), Err(NoNode::Full { .. })));
+    let roomy = NodeLoad { capacity_bps: 1_000_000_000, ..NodeLoad::default() };
+    hear(&mut registry, now, Heartbeat { node: "n3".to_owned(), load: roomy, ..heartbeat(1, vec![]) });
+    assert_eq!(place(&mut registry, now, &[]).as_deref(), Ok("n3"));
+}
+
+#[test]
+fn a_heartbeat_that_is_sent_again_says_nothing() {
+    let mut registry = Registry::default();
+    let now = Instant::now();
+    let beat = |boot, seq, streams| Heartbeat { seq, ..heartbeat(boot, streams) };
+    registry.on_heartbeat(now, FROM, beat(1, 5, vec![report(StreamState::Active)])).unwrap();
+    let recorded = beat(1, 6, vec![report(StreamState::Active)]);
+    registry.on_heartbeat(now, FROM, recorded.clone()).unwrap();
+    registry.on_heartbeat(now, FROM, beat(1, 7, vec![])).unwrap();
+    assert_eq!(registry.on_heartbeat(now, FROM, recorded.clone()), Err(Stale::Repeated));
+    assert!(!registry.is_live("room101"));
+    // Nor when the node has begun anew, or is gone.
+    registry.on_heartbeat(now, FROM, beat(2, 1, vec![])).unwrap();
+    assert_eq!(registry.on_heartbeat(now, FROM, recorded.clone()), Err(Stale::FormerLife));
+    assert_eq!(wait(&mut registry, now, SILENCE_MAX), ["n1"]);
+    assert!(registry.nodes().is_empty());
+    assert_eq!(registry.on_heartbeat(now, FROM, recorded), Err(Stale::FormerLife));
+}
+
+#[test]
+fn if_most_nodes_fall_silent_together_they_stay_for_a_while() {
+    let second = Duration::from_secs(1);
+    let names = ["n1", "n2", "n3", "n4", "n5"];
+    for (silent, stay) in [(2, false), (3, true), (5, true)] {
+        let mut registry = Registry::default();
+        let mut now = Instant::now();
+        for at in 0..=8 {
+            let heard = if at == 0 { &names[..] } else { &names[silent..] };
+            for node in heard {
+                hear(&mut registry, now, Heartbeat { node: (*node).to_owned(), ..heartbeat(1, vec![]) });
+            }
+            registry.on_timeout(now);
+            now += second;
+        }
+        assert_eq!(registry.nodes().len(), if stay { 5 } else { 5 - silent }, "{silent} are silent");
+        // Not for ever.
+        for _ in 0..HALF_MAX.as_secs() {
+            for node in &names[silent..] {
+                hear(&mut registry, now, Heartbeat { node: (*node).to_owned(), ..heartbeat(1, vec![]) });
+            }
+            registry.on_timeout(now);
+            now += second;
+        }
+        assert_eq!(registry.nodes().len(), 5 - silent);
+    }
+}
+
+#[test]
+fn time_in_which_this_process_stood_still_is_no_silence() {
+    let mut registry = Registry::default();
+    let now = Instant::now();
+    hear(&mut registry, now, heartbeat(1, vec![]));
+    registry.on_timeout(now);
+    let woken = now + Duration::from_secs(60);
+    assert!(registry.on_timeout(woken).is_empty());
+    assert_eq!(place(&mut registry, woken, &[]).as_deref(), Ok("n1"));
+    assert!(registry.on_timeout(woken + Duration::from_secs(2)).is_empty());
+    assert!(registry.on_timeout(woken + Duration::from_secs(4)).is_empty());
+    assert_eq!(registry.on_timeout(woken + Duration::from_secs(5)), ["n1"]);
 }
 
 #[test]
@@ -138,14 +264,13 @@ fn of_a_stream_that_many_nodes_have_the_publishers_counts() {
     let new = StreamReport { epoch: 2, viewers: 1, session: "s2".to_owned(), ..report(StreamState::Active) };
     for (node, report) in [("a", relayed), ("b", old), ("c", new)] {
         let heartbeat = Heartbeat { node: node.to_owned(), ..heartbeat(1, vec![report]) };
-        let changes = registry.on_heartbeat(now, FROM, heartbeat);
+        let changes = hear(&mut registry, now, heartbeat);
         let told = changes.iter().filter(|change| matches!(change, Change::Stream { .. })).count();
         assert_eq!(told, usize::from(node != "a"), "what is passed on is not written down as a session");
     }
     let located = registry.stream("room101").unwrap();
     assert_eq!((&*located.node, located.report.viewers), ("c", 13));
     assert_eq!(registry.streams(), [located]);
-    assert_eq!(registry.node_for("room101").map(|(node, _)| &*node.node), Some("c"));
     let epochs =
         |node| registry.superseded(node).iter().map(|superseded| superseded.epoch).collect::<Vec<_>>();
     assert_eq!((epochs("b"), epochs("c")), (vec![2], vec![]));

@@ -1,4 +1,6 @@
 //! How machines become nodes, and what they may say then.
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use control::api::{
     Heartbeat, JoinAnswer, JoinRequest, LinkAddress, PublishRequest, SourceRequest, StreamState,
 };
@@ -9,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::running::{NODE_SECRET, Running, heartbeat, start};
+use crate::running::{NODE_SECRET, Running, heartbeat, next_seq, start};
 
 fn request(name: &str) -> JoinRequest {
     let key = KeyPair::generate().unwrap();
@@ -102,10 +104,12 @@ async fn a_node_learns_where_a_stream_is_and_that_its_own_publisher_is_not_the_n
     let source = ask().await.unwrap();
     assert_eq!((&*source.node, source.host, source.port, source.epoch), ("n1", None, 8190, 1));
     // The phone comes back at the other node.
+    assert_eq!(code(running.node.heartbeat(&at_n1).await), "heartbeat_stale", "somebody recorded it");
     let mut at_2 = Heartbeat { node: "node-2".to_owned(), ..running.report("second", StreamState::Active) };
     at_2.streams[0].epoch = 2;
     assert!(node.heartbeat(&at_2).await.unwrap().superseded.is_empty());
     assert_eq!(ask().await, None, "it is here");
+    let at_n1 = Heartbeat { seq: next_seq(), ..at_n1 };
     let told = running.node.heartbeat(&at_n1).await.unwrap().superseded;
     assert_eq!(json!(told), json!([{ "class": "lesson", "epoch": 2 }]));
     let streams: Value =
@@ -114,4 +118,51 @@ async fn a_node_learns_where_a_stream_is_and_that_its_own_publisher_is_not_the_n
     let all: Value =
         running.request(Method::GET, "/api/v1/streams").send().await.unwrap().json().await.unwrap();
     assert_eq!(all, json!([streams]), "a class is listed once, wherever it is");
+}
+
+#[tokio::test]
+async fn viewers_of_several_nodes_are_told_where_to_go_and_operators_why() {
+    let folder = TempDir::new().unwrap();
+    let running = start(folder.path(), Mode::Open).await;
+    let session = running.publish(None, &running.key).await.unwrap();
+    for name in ["node-2", "node-3"] {
+        let credential = join(&running, &request(name)).await.unwrap().credential;
+        Client::new(&running.base, &credential).unwrap().heartbeat(&beat(name)).await.unwrap();
+    }
+    running.beat(Some((&session, StreamState::Active))).await;
+    let token = async |more: &str| {
+        let query = format!("user_type=student&user_id=ada&class_id=lesson{more}");
+        let (status, answer) = running.token(&query, None).await;
+        (status, answer)
+    };
+    let node = async |more: &str| {
+        let (_, answer) = token(more).await;
+        claims(answer["token"].as_str().unwrap())["node"].as_str().unwrap().to_owned()
+    };
+    let first = &*node("").await;
+    assert_eq!(node("").await, first, "a viewer stays");
+    let second = &*node(&format!("&exclude={first}")).await;
+    assert_ne!(first, second);
+    assert_eq!(node(&format!("&hint={second}")).await, second, "it was there before");
+    let (status, refused) = token("&exclude=n1,node-2,node-3").await;
+    assert_eq!((status, &refused["code"]), (503, &json!("no_node")));
+
+    let path = format!("/api/v1/assign/explain?user_id=ada&class_id=lesson&exclude={first}");
+    let why: Value = running.operate(Method::GET, &path).send().await.unwrap().json().await.unwrap();
+    assert_eq!((&why["node"], &why["how"]), (&json!(second), &json!("preferred")), "{why}");
+    let verdict = |node: &str| {
+        let candidates = why["candidates"].as_array().unwrap();
+        candidates
+            .iter()
+            .find(|candidate| candidate["node"] == node)
+            .map(|candidate| candidate["verdict"].clone())
+    };
+    assert_eq!(verdict(first), Some(json!("excluded")));
+    assert_eq!(running.get(&path).await.status(), 403, "not for everybody");
+}
+
+/// What a token says.
+fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }

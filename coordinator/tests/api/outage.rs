@@ -43,8 +43,8 @@ async fn a_database_outage_stops_neither_tokens_nor_phones_whose_key_is_known() 
     assert!(!problem.to_string().contains("stream_"), "nothing of the inside is told: {problem}");
     let change = running.operate(Method::POST, "/api/v1/classes/lesson/stream-keys").send().await.unwrap();
     assert_eq!(change.status(), StatusCode::SERVICE_UNAVAILABLE, "a change that could be lost is refused");
-    let beat = crate::running::heartbeat(vec![]);
-    let failed = running.node.heartbeat(&control::api::Heartbeat { started_at_ms: 2, ..beat }).await;
+    // Something that must be written down.
+    let failed = running.node.heartbeat(&running.report(&session, StreamState::Grace)).await;
     let is_outage =
         matches!(&failed, Err(ClientError::Unreachable(Outage::Status(status))) if status.as_u16() == 503);
     assert!(is_outage, "{failed:?}: no verdict on what was told");

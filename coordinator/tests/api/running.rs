@@ -1,8 +1,9 @@
 //! A coordinator that runs in a folder.
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use control::api::{Heartbeat, PublishRequest, StreamReport, StreamState};
+use control::api::{Heartbeat, NodeLoad, PublishRequest, StreamReport, StreamState};
 use control::{Client, ClientError};
 use coordinator::{Config, Mode, NodeIdentity, bind};
 use process::serve::Front;
@@ -71,14 +72,24 @@ fn credential(secret: &str, public_url: Option<&str>) -> String {
     NodeIdentity { name: "n1".to_owned(), public_url }.credential(secret)
 }
 
+/// The number of the next heartbeat of any node.
+pub(crate) fn next_seq() -> u64 {
+    static SEQ: AtomicU64 = AtomicU64::new(1);
+    SEQ.fetch_add(1, Ordering::Relaxed)
+}
+
 pub(crate) fn heartbeat(streams: Vec<StreamReport>) -> Heartbeat {
+    let load = NodeLoad { capacity_bps: 1_000_000_000, ..NodeLoad::default() };
+    let (node, started_at_ms, whep_port) = ("n1".to_owned(), 1, 8889);
     Heartbeat {
-        node: "n1".to_owned(),
-        started_at_ms: 1,
-        public_url: None,
-        whep_port: 8889,
-        link: None,
+        node,
+        boot: 1,
+        seq: next_seq(),
+        started_at_ms,
+        whep_port,
+        load,
         streams,
+        ..Heartbeat::default()
     }
 }
 

@@ -103,7 +103,8 @@ async fn keys_classes_and_sessions_survive_a_kill() {
     let store = Store::open(&Store::sqlite_url(folder.path())).await.unwrap();
     assert_eq!(store.session_counts().await.unwrap(), counts(&[("active", 1), ("watching", 1)]));
     // The node was killed with it: in its new life it has none of these.
-    let heartbeat = control::api::Heartbeat { started_at_ms: u64::MAX, ..crate::running::heartbeat(vec![]) };
+    let heartbeat =
+        control::api::Heartbeat { boot: 2, started_at_ms: u64::MAX, ..crate::running::heartbeat(vec![]) };
     running.node.heartbeat(&heartbeat).await.unwrap();
     assert_eq!(store.session_counts().await.unwrap(), counts(&[("left", 1), ("stopped", 1)]));
     assert!(running.publish(None, &key).await.is_ok());

@@ -10,6 +10,7 @@ use hub::{Hub, State, Status};
 use media::Tracks;
 use tokio_util::sync::CancellationToken;
 
+use crate::load::{Audience, Gauges, Meter};
 use crate::pulls::Pulls;
 use crate::sweep::report_ended;
 
@@ -21,11 +22,17 @@ const INTERVAL_WAITING: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Who reports.
-pub struct Reporter<V> {
+pub struct Reporter<A> {
     /// Whose streams.
     pub hub: Hub,
-    /// How many watch a class here.
-    pub viewers: V,
+    /// Who watches here.
+    pub audience: A,
+    /// What the node can send, bits a second.
+    pub capacity_bps: u64,
+    /// Where it is.
+    pub region: String,
+    /// The figures that it reports, for whoever scrapes.
+    pub gauges: Gauges,
     /// To whom.
     pub control: Client,
     /// The node's name.
@@ -40,18 +47,31 @@ pub struct Reporter<V> {
     pub pulls: Option<Pulls>,
 }
 
-impl<V: Fn(&str) -> u32> Reporter<V> {
+/// What changes from one heartbeat to the next.
+struct Beats {
+    /// This life of the node.
+    boot: u64,
+    seq: u64,
+    /// The life of the coordinator, as it said last.
+    coordinator: String,
+    meter: Meter,
+}
+
+impl<A: Audience> Reporter<A> {
     /// Reports until drained, and then that every stream has ended.
     pub async fn run(self, drain: CancellationToken) -> Result<(), Infallible> {
         let (mut is_reachable, mut changes) = (true, self.hub.changes());
+        let meter = Meter::new(self.capacity_bps);
+        let mut beats = Beats { boot: rand::random(), seq: 0, coordinator: String::new(), meter };
         while !drain.is_cancelled() {
-            match self.control.heartbeat(&self.heartbeat()).await {
+            let heartbeat = self.heartbeat(&mut beats);
+            match self.control.heartbeat(&heartbeat).await {
                 Ok(answer) => {
                     if !is_reachable {
                         is_reachable = true;
                         tracing::info!("heartbeat succeeds again");
                     }
-                    self.on_answer(&answer);
+                    self.on_answer(&mut beats, answer);
                 }
                 Err(error) if is_reachable => {
                     is_reachable = false;
@@ -77,7 +97,11 @@ impl<V: Fn(&str) -> u32> Reporter<V> {
         if self.hub.statuses().iter().any(is_waited_for) { INTERVAL_WAITING } else { INTERVAL }
     }
 
-    fn on_answer(&self, answer: &HeartbeatAnswer) {
+    fn on_answer(&self, beats: &mut Beats, answer: HeartbeatAnswer) {
+        if beats.coordinator != answer.coordinator {
+            let former = std::mem::replace(&mut beats.coordinator, answer.coordinator);
+            self.gauges.forget(&self.node, &former);
+        }
         for Superseded { class, epoch } in &answer.superseded {
             self.hub.supersede(class, *epoch);
             let is_watched = self.hub.status(class).is_some_and(|status| status.subscribers > 0);
@@ -87,15 +111,27 @@ impl<V: Fn(&str) -> u32> Reporter<V> {
         }
     }
 
-    fn heartbeat(&self) -> Heartbeat {
+    fn heartbeat(&self, beats: &mut Beats) -> Heartbeat {
+        let statuses = self.hub.statuses().into_iter();
+        let streams: Vec<StreamReport> = statuses.map(|status| self.stream(status)).collect();
+        let joins_seen = self.audience.joins_by(&beats.coordinator);
+        let rates = streams.iter().map(|stream| (stream.viewers, stream.bitrate_bps));
+        let load = beats.meter.measure(self.audience.sent(), joins_seen, rates);
+        beats.seq += 1;
+        self.gauges.show(&self.node, beats.seq, &beats.coordinator, &load);
         Heartbeat {
             node: self.node.clone(),
+            boot: beats.boot,
+            seq: beats.seq,
             started_at_ms: self.started_at_ms,
+            is_draining: false,
+            region: self.region.clone(),
+            load,
             // The coordinator knows it from the credential.
             public_url: None,
             whep_port: self.whep_port,
             link: self.link,
-            streams: self.hub.statuses().into_iter().map(|status| self.stream(status)).collect(),
+            streams,
         }
     }
 
@@ -104,7 +140,7 @@ impl<V: Fn(&str) -> u32> Reporter<V> {
         // Until the publisher's own are known, they are those of the one before.
         let tracks = if status.state == State::Starting { Tracks::default() } else { status.tracks };
         StreamReport {
-            viewers: (self.viewers)(&status.name),
+            viewers: self.audience.viewers(&status.name),
             class: status.name,
             session: status.session,
             epoch: status.epoch,

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod heartbeat;
+mod load;
 mod pulls;
 pub mod sweep;
 
 pub use heartbeat::Reporter;
+pub use load::{Audience, Gauges, Sent};
 pub use pulls::Pulls;

@@ -161,13 +161,42 @@ pub struct LinkAddress {
     pub port: u16,
 }
 
+/// What a node can carry and what it carries. Its `/metrics` shows the same.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct NodeLoad {
+    /// What it can send, bits a second.
+    pub capacity_bps: u64,
+    /// What its viewers take: each counts with the rate of its stream from the moment it joins.
+    pub load_bps: u64,
+    /// What it sends.
+    pub egress_bps: u64,
+    /// Viewers of all classes.
+    pub viewers: u32,
+    /// The share of its processor that it uses, 0 to 1.
+    pub cpu: f64,
+    /// The share of packets that its own socket did not take, 0 to 1.
+    pub loss: f64,
+    /// Viewers with a token of the coordinator that hears this who have joined since the node began.
+    pub joins_seen: u64,
+}
+
 /// `POST /internal/v1/heartbeat`: once a second, and when a stream changes.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Heartbeat {
     /// The node's name.
     pub node: String,
-    /// When its process began, in milliseconds since 1970: another value is another life.
+    /// Another number for each life of its process.
+    pub boot: u64,
+    /// Rises with each heartbeat of that life: what comes late or twice is refused.
+    pub seq: u64,
+    /// When its process began, in milliseconds since 1970, for the records.
     pub started_at_ms: u64,
+    /// Whether it takes no new viewers.
+    pub is_draining: bool,
+    /// Where it is, for viewers who are to stay there.
+    pub region: String,
+    /// What it carries.
+    pub load: NodeLoad,
     /// Where browsers reach its WHEP server, if that cannot be derived from the address they already use.
     pub public_url: Option<String>,
     /// The port of its WHEP server.
@@ -181,6 +210,9 @@ pub struct Heartbeat {
 /// The answer to a heartbeat.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct HeartbeatAnswer {
+    /// The life of the coordinator that answers: its tokens carry it.
+    #[serde(default)]
+    pub coordinator: String,
     /// Streams of this node whose publisher is not the newest any more: that one is at another node.
     #[serde(default)]
     pub superseded: Vec<Superseded>,

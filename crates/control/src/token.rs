@@ -75,6 +75,12 @@ pub struct Claims {
     pub iat: u64,
     /// Its own number.
     pub jti: String,
+    /// The life of the coordinator that issued it, which counts the joins that it handed out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// The node that its holder was sent to. It is good at every other one, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 impl Claims {

@@ -65,6 +65,8 @@ struct Viewer {
     role: Role,
     /// The number of the token; sessions of one displace each other.
     token: String,
+    /// The life of the coordinator that issued it.
+    by: Option<String>,
 }
 
 /// One request to the endpoint.
@@ -121,6 +123,7 @@ impl Call<'_> {
             remote: answer.terms.remote.clone(),
             report_id,
             stream_session: open.session,
+            by: who.by.as_deref(),
         };
         let opened = app.sessions.open(new, || {
             app.engine.add(seat, id, answer.terms)?;
@@ -151,7 +154,7 @@ impl Call<'_> {
         if claims.cls != self.class || !claims.rights.contains(&Right::View) {
             return Err(Failure::forbidden());
         }
-        Ok(Viewer { user_id: claims.sub, role: claims.role, token: claims.jti })
+        Ok(Viewer { user_id: claims.sub, role: claims.role, token: claims.jti, by: claims.by })
     }
 
     fn token(&self) -> Option<&str> {
@@ -178,7 +181,7 @@ impl Call<'_> {
         match self.app.control.admit(&request).await {
             Ok(Admission::Open) => {
                 let name = random_text(GUEST_LEN);
-                Ok(Viewer { user_id: format!("guest-{name}"), role: Role::Student, token: name })
+                Ok(Viewer { user_id: format!("guest-{name}"), role: Role::Student, token: name, by: None })
             }
             Ok(Admission::NoClass) => Err(Failure::no_class()),
             Ok(Admission::TokenNeeded) => Err(Failure::no_token()),

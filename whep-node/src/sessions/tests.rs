@@ -37,7 +37,28 @@ fn new<'a>(viewer: ViewerId, class: &'a str, token: &'a str) -> NewSession<'a> {
         remote: credentials("first"),
         report_id: format!("report {viewer:?}"),
         stream_session: "stream".to_owned(),
+        by: None,
     }
+}
+
+#[test]
+fn joins_are_counted_for_each_life_of_a_coordinator() {
+    let (sessions, engine) = (Sessions::default(), engine());
+    for by in [Some("a"), Some("b"), Some("a"), None] {
+        let new = NewSession { by, ..new(viewer(&engine), "room", "token") };
+        sessions.open(new, || Ok::<_, ()>(())).unwrap();
+    }
+    // One that the engine has no room for has not joined.
+    let refused = NewSession { by: Some("b"), ..new(viewer(&engine), "room", "token") };
+    assert!(sessions.open(refused, || Err(())).is_err());
+    assert_eq!((sessions.joins_by("a"), sessions.joins_by("b"), sessions.joins_by("c")), (2, 1, 0));
+    for life in 0..COORDINATORS_MAX {
+        let by = life.to_string();
+        let new = NewSession { by: Some(&by), ..new(viewer(&engine), "room", "token") };
+        sessions.open(new, || Ok::<_, ()>(())).unwrap();
+    }
+    assert_eq!(sessions.lock().joins.len(), COORDINATORS_MAX);
+    assert_eq!(sessions.joins_by("a"), 2, "who sends many is not forgotten for one who sent one");
 }
 
 /// Opens a session that the engine takes.

@@ -168,6 +168,8 @@ impl Room {
             nbf: now,
             iat: now,
             jti: since.as_nanos().to_string(),
+            by: None,
+            node: None,
         };
         change(&mut claims);
         let mut header = Header::new(Algorithm::EdDSA);

@@ -160,6 +160,8 @@ mod tests {
             nbf: now,
             iat: now,
             jti: "1".to_owned(),
+            by: None,
+            node: None,
         };
         let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::EdDSA) };
         let key = EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref());
