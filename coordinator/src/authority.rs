@@ -16,6 +16,8 @@ use x509_parser::pem::parse_x509_pem;
 pub const CA_FILE: &str = "ca.pem";
 /// What it signs with.
 pub const CA_KEY_FILE: &str = "ca-key.pem";
+/// Held while somebody looks whether the authority is there, and makes it.
+const LOCK_FILE: &str = "ca.lock";
 /// Devices are given it by hand, once.
 const CA_DAYS: i64 = 3650;
 /// Apple's devices refuse certificates that are good for more than 825 days; a year and a month leaves room to renew.
@@ -62,6 +64,11 @@ impl Authority {
         // Other secrets may come to lie here too.
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|error| AuthorityError::File { path: folder.to_owned(), error })?;
+        // Of two that ask at once only one may make it: what the other's has signed, nobody would believe.
+        let lock_file = folder.join(LOCK_FILE);
+        let cannot_lock = |error| AuthorityError::File { path: lock_file.clone(), error };
+        let lock = fs::File::create(&lock_file).map_err(cannot_lock)?;
+        lock.lock().map_err(cannot_lock)?;
         let (ca_file, ca_key_file) = (folder.join(CA_FILE), folder.join(CA_KEY_FILE));
         let is_new = match (ca_file.exists(), ca_key_file.exists()) {
             (true, true) => false,
@@ -179,4 +186,26 @@ fn read(path: &Path) -> Result<String, AuthorityError> {
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), AuthorityError> {
     process::file::replace(path, text.as_bytes(), mode)
         .map_err(|error| AuthorityError::File { path: path.to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn those_who_ask_at_once_have_one_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || {
+            let authority = Authority::open(folder.path()).unwrap();
+            (authority.issuer.key().serialize_pem(), authority.pem)
+        };
+        let opened: BTreeSet<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(opened.len() == 1 && opened.contains(&open()), "{} were made", opened.len());
+    }
 }

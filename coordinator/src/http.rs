@@ -95,6 +95,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/publish/authorize", post(internal::authorize))
         .route("/admit", post(internal::admit))
         .route("/source", post(internal::source))
+        .route("/places", post(internal::places))
         .route("/heartbeat", post(internal::heartbeat))
         .route("/sessions", post(internal::sessions))
         .fallback(missing)

@@ -73,6 +73,8 @@ pub(crate) struct Node {
     pub(crate) capacity_mbps: u64,
     /// Where it is, in a word.
     pub(crate) region: String,
+    /// For how many seconds at most it waits for its viewers and publishers to go when it is asked to end.
+    pub(crate) drain_seconds: u32,
 }
 
 /// What the page's port and WHEP's have in common.
@@ -100,6 +102,7 @@ impl Default for Node {
             admin_listen: ([127, 0, 0, 1], 9090).into(),
             capacity_mbps: 0,
             region: String::new(),
+            drain_seconds: 30,
         }
     }
 }

@@ -8,6 +8,7 @@ mod class;
 mod config;
 mod demo;
 mod fault;
+mod leave;
 mod node;
 mod roles;
 mod simulate;

@@ -5,6 +5,7 @@ use anyhow::{Context, bail};
 use control::Client;
 use control::api::JoinRequest;
 use coordinator::authority::host_name;
+use process::address::reachable;
 use rcgen::{CertificateParams, KeyPair};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,20 @@ pub(crate) struct NodeArguments {
 enum Command {
     /// Joins the cluster of a coordinator, and runs.
     Join(Box<JoinArguments>),
+    /// Lets the node of this machine end: its viewers go to other nodes, and its publishers have time to end.
+    Drain(DrainArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct DrainArguments {
+    /// For how long at most [default: drain_seconds].
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u32>,
+    /// Lets it go on instead.
+    #[arg(long, conflicts_with = "seconds")]
+    undo: bool,
+    #[command(flatten)]
+    common: Arguments,
 }
 
 #[derive(Debug, clap::Args)]
@@ -88,7 +103,30 @@ pub(crate) async fn run(arguments: NodeArguments) -> anyhow::Result<()> {
             join_cluster(&join, &config).await?;
             up::run_roles(&join.common, roles).await
         }
+        Some(Command::Drain(arguments)) => drain(&arguments).await,
     }
+}
+
+/// Tells the process that has the operators' port of this machine.
+#[expect(clippy::print_stdout, reason = "this is what the command is asked for")]
+async fn drain(arguments: &DrainArguments) -> anyhow::Result<()> {
+    let admin = reachable(up::load(&arguments.common)?.node.admin_listen);
+    let url = format!("http://{admin}/drain");
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let request = match (arguments.undo, arguments.seconds) {
+        (true, _) => client.delete(url),
+        (false, Some(seconds)) => client.post(format!("{url}?seconds={seconds}")),
+        (false, None) => client.post(url),
+    };
+    let answer =
+        request.send().await.with_context(|| format!("no node has its operators' port on {admin}"))?;
+    let status = answer.status();
+    let text = answer.text().await?;
+    if !status.is_success() {
+        bail!("the node refuses: {status} {}", text.trim_end());
+    }
+    print!("{text}");
+    Ok(())
 }
 
 /// Becomes a node, unless this machine is one of the same cluster already.

@@ -16,6 +16,7 @@ use process::address::shown;
 use process::clock::now_ms;
 use process::connections::{Connections, Limits};
 use process::descriptors::{self, Shares};
+use process::drain::Draining;
 use process::serve::Front;
 use process::supervise::{DrainLimits, Stage, Supervisor};
 use process::tls::Tls;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audience::{Viewers, capacity_bps};
 use crate::config::{Config, LINK_FOLDER, Node};
 use crate::fault::inject;
+use crate::leave::{self, Remaining};
 use crate::node::Membership;
 use crate::welcome::{Addresses, Asked, NodePorts, Page};
 
@@ -142,11 +144,14 @@ impl Process {
     pub(crate) async fn run(self, asked: CancellationToken) -> anyhow::Result<()> {
         let Self { coordinator, node, membership, admin, registry, front, shares, config } = self;
         let mut roles = Supervisor::new(DRAIN_MAX);
+        let draining = Draining::new(Duration::from_secs(config.node.drain_seconds.into()));
+        let end = CancellationToken::new();
         let admin_context = admin::Context {
             registry,
             metrics: front.metrics.clone(),
             leaving: roles.drain(Stage::Serving),
             failed: roles.failed(),
+            draining: draining.clone(),
         };
         if let Some(tls) = front.tls.clone() {
             roles.spawn(Stage::Serving, "tls", |drain| inject("tls", tls.follow(drain)));
@@ -168,10 +173,27 @@ impl Process {
             });
         }
         roles.spawn(Stage::Record, "admin", |drain| inject("admin", admin.run(admin_context, drain)));
+        // A node that is alone has nowhere to send its viewers, and a coordinator has none.
+        let remaining = node.as_ref().filter(|node| node.link.is_some()).map(NodeParts::remaining);
         if let Some(node) = node {
-            node.spawn(&mut roles, (&base, &credential), (front, shares), config)?;
+            node.spawn(&mut roles, (&base, &credential), (front, shares), draining.clone(), config)?;
         }
-        Ok(roles.run(asked).await?)
+        let ended = end.clone();
+        let leaving = tokio::spawn(async move {
+            match remaining {
+                Some(remaining) => leave::run(asked, draining, remaining).await,
+                None => {
+                    tokio::select! {
+                        () = asked.cancelled() => {}
+                        () = draining.begun() => {}
+                    }
+                }
+            }
+            ended.cancel();
+        });
+        let outcome = roles.run(end).await;
+        leaving.abort();
+        Ok(outcome?)
     }
 }
 
@@ -226,12 +248,17 @@ impl NodeParts {
         }
     }
 
+    fn remaining(&self) -> Remaining {
+        Remaining { audience: self.whep.audience(), hub: self.hub.clone() }
+    }
+
     /// Runs the roles of a node that speaks to the coordinator at `base`.
     fn spawn(
         self,
         roles: &mut Supervisor,
         (base, credential): (&str, &str),
         (front, shares): (Front, Shares),
+        draining: Draining,
         config: Config,
     ) -> anyhow::Result<()> {
         let Self { name: node, ingest, whep, hub, link, gauges } = self;
@@ -245,6 +272,7 @@ impl NodeParts {
             capacity_bps: capacity_bps(config.node.capacity_mbps),
             region: config.node.region,
             gauges,
+            draining: draining.clone(),
             control: control.clone(),
             node: node.clone(),
             whep_port: whep.local_addr().port(),
@@ -262,7 +290,8 @@ impl NodeParts {
         let (swept, sweeper) = (hub.clone(), control.clone());
         let source = pulls.map(|pulls| -> Arc<dyn Source> { Arc::new(pulls) });
         let default_class = config.coordinator.default_class;
-        let whep_context = whep_node::Context { hub, source, control, verifier, node, default_class, front };
+        let whep_context =
+            whep_node::Context { hub, source, control, verifier, node, draining, default_class, front };
         #[cfg(debug_assertions)]
         if crate::fault::asked_for("shard").is_some() {
             let harm = whep.shard_panic();

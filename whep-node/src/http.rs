@@ -1,5 +1,6 @@
 //! The WHEP server: draft-ietf-wish-whep, with what RFC 9725 says of sessions.
 mod endpoint;
+mod events;
 mod ice_server;
 mod reply;
 mod session;
@@ -17,6 +18,7 @@ use axum::response::Response;
 use axum::routing::any;
 use control::{DEFAULT_CLASS_ALIAS, TokenVerifier};
 use process::address::{Client, Scheme};
+use process::drain::Draining;
 use process::limiter::Limiter;
 use rtc::EngineHandle;
 use rtc::sdp::SDP_BYTES_MAX;
@@ -48,6 +50,8 @@ pub(crate) struct App {
     pub(crate) journal: Journal,
     pub(crate) metrics: Metrics,
     pub(crate) node: String,
+    /// Whether viewers are to go to other nodes.
+    pub(crate) draining: Draining,
     pub(crate) default_class: String,
     pub(crate) config: Config,
     pub(crate) links: Links,
@@ -83,6 +87,7 @@ pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/live/{stream}/whep", any(endpoint::serve))
         .route("/live/{stream}/whep/{session}", any(session::serve))
+        .route("/live/{stream}/whep/{session}/sse", any(events::serve))
         .fallback(async || Failure::not_found().into_response())
         .layer(DefaultBodyLimit::max(SDP_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), admit))

@@ -5,6 +5,7 @@ mod delivery;
 mod http;
 mod journal;
 mod metrics;
+mod moving;
 mod server;
 mod sessions;
 mod stream;

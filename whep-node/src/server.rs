@@ -8,6 +8,7 @@ use control::{Client, TokenVerifier};
 use hub::{Hub, Source};
 use process::accept;
 use process::address::TrustedProxies;
+use process::drain::Draining;
 use process::limiter::Limiter;
 use process::serve::{Front, PlainHttp, Server};
 use prometheus::Registry;
@@ -23,7 +24,7 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::stream::Streams;
-use crate::{delivery, journal};
+use crate::{delivery, journal, moving};
 
 /// For the last reports when the engine has ended: the coordinator of one machine answers in milliseconds, and the end of
 /// the process waits for no other.
@@ -97,6 +98,11 @@ pub struct Bound {
 pub struct Audience(Sessions, EngineHandle);
 
 impl Audience {
+    /// How many watch on this node.
+    pub fn all(&self) -> usize {
+        self.0.all()
+    }
+
     /// How many watch a class on this node.
     pub fn viewers(&self, class: &str) -> u32 {
         u32::try_from(self.0.count(class)).unwrap_or(u32::MAX)
@@ -126,6 +132,8 @@ pub struct Context {
     pub verifier: TokenVerifier,
     /// The node's name.
     pub node: String,
+    /// Whether its viewers are to go to other nodes.
+    pub draining: Draining,
     /// The class that `/live/stream/whep` means.
     pub default_class: String,
     /// What the public ports have in common.
@@ -191,7 +199,7 @@ impl Bound {
 
     /// Serves viewers until drained, then says goodbye to each. An engine or a task of its own that ends before is an error.
     pub async fn run(self, context: Context, drain: CancellationToken) -> io::Result<()> {
-        let Context { hub, source, control, verifier, node, default_class, front } = context;
+        let Context { hub, source, control, verifier, node, draining, default_class, front } = context;
         let engine = self.engine.handle();
         let sessions = self.sessions;
         let (journal, waiting) = Journal::new(self.metrics.clone());
@@ -209,13 +217,15 @@ impl Bound {
             verifier,
             journal: journal.clone(),
             metrics: self.metrics.clone(),
-            node,
+            node: node.clone(),
+            draining: draining.clone(),
             default_class,
             links: Links::new(&self.config.ice_servers),
             limiter: Limiter::new(self.config.requests_at_once, self.config.requests_per_second),
             config: self.config,
         };
         let (ended, followed) = (CancellationToken::new(), CancellationToken::new());
+        let moving = moving::run(sessions.clone(), control.clone(), node, draining);
         let mut deliver = tokio::spawn(delivery::deliver(waiting, control, self.metrics, followed.clone()));
         let mut follow = tokio::spawn(journal::follow(self.events, sessions, journal, ended.clone()));
         let mut shards = tokio::spawn(self.engine.run());
@@ -225,6 +235,7 @@ impl Bound {
         let failure = tokio::select! {
             // Requests that are being served when the drain begins are finished.
             () = server.run(self.listener, drain.clone()) => None,
+            never = moving => match never {},
             () = feeding_failed.cancelled() => Some(io::Error::other("a task that feeds a stream panicked")),
             ended = &mut shards => Some(early("the egress engine", ended.unwrap_or_else(|error| Err(error.into())))),
             ended = &mut follow => Some(early("the task that follows viewers", ended.map_err(Into::into))),

@@ -1,4 +1,5 @@
 //! The WHEP sessions of this node: one row for each, found by its URL, its viewer or its token.
+mod events;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +11,9 @@ use std::time::Duration;
 use rand::Rng;
 use rtc::ViewerId;
 use rtc::sdp::Credentials;
+
+use self::events::Subscription;
+pub(crate) use self::events::{EventKind, Leaving, Origin, SentEvent};
 
 /// Random characters of a session's URL: 32 of 62 are 190 bits, which nobody guesses.
 const ID_LEN: usize = 32;
@@ -79,6 +83,9 @@ pub(crate) struct Session {
     etag: EntityTag,
     /// The viewer's credentials; others in a PATCH mean an ICE restart.
     remote: Credentials,
+    origin: Origin,
+    /// What it has asked to be told.
+    events: Option<Box<Subscription>>,
     /// Its URL is gone and it counts no more; the engine has still to let go of the viewer.
     is_ending: bool,
 }
@@ -93,6 +100,7 @@ pub(crate) struct NewSession<'a> {
     pub(crate) stream_session: String,
     /// The life of the coordinator that sent it here.
     pub(crate) by: Option<&'a str>,
+    pub(crate) origin: Origin,
 }
 
 /// A session that has begun.
@@ -228,6 +236,11 @@ impl Sessions {
         self.lock().watching.get(class).copied().unwrap_or(0)
     }
 
+    /// How many watch.
+    pub(crate) fn all(&self) -> usize {
+        self.lock().by_id.len()
+    }
+
     /// How many have joined that this life of a coordinator sent.
     pub(crate) fn joins_by(&self, coordinator: &str) -> u64 {
         self.lock().joins.get(coordinator).copied().unwrap_or(0)
@@ -246,7 +259,7 @@ impl Table {
 
     /// Adds a row. Returns the viewer whose session had to make room.
     fn insert(&mut self, id: SessionId, etag: EntityTag, new: NewSession<'_>) -> Option<ViewerId> {
-        let NewSession { viewer, class, token, remote, report_id, stream_session, by } = new;
+        let NewSession { viewer, class, token, remote, report_id, stream_session, by, origin } = new;
         if let Some(by) = by {
             self.count_join(by);
         }
@@ -266,10 +279,19 @@ impl Table {
         *self.watching.entry(Arc::clone(&class)).or_default() += 1;
         self.by_token.entry(Arc::clone(&token)).or_default().push(viewer);
         self.by_id.insert(id, viewer);
-        let join_time = None;
-        let is_ending = false;
-        let session =
-            Session { report_id, stream_session, join_time, id, class, token, etag, remote, is_ending };
+        let session = Session {
+            report_id,
+            stream_session,
+            join_time: None,
+            id,
+            class,
+            token,
+            etag,
+            remote,
+            origin,
+            events: None,
+            is_ending: false,
+        };
         self.rows.insert(viewer, session);
         displaced
     }
@@ -300,6 +322,8 @@ impl Table {
     fn detach(&mut self, viewer: ViewerId) -> Option<SessionId> {
         let session = self.rows.get_mut(&viewer).filter(|session| !session.is_ending)?;
         session.is_ending = true;
+        // Whoever reads its events reads their end.
+        session.events = None;
         let id = session.id;
         self.by_id.remove(&session.id);
         if let Some(viewers) = self.by_token.get_mut(&session.token) {

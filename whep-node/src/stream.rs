@@ -10,7 +10,7 @@ use rtc::{EngineHandle, StreamId};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::sessions::Sessions;
+use crate::sessions::{SentEvent, Sessions};
 
 /// How long a stream that nobody watches is kept ready: a page that is loaded anew does not wait for it.
 const IDLE_MAX: Duration = Duration::from_secs(10);
@@ -118,6 +118,11 @@ impl Streams {
         }
     }
 
+    /// Whether somebody publishes in a class.
+    pub(crate) fn is_active(&self, name: &str) -> bool {
+        self.hub.status(name).is_some_and(|status| status.state == State::Active)
+    }
+
     fn open_here(&self, name: &str) -> Result<OpenStream, NotLive> {
         let status = self.hub.status(name).filter(|status| status.state == State::Active).ok_or(NotLive)?;
         let asked = Instant::now();
@@ -203,7 +208,15 @@ async fn feed(feeding: Feeding, mut subscription: Subscription) {
                 Frame::Video(frame) => video.packetize(frame),
                 Frame::Audio(frame) => audio.packetize(frame),
             },
-            Some(Update::Epoch(_) | Update::Tracks(_) | Update::Paused) => None,
+            Some(Update::Tracks(_)) => {
+                streams.sessions.tell_class(name, &SentEvent::Active);
+                None
+            }
+            Some(Update::Paused) => {
+                streams.sessions.tell_class(name, &SentEvent::Inactive);
+                None
+            }
+            Some(Update::Epoch(_)) => None,
             None => return,
         };
         if let Some(packets) = packets {

@@ -225,7 +225,8 @@ fn is_local_name(host: &str) -> bool {
     is_address || !host.contains('.') || LOCAL_SUFFIXES.iter().any(|suffix| host.ends_with(suffix))
 }
 
-fn host_of(authority: &str) -> Option<String> {
+/// The host of an authority, without its port.
+pub(super) fn host_of(authority: &str) -> Option<String> {
     let authority: Authority = authority.parse().ok()?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
     let host = authority.host();

@@ -6,16 +6,18 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use control::api::{
-    Admission, AdmitRequest, Heartbeat, HeartbeatAnswer, PublishGrant, PublishRequest, SessionEvent, Source,
-    SourceRequest,
+    Admission, AdmitRequest, Heartbeat, HeartbeatAnswer, MovingViewer, Places, PlacesRequest, PublishGrant,
+    PublishRequest, SessionEvent, Source, SourceRequest,
 };
 use serde_json::{Value, json};
 
-use super::caller::Caller;
+use super::caller::{Caller, host_of};
+use super::token::endpoint;
 use super::{Failure, Shared};
 use crate::app::now_ms;
 use crate::credential::NodeIdentity;
 use crate::reaper::Unheard;
+use crate::registry::Wish;
 use crate::{openings, reaper};
 
 /// Refuses everybody but nodes, and tells what follows which one it is.
@@ -78,6 +80,29 @@ pub(super) async fn source(
 ) -> Result<Json<Option<Source>>, Failure> {
     check(&node, &request.node)?;
     Ok(Json(app.registry().source(&request.class, &request.node)))
+}
+
+/// Says where viewers of a node that is about to end are to go.
+pub(super) async fn places(
+    State(app): Shared,
+    Extension(node): Extension<NodeIdentity>,
+    Json(request): Json<PlacesRequest>,
+) -> Result<Json<Places>, Failure> {
+    check(&node, &request.node)?;
+    if request.viewers.len() > PlacesRequest::VIEWERS_MAX {
+        return Err(Failure::bad_request("these are more viewers than one request may have"));
+    }
+    let mut registry = app.registry();
+    let place = |MovingViewer { class, user_id, scheme, host }: &MovingViewer| {
+        let excluded = &[&*request.node];
+        let wish = Wish { class, viewer: user_id, hint: None, excluded, region: None };
+        let (next, from) = registry.place(Instant::now(), &wish).ok()?;
+        let scheme = if scheme == "https" { "https" } else { "http" };
+        endpoint((next, from), class, scheme, host.as_deref().and_then(host_of))
+    };
+    let urls = request.viewers.iter().map(place).collect();
+    drop(registry);
+    Ok(Json(Places { urls }))
 }
 
 /// Takes a node's report.

@@ -86,7 +86,10 @@ pub(super) async fn issue(
             return Err(Failure::not_live());
         }
         let (node, from) = registry.place(Instant::now(), &wish).map_err(|error| failure(&app, error))?;
-        (node.node.clone(), endpoint(node, from, &class.slug, &caller)?)
+        let endpoint = endpoint((node, from), &class.slug, caller.scheme(), caller.host());
+        let endpoint =
+            endpoint.ok_or_else(|| Failure::bad_request("the Host header is missing or not a host"))?;
+        (node.node.clone(), endpoint)
     };
     let token = sign(&app, role, &user_id, (&class.slug, node))?;
     let webrtc_url = format!("{endpoint}?jwt={token}");
@@ -135,26 +138,21 @@ fn is_user_id(id: &str) -> bool {
     (1..=USER_ID_MAX).contains(&id.len()) && id.bytes().all(is_allowed)
 }
 
-/// Where the viewer finds its class: the node's public address; that of a node on another machine; or the host that it already
+/// Where a viewer finds its class: the node's public address; that of a node on another machine; or the host that it already
 /// speaks to with the node's port, so that a laptop works under any of its addresses.
 pub(super) fn endpoint(
-    node: &Heartbeat,
-    from: IpAddr,
+    (node, from): (&Heartbeat, IpAddr),
     slug: &str,
-    caller: &Caller,
-) -> Result<String, Failure> {
+    scheme: &str,
+    host: Option<String>,
+) -> Option<String> {
     let port = node.whep_port;
     let base = match &node.public_url {
         Some(url) => url.trim_end_matches('/').to_owned(),
-        None if !from.is_loopback() => format!("{}://{}", caller.scheme(), SocketAddr::new(from, port)),
-        None => {
-            let host = caller.host();
-            let host =
-                host.ok_or_else(|| Failure::bad_request("the Host header is missing or not a host"))?;
-            format!("{}://{host}:{port}", caller.scheme())
-        }
+        None if !from.is_loopback() => format!("{scheme}://{}", SocketAddr::new(from, port)),
+        None => format!("{scheme}://{}:{port}", host?),
     };
-    Ok(format!("{base}/live/{slug}/whep"))
+    Some(format!("{base}/live/{slug}/whep"))
 }
 
 fn sign(app: &App, role: Role, user_id: &str, (slug, node): (&str, String)) -> Result<String, Failure> {

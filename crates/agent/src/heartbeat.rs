@@ -8,6 +8,7 @@ use control::api::{
 };
 use hub::{Hub, State, Status};
 use media::Tracks;
+use process::drain::Draining;
 use tokio_util::sync::CancellationToken;
 
 use crate::load::{Audience, Gauges, Meter};
@@ -43,6 +44,8 @@ pub struct Reporter<A> {
     pub link: Option<LinkAddress>,
     /// When its process began.
     pub started_at_ms: u64,
+    /// Whether the node takes no new viewers.
+    pub draining: Draining,
     /// What gets streams from other nodes.
     pub pulls: Option<Pulls>,
 }
@@ -61,6 +64,7 @@ impl<A: Audience> Reporter<A> {
     /// Reports until drained, and then that every stream has ended.
     pub async fn run(self, drain: CancellationToken) -> Result<(), Infallible> {
         let (mut is_reachable, mut changes) = (true, self.hub.changes());
+        let mut standing = self.draining.subscribe();
         let meter = Meter::new(self.capacity_bps);
         let mut beats = Beats { boot: rand::random(), seq: 0, coordinator: String::new(), meter };
         while !drain.is_cancelled() {
@@ -83,6 +87,7 @@ impl<A: Audience> Reporter<A> {
             tokio::select! {
                 () = tokio::time::sleep(self.interval()) => {}
                 () = changes.next() => {}
+                Ok(()) = standing.changed() => {}
                 () = drain.cancelled() => {}
             }
         }
@@ -124,7 +129,7 @@ impl<A: Audience> Reporter<A> {
             boot: beats.boot,
             seq: beats.seq,
             started_at_ms: self.started_at_ms,
-            is_draining: false,
+            is_draining: self.draining.is_on(),
             region: self.region.clone(),
             load,
             // The coordinator knows it from the credential.

@@ -102,6 +102,40 @@ pub struct Source {
     pub epoch: u64,
 }
 
+/// `POST /internal/v1/places`: a node that is about to end asks where its viewers are to go.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct PlacesRequest {
+    /// The node that asks.
+    pub node: String,
+    /// Some of its viewers, [`Self::VIEWERS_MAX`] at most.
+    pub viewers: Vec<MovingViewer>,
+}
+
+impl PlacesRequest {
+    /// Viewers of one request.
+    pub const VIEWERS_MAX: usize = 128;
+}
+
+/// A viewer that has to go to another node.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct MovingViewer {
+    /// What it watches.
+    pub class: String,
+    /// Who it is.
+    pub user_id: String,
+    /// `http` or `https`, by which it reached its node.
+    pub scheme: String,
+    /// By what host it did.
+    pub host: Option<String>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Places {
+    /// For each of them the WHEP endpoint to go to, if there is one.
+    pub urls: Vec<Option<String>>,
+}
+
 /// Where a stream is in its life.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]

@@ -10,8 +10,8 @@ use thiserror::Error;
 
 use crate::Problem;
 use crate::api::{
-    Admission, AdmitRequest, Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, PublishGrant,
-    PublishRequest, SessionEvent, Source, SourceRequest,
+    Admission, AdmitRequest, Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, Places, PlacesRequest,
+    PublishGrant, PublishRequest, SessionEvent, Source, SourceRequest,
 };
 use crate::body::{self, ReadError};
 
@@ -112,6 +112,11 @@ impl Client {
     /// Reports the node's streams.
     pub async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatAnswer, ClientError> {
         self.post("/internal/v1/heartbeat", heartbeat).await
+    }
+
+    /// Asks where viewers are to go.
+    pub async fn places(&self, request: &PlacesRequest) -> Result<Places, ClientError> {
+        self.post("/internal/v1/places", request).await
     }
 
     /// Reports what happened to sessions, in the order in which it did.

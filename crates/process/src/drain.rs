@@ -1,5 +1,9 @@
-//! The end of a process, asked for by a signal.
+//! The end of a process, asked for by a signal, and the time before it in which what it has moves elsewhere.
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// A token that SIGINT or SIGTERM cancels. A second signal ends the process at once.
@@ -21,6 +25,53 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
         std::process::exit(130);
     });
     Ok(drain)
+}
+
+/// Whether this process takes nothing new, because it is to end when what it has is gone; clones share it.
+#[derive(Clone, Debug)]
+pub struct Draining {
+    /// Until when it waits for that.
+    deadline: Arc<watch::Sender<Option<Instant>>>,
+    /// For how long it does if nobody says.
+    usual: Duration,
+}
+
+impl Draining {
+    /// Not draining, and if it is to, for so long at most.
+    pub fn new(usual: Duration) -> Self {
+        Self { deadline: Arc::new(watch::Sender::new(None)), usual }
+    }
+
+    /// Takes nothing new from now on; whoever says it again changes the deadline.
+    pub fn begin(&self, for_at_most: Option<Duration>) {
+        self.deadline.send_replace(Some(Instant::now() + for_at_most.unwrap_or(self.usual)));
+    }
+
+    /// Goes on as before.
+    pub fn undo(&self) {
+        self.deadline.send_replace(None);
+    }
+
+    /// Until when it waits for what it has, if it drains.
+    pub fn deadline(&self) -> Option<Instant> {
+        *self.deadline.borrow()
+    }
+
+    /// Whether it drains.
+    pub fn is_on(&self) -> bool {
+        self.deadline().is_some()
+    }
+
+    /// Waits until it drains.
+    pub async fn begun(&self) {
+        // The sender lives as long as this does.
+        let _ = self.deadline.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// For whoever waits for a change.
+    pub fn subscribe(&self) -> watch::Receiver<Option<Instant>> {
+        self.deadline.subscribe()
+    }
 }
 
 #[cfg(test)]

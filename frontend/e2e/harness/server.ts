@@ -54,6 +54,8 @@ export interface Place {
   config?: string;
   /** It asks everybody for the class's PIN. */
   isGuarded?: boolean;
+  /** `coordinator`: without a node of its own. */
+  command?: 'up' | 'coordinator';
 }
 
 /** `lectern up`, in open mode unless the test says otherwise, in a data directory of its own, on ports the kernel chose. */
@@ -168,7 +170,7 @@ export class Server {
       `--${name}-port`,
       String(this.#ready === undefined ? 0 : this.port(name)),
     ]);
-    const { host, bind = '127.0.0.1', config, isGuarded = false } = this.#place;
+    const { host, bind = '127.0.0.1', config, isGuarded = false, command = 'up' } = this.#place;
     const place = [
       ...(isGuarded ? [] : ['--open']),
       '--data-dir',
@@ -182,21 +184,28 @@ export class Server {
       writeFileSync(join(this.#home, 'lectern.toml'), config);
       place.push('--config', join(this.#home, 'lectern.toml'));
     }
-    const written = appearance(file, READY_MS);
     const all = [...place, ...ports, '--rtmps-port', '0'];
-    this.#process = new Child(binary(), ['up', ...all], host);
-    const failed = this.#process.exited.then((how) => {
-      throw new Error(`no ready file: ${how}`);
+    this.#ready = await ready<Ready>(file, () => {
+      this.#process = new Child(binary(), [command, ...all], host);
+      return this.#process;
     });
-    try {
-      await Promise.race([written.promise, failed]);
-    } finally {
-      written.close();
-      // The process leaves one day, and then nobody listens any more.
-      failed.catch(() => undefined);
-    }
-    this.#ready = JSON.parse(readFileSync(file, 'utf8')) as Ready;
   }
+}
+
+/** Starts a program, and waits until it has written where it listens. */
+export async function ready<T>(file: string, start: () => Child): Promise<T> {
+  const written = appearance(file, READY_MS);
+  const failed = start().exited.then((how) => {
+    throw new Error(`no ready file: ${how}`);
+  });
+  try {
+    await Promise.race([written.promise, failed]);
+  } finally {
+    written.close();
+    // The process leaves one day, and then nobody listens any more.
+    failed.catch(() => undefined);
+  }
+  return JSON.parse(readFileSync(file, 'utf8')) as T;
 }
 
 /** The binary under test: `LECTERN_BIN`, or the workspace's debug build. */

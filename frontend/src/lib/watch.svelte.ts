@@ -1,8 +1,8 @@
 import { Problems } from './problems.svelte';
 import { readPin } from './api/pin';
 import { Refused } from './api/request';
-import { endpoint, ownUserId, requestToken, type Token } from './api/token';
-import { AccessDenied, Player, type Access, type State } from './whep/player';
+import { endpoint, nodeOf, ownUserId, requestToken, type Token } from './api/token';
+import { AccessDenied, Player, type Access, type Complaint, type State } from './whep/player';
 import type { Reason } from './whep/reason';
 import type { Stats } from './whep/stats';
 
@@ -10,6 +10,8 @@ import type { Stats } from './whep/stats';
 const TOKEN_SPARE_MS = 600_000;
 /** Until another PIN may be tried, if the server does not say it. */
 const PIN_WAIT_MS = 10_000;
+
+const CONTENT: Complaint = { isTokenRefused: false, isNodeLost: false };
 
 /** States in which the server may know of problems. */
 const LOOKING: ReadonlySet<State> = new Set(['waiting', 'connecting', 'live']);
@@ -40,10 +42,10 @@ export class WatchController {
   constructor(readonly className: string) {
     this.problems = new Problems(
       className,
-      () => this.#access(false).then(({ token }) => token),
+      () => this.#access(CONTENT).then(({ token }) => token),
       () => this.stats,
     );
-    this.player = new Player((isRefused) => this.#access(isRefused), {
+    this.player = new Player((complaint) => this.#access(complaint), {
       onState: (state, reason) => {
         if (state !== this.state) this.#lookForProblems(state);
         this.state = state;
@@ -103,15 +105,30 @@ export class WatchController {
     }
   }
 
-  async #access(isRefused: boolean): Promise<Access> {
-    if (this.#token === undefined || isRefused || Date.now() > this.#token.until) {
-      const token = await requestToken(this.className, this.#userId, this.#pin).catch((error: unknown) => {
-        throw this.#denied(error) ?? error;
-      });
+  async #access({ isTokenRefused, isNodeLost }: Complaint): Promise<Access> {
+    const isOld = isTokenRefused || isNodeLost;
+    if (this.#token === undefined || isOld || Date.now() > this.#token.until) {
+      const node = this.#token === undefined ? undefined : nodeOf(this.#token);
+      const token = await this.#requestToken(isNodeLost ? { exclude: node } : { hint: node });
       this.openUrl = token.openUrl;
       this.#token = { ...token, until: Date.now() + token.expires_in * 1000 - TOKEN_SPARE_MS };
     }
     return { url: endpoint(this.#token.webrtc_url, this.latency), token: this.#token.token };
+  }
+
+  /** Where no other node is, the one that seemed lost is the best there is. */
+  async #requestToken(place: { hint?: string | undefined; exclude?: string | undefined }): Promise<Token> {
+    const request = (at: typeof place): Promise<Token> =>
+      requestToken(this.className, this.#userId, this.#pin, at);
+    const isElsewhere = place.exclude !== undefined;
+    try {
+      return await request(place).catch((error: unknown) => {
+        if (isElsewhere && error instanceof Refused && error.status === 503) return request({});
+        throw error;
+      });
+    } catch (error) {
+      throw this.#denied(error) ?? error;
+    }
   }
 
   /** What only a person can change; everything else is tried again. */

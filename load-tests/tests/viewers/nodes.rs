@@ -38,6 +38,14 @@ impl Cluster {
         format!("http://{}/live/{}/whep", self.second.addresses.whep, self.first.addresses.class)
     }
 
+    /// What an operator says at the second machine.
+    fn drain_second(&self, arguments: &[&str]) {
+        let admin_port = self.second.addresses.admin.port().to_string();
+        let mut command = Command::new(lectern());
+        command.args(["node", "drain", "--admin-port", &admin_port]).args(arguments);
+        assert!(command.status().unwrap().success());
+    }
+
     fn watch(&self, whep: String, viewers: u32, duration: &str) -> Value {
         let (token_url, viewers) = (token_url(&self.first), viewers.to_string());
         let arguments = ["watch", "--token-url", &token_url, "--whep", &whep, "--viewers", &viewers];
@@ -125,4 +133,24 @@ fn viewers_stay_when_the_machine_that_their_teacher_publishes_to_is_killed() {
     check_all_stayed(&figures);
     // Sixteen seconds at 25 a second, but for the time until the other node counts as gone and the next keyframe.
     check(&figures, |f| number(f, "/viewers/units_complete") > 3 * 200, "pictures before and after");
+}
+
+#[test]
+fn a_node_that_drains_takes_nobody_goes_on_if_it_may_and_ends_when_its_time_is_over() {
+    let mut cluster = Cluster::start();
+    // These cannot be told where to go.
+    let watching = Watching::start(&cluster, &cluster.second_whep(), "25s");
+    cluster.drain_second(&["--seconds", "600"]);
+    assert_eq!(number(&cluster.watch(cluster.second_whep(), 1, "0s"), "/viewers/connected"), 0);
+    cluster.drain_second(&["--undo"]);
+    assert_eq!(number(&cluster.watch(cluster.second_whep(), 1, "0s"), "/viewers/connected"), 1);
+    cluster.drain_second(&["--seconds", "1"]);
+    cluster.second.process.wait_for_end(PATIENCE);
+    let figures = watching.figures();
+    check(
+        &figures,
+        |f| f["viewers"]["ended_early"].as_object().unwrap().values().any(|count| *count == 3),
+        "all are let go",
+    );
+    assert_eq!(number(&figures, "/viewers/units_damaged"), 0, "{figures:#}");
 }

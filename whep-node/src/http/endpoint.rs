@@ -18,13 +18,15 @@ use rtc::sdp::{Local, Offer, SDP_BYTES_MAX};
 
 use super::reply::{self, Failure, SDP};
 use super::{App, Asker, Parameters, is_preflight};
-use crate::sessions::{NewSession, random_text};
+use crate::sessions::{NewSession, Origin, random_text};
 
 /// How long a viewer without a token waits until the coordinator may be asked about it.
 const GUEST_WAIT: Duration = Duration::from_secs(2);
 const METHODS: &str = "POST, GET, HEAD, OPTIONS";
 /// Characters of a browser's name that are kept.
 const USER_AGENT_MAX: usize = 256;
+/// Characters of a host's name (RFC 1035, section 2.3.4) and a port.
+const HOST_MAX: usize = 261;
 /// Random characters of the name under which a viewer is reported.
 const REPORT_ID_LEN: usize = 24;
 /// Random characters in the name of a viewer without a token.
@@ -81,7 +83,10 @@ struct Call<'a> {
 impl Call<'_> {
     async fn join(&self, path: &str, body: Body) -> Result<Response, Failure> {
         let app = self.app;
-        // First: nobody else's offer is kept.
+        if app.draining.is_on() {
+            return Err(Failure::draining());
+        }
+        // First of all: nobody else's offer is kept.
         let who = self.authorize().await?;
         reply::check_content_type(self.headers.get(CONTENT_TYPE), SDP)?;
         if self.headers.get(ACCEPT).is_some_and(|accept| !reply::accepts(accept, SDP)) {
@@ -124,6 +129,11 @@ impl Call<'_> {
             report_id,
             stream_session: open.session,
             by: who.by.as_deref(),
+            origin: Origin {
+                user_id: who.user_id.clone(),
+                scheme: self.client.scheme.unwrap_or("http"),
+                host: self.text(HOST).map(|host| host.chars().take(HOST_MAX).collect()),
+            },
         };
         let opened = app.sessions.open(new, || {
             app.engine.add(seat, id, answer.terms)?;

@@ -9,11 +9,14 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use control::Problem;
 
-use crate::sessions::EntityTag;
+use crate::sessions::{EntityTag, EventKind};
 
 pub(super) const SDP: &str = "application/sdp";
+/// What the link to a session's events is called.
+const EVENTS_REL: &str = "urn:ietf:params:whep:ext:core:server-sent-events";
 /// RFC 6750, section 3.1.
 const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
+pub(super) const JSON: &str = "application/json";
 pub(super) const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 /// Seconds after which a player that finds no lesson tries again.
 const RETRY_NOT_LIVE: u32 = 2;
@@ -137,6 +140,18 @@ impl Failure {
         Self::new(StatusCode::CONFLICT, "not_live", "Not live", detail).retry_after(RETRY_NOT_LIVE)
     }
 
+    pub(super) fn bad_events() -> Self {
+        let detail = format!("send a JSON list of events, of {}", EventKind::NAMES);
+        Self::new(StatusCode::BAD_REQUEST, "events_unknown", "Events not known", &detail)
+    }
+
+    /// The node is about to end, and its viewers go elsewhere.
+    pub(super) fn draining() -> Self {
+        let detail = "this node takes no new viewers: it is about to end";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "node_draining", "Node draining", detail)
+            .retry_after(RETRY_BUSY)
+    }
+
     /// Every seat is taken.
     pub(super) fn full() -> Self {
         let detail = "this node has no room for another viewer";
@@ -200,6 +215,7 @@ pub(super) fn head() -> Response {
 
 /// The answer to an offer.
 pub(super) fn created(location: &str, etag: EntityTag, sdp: String, links: &[HeaderValue]) -> Response {
+    let events = format!("<{location}/sse>; rel=\"{EVENTS_REL}\"; events=\"{}\"", EventKind::NAMES);
     let mut response = Response::new(Body::from(sdp));
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
@@ -209,6 +225,16 @@ pub(super) fn created(location: &str, etag: EntityTag, sdp: String, links: &[Hea
     insert(headers, LOCATION, location);
     insert(headers, ETAG, &etag.to_string());
     link(headers, links);
+    if let Ok(events) = HeaderValue::from_str(&events) {
+        headers.append(LINK, events);
+    }
+    response
+}
+
+/// A resource has been made at this path.
+pub(super) fn made(path: &str) -> Response {
+    let mut response = empty(StatusCode::CREATED);
+    insert(response.headers_mut(), LOCATION, path);
     response
 }
 

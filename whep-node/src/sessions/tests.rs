@@ -5,6 +5,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rtc::{Engine, EngineHandle};
 
+use std::time::Instant;
+
+use tokio::sync::mpsc::error::TryRecvError;
+
 use super::*;
 
 /// Hands out viewers; it never runs.
@@ -38,6 +42,7 @@ fn new<'a>(viewer: ViewerId, class: &'a str, token: &'a str) -> NewSession<'a> {
         report_id: format!("report {viewer:?}"),
         stream_session: "stream".to_owned(),
         by: None,
+        origin: Origin { user_id: format!("user of {token}"), scheme: "http", host: None },
     }
 }
 
@@ -238,4 +243,31 @@ fn a_table_shows_nobody_its_permissions() {
     let Opened { id, .. } = open(&sessions, viewer(&engine), "room1", "a");
     let shown = format!("{sessions:?}");
     assert!(!shown.contains(id.as_str()) && !shown.contains("password"), "{shown}");
+}
+
+#[test]
+fn viewers_that_can_be_told_to_go_are_told_once_until_they_have_had_time() {
+    let (sessions, engine) = (Sessions::default(), engine());
+    let now = Instant::now();
+    let opened = ["asks", "reads", "nothing"].map(|token| {
+        let viewer = viewer(&engine);
+        (viewer, open(&sessions, viewer, "room", token).id)
+    });
+    for (_, id) in &opened[..2] {
+        assert!(sessions.subscribe("room", id, vec![EventKind::Reconnect]));
+    }
+    assert!(!sessions.subscribe("another room", &opened[0].1, vec![EventKind::Reconnect]));
+    assert!(sessions.listen("room", &opened[2].1, &SentEvent::Active).is_none(), "it has not asked");
+    let mut reads = sessions.listen("room", &opened[1].1, &SentEvent::Active).unwrap();
+    let leaving = sessions.leaving(now, 10);
+    assert_eq!(leaving.iter().map(|leaving| &*leaving.origin.user_id).collect::<Vec<_>>(), ["user of reads"]);
+    sessions.tell_class("room", &SentEvent::Active);
+    assert!(reads.try_recv().is_err(), "it did not ask for that");
+    sessions.send_away(now, leaving[0].viewer, "http://other/whep".to_owned());
+    assert_eq!(reads.try_recv(), Ok(SentEvent::Reconnect { url: "http://other/whep".to_owned() }));
+    assert_eq!(sessions.leaving(now + Duration::from_secs(9), 10), []);
+    assert_eq!(sessions.leaving(now + Duration::from_secs(10), 10), leaving, "it is still here");
+    sessions.end("room", &opened[1].1);
+    assert_eq!(sessions.leaving(now + Duration::from_secs(20), 10), []);
+    assert_eq!(reads.try_recv(), Err(TryRecvError::Disconnected));
 }

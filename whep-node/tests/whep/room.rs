@@ -11,18 +11,19 @@ use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use control::api::{Admission, SessionEvent};
+use control::api::{Admission, MovingViewer, Places, PlacesRequest, SessionEvent};
 use control::{Claims, Client, Right, Role, TokenVerifier};
 use hub::{Hub, Limits, Publisher};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use media::{Tracks, VideoConfig};
+use process::drain::Draining;
 use process::serve::Front;
 use prometheus::Registry;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::RwLock;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use whep_node::{Config, Context};
@@ -52,6 +53,8 @@ pub(crate) struct Room {
     /// Who holds it to write keeps the coordinator from answering about viewers without a token, and how many it was asked about.
     pub(crate) admitting: Arc<RwLock<()>>,
     pub(crate) asked: Arc<AtomicUsize>,
+    /// What operators let begin.
+    pub(crate) draining: Draining,
     registry: Registry,
     events: UnboundedReceiver<SessionEvent>,
     key: EncodingKey,
@@ -67,32 +70,47 @@ pub(crate) enum Part {
     Shard,
 }
 
+/// A coordinator that knows one key, asks guests for tokens, and sends whoever has to move elsewhere.
+fn coordinator(
+    pair: &Ed25519KeyPair,
+    events_in: UnboundedSender<SessionEvent>,
+    (door, asking): (Arc<RwLock<()>>, Arc<AtomicUsize>),
+) -> Router {
+    let jwks = json!({ "keys": [{
+        "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": "k1",
+        "x": URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()),
+    }] });
+    let admit = async move || {
+        asking.fetch_add(1, Ordering::Relaxed);
+        let _open = door.read().await;
+        Json(Admission::TokenNeeded)
+    };
+    Router::new()
+        .route("/.well-known/jwks.json", get(async move || Json(jwks)))
+        .route("/internal/v1/admit", post(admit))
+        .route(
+            "/internal/v1/places",
+            post(async move |Json(asked): Json<PlacesRequest>| {
+                let place = |viewer: &MovingViewer| Some(format!("http://other/{}", viewer.user_id));
+                Json(Places { urls: asked.viewers.iter().map(place).collect() })
+            }),
+        )
+        .route(
+            "/internal/v1/sessions",
+            post(async move |Json(told): Json<Vec<SessionEvent>>| {
+                told.into_iter().for_each(|event| drop(events_in.send(event)));
+                Json(json!({}))
+            }),
+        )
+}
+
 impl Room {
     /// A node that nobody publishes to.
     pub(crate) async fn new(change: impl FnOnce(&mut Config)) -> Self {
         let pair = Ed25519KeyPair::generate().unwrap();
-        let jwks = json!({ "keys": [{
-            "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": "k1",
-            "x": URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()),
-        }] });
         let (events_in, events) = unbounded_channel();
         let (admitting, asked) = (Arc::new(RwLock::new(())), Arc::new(AtomicUsize::new(0)));
-        let (door, asking) = (Arc::clone(&admitting), Arc::clone(&asked));
-        let admit = async move || {
-            asking.fetch_add(1, Ordering::Relaxed);
-            let _open = door.read().await;
-            Json(Admission::TokenNeeded)
-        };
-        let coordinator = Router::new()
-            .route("/.well-known/jwks.json", get(async move || Json(jwks)))
-            .route("/internal/v1/admit", post(admit))
-            .route(
-                "/internal/v1/sessions",
-                post(async move |Json(told): Json<Vec<SessionEvent>>| {
-                    told.into_iter().for_each(|event| drop(events_in.send(event)));
-                    Json(json!({}))
-                }),
-            );
+        let coordinator = coordinator(&pair, events_in, (Arc::clone(&admitting), Arc::clone(&asked)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let coordinator_base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, coordinator).await });
@@ -113,8 +131,17 @@ impl Room {
         let verifier = TokenVerifier::new(&coordinator_base).unwrap();
         let (node, front) = ("node1".to_owned(), Front::default());
         let default_class = CLASS.to_owned();
-        let context =
-            Context { hub: hub.clone(), source: None, control: client, verifier, node, default_class, front };
+        let draining = Draining::new(Duration::from_secs(30));
+        let context = Context {
+            hub: hub.clone(),
+            source: None,
+            control: client,
+            verifier,
+            node,
+            draining: draining.clone(),
+            default_class,
+            front,
+        };
         let harm = HashMap::from([
             (Part::Feed, Box::new(bound.feed_panic()) as Box<dyn FnOnce() + Send>),
             (Part::Shard, Box::new(bound.shard_panic())),
@@ -126,6 +153,7 @@ impl Room {
             base,
             admitting,
             asked,
+            draining,
             registry,
             events,
             key: EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref()),

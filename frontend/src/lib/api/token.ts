@@ -15,6 +15,7 @@ export async function requestToken(
   className: string,
   userId: string,
   pin: string | undefined,
+  place: { hint?: string | undefined; exclude?: string | undefined } = {},
 ): Promise<Token> {
   const query = new URLSearchParams({
     user_type: 'student',
@@ -22,12 +23,25 @@ export async function requestToken(
     class_id: className,
     wait: '1',
   });
+  if (place.hint !== undefined) query.set('hint', place.hint);
+  if (place.exclude !== undefined) query.set('exclude', place.exclude);
   const headers: Record<string, string> = pin === undefined ? {} : { 'X-Class-Pin': pin };
   const response = await request(`/api/token?${query}`, { method: 'POST', headers });
   if (!response.ok) throw await Refused.from(response);
   const openUrl = /<([^>]+)>; rel="alternate"/.exec(response.headers.get('Link') ?? '')?.[1];
   const token = (await response.json()) as Token;
   return openUrl === undefined ? token : { ...token, openUrl };
+}
+
+/** The node that a token was issued for, as its payload names it. */
+export function nodeOf({ token }: Token): string | undefined {
+  try {
+    const payload = (token.split('.')[1] ?? '').replaceAll('-', '+').replaceAll('_', '/');
+    const { node } = JSON.parse(atob(payload)) as { node?: unknown };
+    return typeof node === 'string' ? node : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /**

@@ -13,6 +13,14 @@ export interface Access {
   token: string;
 }
 
+/** What is wrong with the access that was given before, if anything is. */
+export interface Complaint {
+  /** WHEP has refused the token. */
+  isTokenRefused: boolean;
+  /** The node could not be reached, or takes nobody: there may be another. */
+  isNodeLost: boolean;
+}
+
 /** Asking for access was refused for good, or until somebody does something. */
 export class AccessDenied extends Error {
   constructor(readonly reason: Reason) {
@@ -33,6 +41,8 @@ const DISCONNECTED_MS = 4000;
 const STATS_MS = 1000;
 /** No new picture or sound for this long means that the session is dead, whatever it says of itself. */
 const STALL_MS = 6000;
+/** After this long without anything new the node is asked whether it still has the session. */
+const DOUBT_MS = 2000;
 /** From the answer to the first picture. */
 const CONNECT_MS = 10_000;
 /** So many packets of sound without a picture, a second of them, are a lesson without one. */
@@ -52,13 +62,19 @@ export class Player {
   #wasLive = false;
   /** What the page was given last. */
   #isSoundOnly: boolean | undefined;
+  /** A session on its way that is to take over from the one that plays. */
+  #next: WhepSession | undefined;
+  #token = '';
+  #shown: MediaStream | undefined;
+  #hasDoubt = false;
   /** WHEP has refused the last token. */
   #isTokenRefused = false;
+  #isNodeLost = false;
   /** Grows with each try, so that what an earlier one waited for changes nothing any more. */
   #attempt = 0;
 
   constructor(
-    readonly access: (isRefused: boolean) => Promise<Access>,
+    readonly access: (complaint: Complaint) => Promise<Access>,
     readonly listener: Listener,
   ) {}
 
@@ -92,7 +108,9 @@ export class Player {
     if (this.#state !== 'waiting' && this.#state !== 'reconnecting') this.#enter('connecting');
     let access: Access;
     try {
-      access = await this.access(this.#isTokenRefused);
+      const isNodeLost = this.#isNodeLost;
+      this.#isNodeLost = false;
+      access = await this.access({ isTokenRefused: this.#isTokenRefused, isNodeLost });
     } catch (error) {
       if (attempt !== this.#attempt) return;
       if (error instanceof AccessDenied) return this.#onDenied(error.reason);
@@ -108,11 +126,39 @@ export class Player {
       return this.#onRefused(error);
     }
     if (session !== this.#session) return session.close();
+    this.#token = access.token;
+    this.#listen(session);
     this.#onAnswered();
     this.#isSoundOnly = undefined;
     this.#give(session, false);
     this.#progressAt = performance.now() + CONNECT_MS - STALL_MS;
     this.#after(STATS_MS / 4, () => void this.#watch(session));
+  }
+
+  /** The server may want a session to go on elsewhere; one that cannot say so is cut off at the end. */
+  #listen(session: WhepSession): void {
+    session.listen((url) => void this.#move(session, url)).catch(() => undefined);
+  }
+
+  /** Opens a session at another endpoint and takes it over when its first picture is there: nobody sees a gap. */
+  async #move(from: WhepSession, url: string): Promise<void> {
+    if (from !== this.#session || this.#next !== undefined) return;
+    const next = new WhepSession((state) => this.#onConnectionState(next, state));
+    this.#next = next;
+    const isThere = await next
+      .open(keepQuery(url, from.endpoint), this.#token)
+      .then(() => next.firstFrame(CONNECT_MS))
+      .catch(() => false);
+    if (this.#next === next) this.#next = undefined;
+    // The server says again where to go if this did not work.
+    if (!isThere || from !== this.#session) return next.close();
+    this.#session = next;
+    this.#stats = undefined;
+    this.#progressAt = performance.now();
+    this.#listen(next);
+    this.#give(next, this.#isSoundOnly ?? false, true);
+    from.close();
+    this.#after(STATS_MS / 4, () => void this.#watch(next));
   }
 
   #onAnswered(): void {
@@ -131,6 +177,7 @@ export class Player {
     if (isFirst) return void this.#connect();
     // Who may watch is decided where tokens are given; a node that does not know its keys yet learns them.
     if (isTokenRefused) return this.#retry('token', error.retryAfterMs);
+    if (error.code === 'node_draining') this.#isNodeLost = true;
     if (error.status !== 409) return this.#onFailed(error);
     this.#drop();
     this.#enter('waiting');
@@ -138,6 +185,8 @@ export class Player {
   }
 
   #onFailed(error: unknown): void {
+    // An access that was given and leads nowhere.
+    if (!(error instanceof Refused) && this.#session !== undefined) this.#isNodeLost = true;
     this.#retry(reasonOf(error), error instanceof Refused ? error.retryAfterMs : undefined);
   }
 
@@ -168,6 +217,7 @@ export class Player {
 
   /** There is no way to the server's media: there was one if this session has played. */
   #onCutOff(): void {
+    this.#isNodeLost = true;
     this.#retry(this.#state === 'live' ? undefined : 'network');
   }
 
@@ -182,6 +232,7 @@ export class Player {
     const now = performance.now();
     if (stats.frames > (before?.frames ?? 0) || stats.audioPackets > (before?.audioPackets ?? 0)) {
       this.#progressAt = now;
+      this.#hasDoubt = false;
       const hasPicture = stats.frames > 0;
       const isSoundOnly = !hasPicture && (!session.takesPicture || stats.audioPackets > SOUND_ONLY_PACKETS);
       this.#give(session, isSoundOnly);
@@ -195,15 +246,34 @@ export class Player {
       return session.pc.connectionState === 'connected'
         ? this.#retry(session.takesPicture ? 'silent' : 'browser')
         : this.#onCutOff();
+    } else if (this.#state === 'live' && now - this.#progressAt > DOUBT_MS && !this.#hasDoubt) {
+      this.#hasDoubt = true;
+      void this.#doubt(session);
     }
-    this.#after(stats.frames > 0 ? STATS_MS : STATS_MS / 4, () => void this.#watch(session));
+    this.#after(STATS_MS / (stats.frames > 0 ? 2 : 4), () => void this.#watch(session));
   }
 
-  /** Gives the page what there is to play, when that has changed. */
-  #give(session: WhepSession, isSoundOnly: boolean): void {
-    if (isSoundOnly === this.#isSoundOnly) return;
+  /** Nothing comes: the teacher may be silent, or the node gone. */
+  async #doubt(session: WhepSession): Promise<void> {
+    const isKnown = await session.isKnown();
+    if (session !== this.#session || isKnown === true || !this.#hasDoubt) return;
+    if (isKnown === undefined) this.#isNodeLost = true;
+    this.#retry(undefined);
+  }
+
+  /** Gives the page what there is to play, when that has changed. An element whose tracks change shows the last picture on. */
+  #give(session: WhepSession, isSoundOnly: boolean, hasMoved = false): void {
+    if (isSoundOnly === this.#isSoundOnly && !hasMoved) return;
     this.#isSoundOnly = isSoundOnly;
-    this.listener.onStream(isSoundOnly ? session.sound() : session.stream, session.takesPicture);
+    const stream = isSoundOnly ? session.sound() : session.stream;
+    if (!hasMoved || this.#shown === undefined) {
+      this.#shown = stream;
+    } else {
+      const former = this.#shown.getTracks();
+      for (const track of stream.getTracks()) this.#shown.addTrack(track);
+      for (const track of former) this.#shown.removeTrack(track);
+    }
+    this.listener.onStream(this.#shown, session.takesPicture);
   }
 
   #enter(state: State, reason?: Reason): void {
@@ -227,6 +297,16 @@ export class Player {
     this.#timers.clear();
     this.#session?.close();
     this.#session = undefined;
+    this.#next?.close();
+    this.#next = undefined;
+    this.#hasDoubt = false;
     this.#stats = undefined;
   }
+}
+
+/** The address with what the former one had in its query. */
+function keepQuery(url: string, former: string): string {
+  const kept = new URL(url);
+  for (const [key, value] of new URL(former).searchParams) kept.searchParams.set(key, value);
+  return kept.href;
 }

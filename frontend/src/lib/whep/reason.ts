@@ -25,6 +25,8 @@ const OF_CODES = new Map<string | undefined, Reason>([
   ['rate_limited', 'rate_limited'],
   ['no_node', 'no_node'],
   ['node_full', 'full'],
+  ['nodes_full', 'full'],
+  ['node_draining', 'busy'],
   ['node_busy', 'busy'],
   ['offer_unusable', 'browser'],
 ]);

@@ -1,12 +1,22 @@
 import { Refused, request } from '../api/request';
 import { applyRestart, credentialsOf, writeFragment } from './fragment';
-import { iceServersOf } from './link';
+import { eventsUrlOf, iceServersOf } from './link';
+import { readStats } from './stats';
+
+/** A server that does not say within this time whether it has a session is gone. */
+const KNOWN_MS = 1500;
+/** How often it is looked whether the first picture is there. */
+const FRAME_POLL_MS = 50;
 
 /** One WHEP session: a peer connection and the resource that stands for it on the server. */
 export class WhepSession {
   readonly pc: RTCPeerConnection;
   readonly stream = new MediaStream();
+  /** Where it was opened. */
+  endpoint = '';
   #resource: string | undefined;
+  #eventsUrl: string | undefined;
+  #events: EventSource | undefined;
   #answer = '';
   #isClosed = false;
 
@@ -20,6 +30,7 @@ export class WhepSession {
 
   /** Sends the offer at once. The server is ICE-lite: it needs no candidates of ours, checks reveal them. */
   async open(url: string, token: string): Promise<void> {
+    this.endpoint = url;
     await this.pc.setLocalDescription(stereo(await this.pc.createOffer()));
     const response = await request(url, {
       method: 'POST',
@@ -29,11 +40,49 @@ export class WhepSession {
     if (response.status !== 201) throw await Refused.from(response);
     const location = response.headers.get('Location');
     if (location !== null) this.#resource = new URL(location, response.url).href;
+    const eventsUrl = eventsUrlOf(response.headers.get('Link'));
+    if (eventsUrl !== undefined) this.#eventsUrl = new URL(eventsUrl, response.url).href;
     this.#answer = await response.text();
     if (this.#isClosed) return this.#delete();
     const iceServers = iceServersOf(response.headers.get('Link'));
     if (iceServers.length > 0) this.pc.setConfiguration({ ...this.pc.getConfiguration(), iceServers });
     await this.pc.setRemoteDescription({ type: 'answer', sdp: this.#answer });
+  }
+
+  /** Calls `onReconnect` when the server wants this session to go on at another endpoint. A server may not be able to. */
+  async listen(onReconnect: (url: string) => void): Promise<void> {
+    if (this.#eventsUrl === undefined || typeof EventSource === 'undefined') return;
+    const headers = { 'Content-Type': 'application/json' };
+    const response = await request(this.#eventsUrl, { method: 'POST', headers, body: '["reconnect"]' });
+    const location = response.headers.get('Location');
+    if (response.status !== 201 || location === null || this.#isClosed) return;
+    this.#events = new EventSource(new URL(location, response.url));
+    this.#events.addEventListener('reconnect', ({ data }: MessageEvent<string>) => {
+      const url = urlIn(data);
+      if (url !== undefined) onReconnect(url);
+    });
+  }
+
+  /** Whether the server has this session; nothing if the server cannot be reached. */
+  async isKnown(): Promise<boolean | undefined> {
+    if (this.#resource === undefined) return false;
+    const options = { method: 'HEAD', signal: AbortSignal.timeout?.(KNOWN_MS) ?? null };
+    return fetch(this.#resource, options).then(
+      ({ ok }) => ok,
+      () => undefined,
+    );
+  }
+
+  /** Waits for the first decoded picture, or for sound where there is no picture to come. */
+  async firstFrame(withinMs: number): Promise<boolean> {
+    const until = performance.now() + withinMs;
+    while (performance.now() < until && !this.#isClosed) {
+      const report = (await this.pc.getStats()) as unknown as Map<string, Record<string, unknown>>;
+      const stats = readStats(report, undefined);
+      if (stats.frames > 0 || (!this.takesPicture && stats.audioPackets > 0)) return true;
+      await new Promise((resolve) => setTimeout(resolve, FRAME_POLL_MS));
+    }
+    return false;
   }
 
   /** Whether the browser and the server have a picture's codec in common. */
@@ -71,6 +120,7 @@ export class WhepSession {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#events?.close();
     this.pc.onconnectionstatechange = null;
     this.pc.ontrack = null;
     this.pc.close();
@@ -89,4 +139,14 @@ export class WhepSession {
 function stereo(offer: RTCSessionDescriptionInit): RTCSessionDescriptionInit {
   const sdp = (offer.sdp ?? '').replace(/(a=fmtp:\d+ minptime=10;useinbandfec=1)(?!;stereo)/g, '$1;stereo=1');
   return { ...offer, sdp };
+}
+
+/** The address in a `reconnect` event; nothing if it is none that a page may ask. */
+function urlIn(data: string): string | undefined {
+  try {
+    const { url } = JSON.parse(data) as { url?: unknown };
+    return typeof url === 'string' && /^https?:/.test(new URL(url).protocol) ? url : undefined;
+  } catch {
+    return undefined;
+  }
 }

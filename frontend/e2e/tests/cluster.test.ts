@@ -1,0 +1,92 @@
+import { expect } from 'vitest';
+import { test } from '../harness/lesson';
+import { ClusterNode } from '../harness/node';
+import { LESSONS, publish } from '../harness/publisher';
+import { Server } from '../harness/server';
+import { Student } from '../harness/student';
+import { until } from '../harness/until';
+
+/** A coordinator with two nodes: the one that a student is sent to, and the one that his teacher publishes to. */
+const clusterTest = test.extend<{ server: Server; cluster: { near: ClusterNode; origin: ClusterNode } }>({
+  server: async ({}, use) => {
+    const server = await Server.start({ command: 'coordinator' });
+    await use(server);
+    await server.dispose();
+  },
+  cluster: async ({ server, student, keep }, use) => {
+    const nodes = await Promise.all(['a', 'b'].map((name) => ClusterNode.join(server, name)));
+    // The page waits for the lesson where it has been sent to.
+    const near = await until('the page at a node', async () => nodes.find((node) => isAt(student, node)));
+    const origin = nodes.find((node) => node !== near);
+    if (origin === undefined) throw new Error('there is one node only');
+    keep(publish(LESSONS.baseline, origin.publishUrl(server)));
+    await student.plays(40_000);
+    await use({ near, origin });
+    await Promise.all(nodes.map((node) => node.dispose()));
+  },
+});
+
+/** Whether the page asked this node last. */
+function isAt(student: Student, { ready }: ClusterNode): boolean {
+  const asked = student.requests.filter(
+    (request) => request.method() === 'POST' && /\/whep(\?|$)/.test(request.url()),
+  );
+  return new URL(asked.at(-1)?.url() ?? 'http://nowhere').host === ready.whep;
+}
+
+/** Notes in the page how long every picture of the element stayed; and that the element was never without one. */
+async function watchPictures(
+  student: Student,
+): Promise<() => Promise<{ longestMs: number; pictures: number }>> {
+  await student.video.evaluate((video: HTMLVideoElement) => {
+    const seen = { longestMs: 0, pictures: 0, at: performance.now() };
+    const note = (now: number): void => {
+      seen.longestMs = Math.max(seen.longestMs, now - seen.at);
+      seen.pictures += 1;
+      seen.at = now;
+      video.requestVideoFrameCallback(note);
+    };
+    video.requestVideoFrameCallback(note);
+    Object.assign(window, { e2ePictures: seen });
+  });
+  return () =>
+    student.page.evaluate(
+      () => (window as unknown as { e2ePictures: { longestMs: number; pictures: number } }).e2ePictures,
+    );
+}
+
+clusterTest(
+  'a student is carried over when its node drains, and hardly notices',
+  async ({ cluster, student }) => {
+    const { near, origin } = cluster;
+    const pictures = await watchPictures(student);
+    const before = await student.connections();
+    const began = performance.now();
+    await near.drain();
+    await near.process.exited;
+    const tookMs = performance.now() - began;
+    expect(isAt(student, origin), 'it has gone to the other node').toBe(true);
+    await student.plays();
+    const { longestMs } = await pictures();
+    console.log(
+      `drained in ${tookMs.toFixed(0)} ms, the longest picture stood for ${longestMs.toFixed(0)} ms`,
+    );
+    expect((await student.connections()) - before, 'one session more').toBe(1);
+    expect(student.loads).toBe(1);
+    // A picture stands for 33 ms; the machine may be busy.
+    expect(longestMs).toBeLessThan(1_000);
+    expect(tookMs).toBeLessThan(10_000);
+  },
+);
+
+clusterTest('a student whose node is killed plays again at another one', async ({ cluster, student }) => {
+  const { near, origin } = cluster;
+  const pictures = await watchPictures(student);
+  await near.process.kill();
+  await until('a session at the other node', async () => (isAt(student, origin) ? true : undefined), 15_000);
+  await student.plays();
+  const { longestMs } = await pictures();
+  console.log(`killed: the longest picture stood for ${longestMs.toFixed(0)} ms`);
+  expect(longestMs).toBeLessThan(10_000);
+  expect(student.loads).toBe(1);
+});
