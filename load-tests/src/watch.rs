@@ -1,6 +1,6 @@
 //! Viewers: joining, watching, leaving, and what they measured.
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 mod answer;
 mod dtls;
 mod dtls_sha1;
+mod follow;
 mod ice;
 mod join;
 mod link;
@@ -20,6 +21,7 @@ mod misbehaviour;
 mod offer;
 pub(crate) mod options;
 mod orders;
+mod person;
 mod pictures;
 mod playback;
 mod reception;
@@ -203,6 +205,8 @@ impl Run {
             local: local_address(common.server()),
             decrypt_every: common.decrypt_every,
             client: common.client,
+            follows: common.follow,
+            seats: AtomicUsize::new(0),
             places: Semaphore::new(usize::try_from(common.posts)?),
             totals: Mutex::default(),
             joined: AtomicU64::new(0),

@@ -4,7 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde_json::Value;
 use thiserror::Error;
@@ -49,12 +51,25 @@ pub(crate) enum JoinError {
     Token(&'static str),
 }
 
+/// Where a viewer goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way<'a> {
+    /// As the command line says.
+    Usual,
+    /// To another node than this one, which it cannot reach.
+    Elsewhere(&'a str),
+    /// To this endpoint, with the token that it has.
+    To(&'a str, Option<&'a str>),
+}
+
 /// A session as the server described it.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) answer: String,
     /// Where to DELETE; a server that names none cannot be told.
     pub(crate) url: Option<Url>,
+    /// Where it tells of its events, if it does.
+    events: Option<Url>,
     /// Whom we asked.
     pub(crate) server: Option<SocketAddr>,
     /// From asking for a token to having it.
@@ -62,13 +77,15 @@ pub(crate) struct Session {
     /// When the POST that succeeded began, and how long it took.
     pub(crate) post_began: Instant,
     pub(crate) post_time: Duration,
-    token: Option<String>,
+    pub(crate) token: Option<String>,
 }
 
 /// Clients for each of the addresses that viewers come from.
 #[derive(Debug)]
 pub(crate) struct Door {
     clients: Vec<Client>,
+    /// For answers that never end.
+    events: Client,
     access: Access,
 }
 
@@ -87,14 +104,15 @@ impl Door {
         } else {
             from.iter().map(|address| build(Some(*address))).collect::<reqwest::Result<_>>()?
         };
-        Ok(Self { clients, access })
+        let events = Client::builder().no_proxy().build()?;
+        Ok(Self { clients, events, access })
     }
 
     /// Gets viewer `number` in.
-    pub(crate) async fn join(&self, number: u64, offer: &str) -> Result<Session, JoinError> {
+    pub(crate) async fn join(&self, number: u64, offer: &str, way: Way<'_>) -> Result<Session, JoinError> {
         let mut tries = 0;
         loop {
-            match self.try_join(number, offer).await {
+            match self.try_join(number, offer, way).await {
                 Err(JoinError::Status { status, retry_after, .. })
                     if tries < self.access.retries && may_change(status) =>
                 {
@@ -116,16 +134,43 @@ impl Door {
         let _ = request.send().await;
     }
 
-    async fn try_join(&self, number: u64, offer: &str) -> Result<Session, JoinError> {
+    /// Waits until the server wants a session to go on elsewhere, and returns where; `None` when it will not say so.
+    pub(crate) async fn reconnect(&self, number: u64, session: &Session) -> Option<String> {
+        let events = session.events.clone()?;
+        let subscribe = self.client(number).post(events.clone()).header("Content-Type", "application/json");
+        let subscribed = subscribe.body(r#"["reconnect"]"#).send().await.ok()?;
+        let location = subscribed.headers().get(LOCATION)?.to_str().ok()?;
+        let stream = events.join(location).ok()?;
+        let mut stream = self.events.get(stream).send().await.ok()?;
+        let mut text = String::new();
+        while let Some(chunk) = stream.chunk().await.ok()? {
+            text.push_str(std::str::from_utf8(&chunk).ok()?);
+            while let Some((event, rest)) = text.split_once("\n\n") {
+                if let Some(url) = reconnect_in(event) {
+                    return Some(url);
+                }
+                text = rest.to_owned();
+            }
+        }
+        None
+    }
+
+    async fn try_join(&self, number: u64, offer: &str, way: Way<'_>) -> Result<Session, JoinError> {
         const STEP: &str = "POST";
         let fill = |text: &str| text.replace("{n}", &number.to_string());
         let headers = self.headers(number)?;
         let mut whep = self.access.whep.as_deref().map(fill);
         let mut token = self.access.token.as_deref().map(fill);
         let mut token_time = None;
-        if let Some(url) = &self.access.token_url {
+        if let Way::To(endpoint, kept) = way {
+            (whep, token) = (Some(endpoint.to_owned()), kept.map(str::to_owned));
+        } else if let Some(url) = &self.access.token_url {
             let began = Instant::now();
-            let (named, given) = self.token(number, &fill(url), headers.clone()).await?;
+            let mut url = fill(url);
+            if let Way::Elsewhere(node) = way {
+                url.push_str(&format!("&exclude={node}"));
+            }
+            let (named, given) = self.token(number, &url, headers.clone()).await?;
             token_time = Some(began.elapsed());
             token = Some(given);
             whep = whep.or(named);
@@ -146,9 +191,11 @@ impl Door {
         // Relative to where a redirect may have led.
         let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         let session_url = location.and_then(|location| response.url().join(location).ok());
+        let links = response.headers().get_all(LINK).iter().filter_map(|link| link.to_str().ok());
+        let events = links.filter_map(events_in).find_map(|path| response.url().join(path).ok());
         let answer = body(STEP, response).await?;
         let post_time = post_began.elapsed();
-        Ok(Session { answer, url: session_url, server, token_time, post_began, post_time, token })
+        Ok(Session { answer, url: session_url, events, server, token_time, post_began, post_time, token })
     }
 
     async fn token(
@@ -186,6 +233,27 @@ impl Door {
         let at = usize::try_from(number % count).unwrap_or(0);
         self.clients.get(at).expect("there is at least one client, and the remainder is below their number")
     }
+}
+
+/// Where a session tells of its events, in a `Link` header (WHEP's extension for server-sent events).
+fn events_in(link: &str) -> Option<&str> {
+    let is_events = link.contains("urn:ietf:params:whep:ext:core:server-sent-events");
+    is_events.then(|| link.trim_start().strip_prefix('<')?.split_once('>').map(|(path, _)| path)).flatten()
+}
+
+/// The address in an event, if it is one of that kind.
+fn reconnect_in(event: &str) -> Option<String> {
+    let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name).map(str::trim));
+    field("event:").filter(|kind| *kind == "reconnect")?;
+    let data: Value = serde_json::from_str(field("data:")?).ok()?;
+    data.get("url")?.as_str().map(str::to_owned)
+}
+
+/// The node that a token names.
+pub(crate) fn node_of(token: &str) -> Option<String> {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Value = serde_json::from_slice(&payload).ok()?;
+    claims.get("node")?.as_str().map(str::to_owned)
 }
 
 /// Not live yet (409, 425), or too much at once (429, 503).

@@ -1,7 +1,7 @@
 //! Getting viewers in and out: tokens, POSTs and DELETEs on tokio, then over to a thread.
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ use super::ice::Credentials;
 use super::misbehaviour::Misbehaviour;
 use super::options::Client;
 use super::orders::{GROUPS, Group, Order, Orders};
+use super::person::Showing;
 use super::socket;
 use super::totals::Totals;
 use super::viewer::Beginning;
 use super::{offer, second_opinion};
-use crate::whep::{Door, Session};
+use crate::whep::{Door, Session, Way};
 
 /// A kernel buffer that overflows soon, for those who do not read.
 const SMALL_BUFFER_BYTES: usize = 2048;
@@ -43,6 +44,10 @@ pub(super) struct Entrance {
     pub(super) local: IpAddr,
     pub(super) decrypt_every: u64,
     pub(super) client: Client,
+    /// Whether viewers go where they are sent, and look for another node when theirs is gone.
+    pub(super) follows: bool,
+    /// The next number of a session, of those who have several.
+    pub(super) seats: AtomicUsize,
     /// POSTs and DELETEs under way.
     pub(super) places: Semaphore,
     /// Of each group, what is known before a thread has the viewer.
@@ -63,8 +68,11 @@ impl Entrance {
         let id = usize::try_from(number).unwrap_or(0);
         let at = id % self.orders.len().max(1);
         let Some(orders) = self.orders.get(at).cloned() else { return };
+        if self.follows {
+            return self.accompany(newcomer, orders, end).await;
+        }
         let joined = tokio::select! {
-            joined = self.join(newcomer) => joined,
+            joined = self.join(newcomer, id, Way::Usual, None) => joined,
             _ = end.wait_for(|is_over| *is_over) => return,
         };
         let (session, order) = match joined {
@@ -94,7 +102,13 @@ impl Entrance {
         self.door.leave(number, &session).await;
     }
 
-    async fn join(&self, newcomer: Newcomer) -> Result<(Session, Order), String> {
+    pub(super) async fn join(
+        &self,
+        newcomer: Newcomer,
+        id: usize,
+        way: Way<'_>,
+        showing: Option<Arc<Showing>>,
+    ) -> Result<(Session, Order), String> {
         let Newcomer { number, group, misbehaviour, .. } = newcomer;
         let _place = self.places.acquire().await.map_err(|_| "the run is over".to_owned())?;
         let buffer = (misbehaviour == Some(Misbehaviour::StopReading)).then_some(SMALL_BUFFER_BYTES);
@@ -103,7 +117,7 @@ impl Entrance {
         let address = socket.local_addr().map_err(|error| socket_reason(&error))?;
         let local = Credentials::generate();
         let text = offer::write(&local, &self.identity.fingerprint(), address);
-        let session = self.door.join(number, &text).await.map_err(|error| error.to_string())?;
+        let session = self.door.join(number, &text, way).await.map_err(|error| error.to_string())?;
         self.on_joined(group, &session);
         let answer = Answer::parse(&session.answer).map_err(|error| error.to_string())?;
         let server = answer.candidate(session.server.map(|server| server.ip()));
@@ -118,10 +132,11 @@ impl Entrance {
             local,
             answer,
             server,
-            decrypts: number.is_multiple_of(self.decrypt_every) && misbehaviour.is_none(),
+            // Whoever is followed is looked at whole.
+            decrypts: self.follows || number.is_multiple_of(self.decrypt_every) && misbehaviour.is_none(),
             misbehaviour,
+            showing,
         };
-        let id = usize::try_from(number).map_err(|_| "too many viewers".to_owned())?;
         Ok((session, Order::Join { id, group, socket, beginning: Box::new(beginning) }))
     }
 
@@ -149,7 +164,7 @@ impl Entrance {
 }
 
 /// An order may have to wait for a thread, which must not hold up the others here.
-async fn give(orders: Orders, order: Order) {
+pub(super) async fn give(orders: Orders, order: Order) {
     let _ = tokio::task::spawn_blocking(move || orders.give(order)).await;
 }
 

@@ -1,7 +1,9 @@
 //! The media of one viewer: what has come, what is missing, how smooth it is.
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::answer::{Answer, Payload};
+use super::person::Showing;
 use super::pictures::{Finished, Pictures, Piece};
 use super::playback::Playback;
 use super::reception::{Arrival, Counts, Reception};
@@ -36,6 +38,7 @@ impl Moment {
 #[derive(Debug)]
 pub(super) struct Media {
     post_began: Instant,
+    showing: Option<Arc<Showing>>,
     video: Option<Stream>,
     again: Option<Stream>,
     audio: Option<Stream>,
@@ -59,6 +62,7 @@ impl Media {
     pub(super) fn new(now: Instant, post_began: Instant, answer: &Answer, decrypts: bool) -> Self {
         Self {
             post_began,
+            showing: None,
             video: None,
             again: None,
             audio: None,
@@ -73,6 +77,11 @@ impl Media {
             has_keyframe: false,
             smoothness: Smoothness::default(),
         }
+    }
+
+    /// The same for one session of somebody who may have several.
+    pub(super) fn of(self, showing: Option<Arc<Showing>>) -> Self {
+        Self { showing, ..self }
     }
 
     /// Takes a protected RTP packet.
@@ -271,6 +280,9 @@ impl Media {
             totals.units_complete += 1;
             if is_decodable {
                 self.smoothness.on_picture(at.now, totals);
+                if let Some(showing) = &self.showing {
+                    showing.on_picture(at.now);
+                }
             } else {
                 totals.units_undecodable += 1;
             }

@@ -64,6 +64,9 @@ pub(crate) struct Common {
     /// Offer SRTP with HMAC-SHA1-80 only, as old clients do
     #[arg(long)]
     pub(super) sha1: bool,
+    /// Go where a server sends viewers when its node drains, and ask for another node when one is gone
+    #[arg(long, requires = "token_url", conflicts_with = "whep")]
+    pub(super) follow: bool,
     /// Whose WebRTC
     #[arg(long, value_enum, default_value_t = Client::Own)]
     pub(super) client: Client,

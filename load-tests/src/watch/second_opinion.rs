@@ -20,7 +20,7 @@ use super::join::{Entrance, Newcomer};
 use super::media::{Media, Moment};
 use super::rtp::Header;
 use super::totals::Totals;
-use crate::whep::Session;
+use crate::whep::{Session, Way};
 
 /// Packets between the crate's tracks and the counting; beyond it they count as lost.
 const PACKETS_MAX: usize = 4096;
@@ -124,7 +124,7 @@ async fn join(
     let offer = connection.create_offer(None).await?;
     connection.set_local_description(offer).await?;
     let offer = connection.local_description().await.context("the webrtc crate made no offer")?;
-    let session = entrance.door.join(newcomer.number, &offer.sdp).await?;
+    let session = entrance.door.join(newcomer.number, &offer.sdp, Way::Usual).await?;
     entrance.on_joined(newcomer.group, &session);
     let answer = Answer::parse(&session.answer)?;
     connection.set_remote_description(RTCSessionDescription::answer(session.answer.clone())?).await?;

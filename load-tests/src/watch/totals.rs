@@ -69,6 +69,7 @@ totals! {
     delay_at_start_ms: MS,
     jitter_ms: MS,
     longest_gap_ms: MS,
+    person_longest_gap_ms: MS,
     freeze_ms: MS,
     lost_per_viewer: 1.0,
     window_lost_per_viewer: 1.0,
@@ -76,6 +77,8 @@ totals! {
     }
     counters {
     joined,
+    moved,
+    rejoined,
     connected,
     with_media,
     decrypting,

@@ -1,5 +1,6 @@
 //! One viewer: ICE, then DTLS, then media. No socket and no clock inside.
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::Answer;
@@ -7,6 +8,7 @@ use super::dtls::{Dtls, DtlsError, Identity};
 use super::ice::{self, Agent, Credentials};
 use super::media::{Media, Moment};
 use super::misbehaviour::{Misbehaviour, Mischief};
+use super::person::Showing;
 use super::rtcp::{self, Told};
 use super::rtp;
 use super::srtp::Session;
@@ -26,6 +28,8 @@ pub(super) struct Beginning {
     pub(super) server: SocketAddr,
     pub(super) decrypts: bool,
     pub(super) misbehaviour: Option<Misbehaviour>,
+    /// Who watches, if that is more than this session.
+    pub(super) showing: Option<Arc<Showing>>,
 }
 
 /// Where a viewer's deeds go: datagrams and figures.
@@ -64,7 +68,8 @@ impl Viewer {
             agent: Agent::new(now, beginning.local.clone(), remote),
             dtls: None,
             session: None,
-            media: Media::new(now, beginning.post_began, &beginning.answer, beginning.decrypts),
+            media: Media::new(now, beginning.post_began, &beginning.answer, beginning.decrypts)
+                .of(beginning.showing.clone()),
             ssrc: rand::random(),
             report_due: now,
             mischief: None,
@@ -291,6 +296,7 @@ mod tests {
     fn viewer(now: Instant, decrypts: bool) -> Viewer {
         let answer = Answer::parse(ANSWER).unwrap();
         let beginning = Beginning {
+            showing: None,
             post_began: now,
             local: Credentials::generate(),
             server: answer.candidate(None).unwrap(),

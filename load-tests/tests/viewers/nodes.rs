@@ -154,3 +154,47 @@ fn a_node_that_drains_takes_nobody_goes_on_if_it_may_and_ends_when_its_time_is_o
     );
     assert_eq!(number(&figures, "/viewers/units_damaged"), 0, "{figures:#}");
 }
+
+/// People who go where the coordinator and their nodes send them. With this name the second machine is the one that all of a
+/// small class is sent to.
+fn followers(cluster: &Cluster, count: u32, duration: &str) -> (Process, TempDir) {
+    let folder = TempDir::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lectern-load"));
+    command.args(["watch", "--follow", "--token-url", &token_url(&cluster.first)]);
+    command.args(["--viewers", &count.to_string(), "--duration", duration]);
+    let mut process = Process::start(command.arg("--json").arg(folder.path().join("figures")));
+    process.wait_for(&format!("connected {count}"), LIVE);
+    (process, folder)
+}
+
+fn read((mut process, folder): (Process, TempDir)) -> Value {
+    process.wait_for_end(PATIENCE);
+    serde_json::from_slice(&std::fs::read(folder.path().join("figures")).unwrap()).unwrap()
+}
+
+#[test]
+fn viewers_are_carried_over_when_their_node_drains() {
+    let mut cluster = Cluster::start();
+    let followers = followers(&cluster, 10, "12s");
+    cluster.drain_second(&[]);
+    cluster.second.process.wait_for_end(PATIENCE);
+    let figures = read(followers);
+    assert_eq!(number(&figures, "/viewers/moved"), 10, "{figures:#}");
+    assert_eq!(number(&figures, "/viewers/rejoined"), 0, "{figures:#}");
+    // A picture comes every 40 ms; the machine may be busy.
+    check(&figures, |f| f["viewers"]["person_longest_gap_ms"]["max"].as_f64().unwrap() < 1500.0, "no gap");
+}
+
+#[test]
+fn viewers_find_another_node_when_theirs_is_killed() {
+    let mut cluster = Cluster::start();
+    let followers = followers(&cluster, 10, "20s");
+    cluster.second.process.kill();
+    let figures = read(followers);
+    assert_eq!(number(&figures, "/viewers/rejoined"), 10, "{figures:#}");
+    check(
+        &figures,
+        |f| f["viewers"]["person_longest_gap_ms"]["max"].as_f64().unwrap() < 10_000.0,
+        "all are back",
+    );
+}
