@@ -2,6 +2,7 @@
 mod bench;
 mod bottleneck;
 mod compare;
+mod faults;
 mod limit;
 mod process;
 mod publish;
@@ -40,6 +41,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Viewers behind links that are hardly fast enough, in network namespaces, with one or more servers.
     Bottleneck(bottleneck::Arguments),
+    /// What viewers notice when parts of a cluster end.
+    Faults(faults::Arguments),
     /// Draws what was measured.
     Report(report::Arguments),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(*arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Bottleneck(arguments) => bottleneck::run(&arguments),
+        Command::Faults(arguments) => faults::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
     };
     match outcome {

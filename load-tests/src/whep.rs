@@ -13,6 +13,8 @@ use thiserror::Error;
 
 /// A request may take this long, to the end of its body.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// A server that does not say within this time whether it has a session is gone.
+const KNOWN_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Bytes of an answer or a token's JSON.
 const BODY_BYTES_MAX: usize = 64 << 10;
 /// Connections that are kept alive between requests, for each address that requests come from.
@@ -132,6 +134,13 @@ impl Door {
             request = request.bearer_auth(token);
         }
         let _ = request.send().await;
+    }
+
+    /// Whether the server says that it has a session.
+    pub(crate) async fn is_known(&self, number: u64, session: &Session) -> bool {
+        let Some(url) = session.url.clone() else { return false };
+        let asked = self.client(number).head(url).timeout(KNOWN_TIMEOUT).send().await;
+        asked.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Waits until the server wants a session to go on elsewhere, and returns where; `None` when it will not say so.

@@ -86,8 +86,13 @@ impl Group {
         self.usage().is_ok_and(|usage| usage.running > 0)
     }
 
-    /// To members that are known to exist, so that the number is theirs.
-    fn signal(&self, name: &str) {
+    /// Ends everything in the group as if its power were cut.
+    pub(crate) fn kill(self) {
+        self.signal("KILL");
+    }
+
+    /// Sends a signal to members that are known to exist, so that the number is theirs.
+    pub(crate) fn signal(&self, name: &str) {
         let group = format!("-{}", self.id());
         let _ = Command::new("kill").args(["-s", name, "--", &group]).stderr(Stdio::null()).status();
     }

@@ -10,7 +10,7 @@ use super::orders::{Order, Orders};
 use super::person::{Person, Showing};
 use crate::whep::{Session, Way, node_of};
 
-/// Nothing for this long means that the node is gone: nobody else is silent in these runs.
+/// Nothing for this long means that the node is gone, or that nobody publishes: the node is asked.
 const SILENCE: Duration = Duration::from_secs(2);
 /// How long the first picture of a session may take that is to take over.
 const TAKE_OVER: Duration = Duration::from_secs(10);
@@ -65,8 +65,11 @@ impl Entrance {
                 None => tokio::time::sleep(RETRY).await,
             }
         }
-        let gap = person.longest_gap();
-        self.record(newcomer.group, |totals| totals.person_longest_gap_ms.record_time(gap));
+        let (gap, silence) = (person.longest_gap(), person.silence());
+        self.record(newcomer.group, |totals| {
+            totals.person_longest_gap_ms.record_time(gap);
+            totals.not_back += u64::from(silence > SILENCE);
+        });
         self.door.leave(newcomer.number, &seat.session).await;
     }
 
@@ -95,6 +98,9 @@ impl Entrance {
         (orders, person): (&Orders, &Arc<Person>),
         session: &Session,
     ) -> Option<Seat> {
+        if self.door.is_known(newcomer.number, session).await {
+            return None;
+        }
         let node = session.token.as_deref().and_then(node_of);
         let way = node.as_deref().map_or(Way::Usual, Way::Elsewhere);
         let next = match self.sit(newcomer, orders, person, way).await {

@@ -39,7 +39,7 @@ impl Person {
         }
     }
 
-    fn silence(&self) -> Duration {
+    pub(super) fn silence(&self) -> Duration {
         self.began.elapsed().saturating_sub(Duration::from_micros(self.last_us.load(Relaxed)))
     }
 

@@ -79,6 +79,7 @@ totals! {
     joined,
     moved,
     rejoined,
+    not_back,
     connected,
     with_media,
     decrypting,
