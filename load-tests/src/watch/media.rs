@@ -38,7 +38,7 @@ impl Moment {
 #[derive(Debug)]
 pub(super) struct Media {
     post_began: Instant,
-    showing: Option<Arc<Showing>>,
+    pub(super) showing: Option<Arc<Showing>>,
     video: Option<Stream>,
     again: Option<Stream>,
     audio: Option<Stream>,
@@ -77,11 +77,6 @@ impl Media {
             has_keyframe: false,
             smoothness: Smoothness::default(),
         }
-    }
-
-    /// The same for one session of somebody who may have several.
-    pub(super) fn of(self, showing: Option<Arc<Showing>>) -> Self {
-        Self { showing, ..self }
     }
 
     /// Takes a protected RTP packet.

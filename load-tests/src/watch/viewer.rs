@@ -63,13 +63,14 @@ pub(super) struct Viewer {
 impl Viewer {
     pub(super) fn new(now: Instant, beginning: Beginning) -> Self {
         let remote = beginning.answer.credentials.clone();
+        let mut media = Media::new(now, beginning.post_began, &beginning.answer, beginning.decrypts);
+        media.showing.clone_from(&beginning.showing);
         Self {
             phase: Phase::Checking,
             agent: Agent::new(now, beginning.local.clone(), remote),
             dtls: None,
             session: None,
-            media: Media::new(now, beginning.post_began, &beginning.answer, beginning.decrypts)
-                .of(beginning.showing.clone()),
+            media,
             ssrc: rand::random(),
             report_due: now,
             mischief: None,
