@@ -50,9 +50,9 @@ struct DrainArguments {
 
 #[derive(Debug, clap::Args)]
 struct JoinArguments {
-    /// Where the coordinator is: http://192.168.1.7:8000.
-    #[arg(value_name = "URL")]
-    coordinator: String,
+    /// Where the coordinators are: http://192.168.1.7:8000.
+    #[arg(value_name = "URL", required = true, num_args = 1..)]
+    coordinators: Vec<String>,
     /// The secret that nodes join with, which the coordinator prints and keeps in data/node-secret [default:
     /// LECTERN_JOIN_SECRET in the environment].
     #[arg(long, value_name = "SECRET")]
@@ -70,8 +70,8 @@ struct JoinArguments {
 /// What a node knows of its cluster.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Membership {
-    /// Where the coordinator is.
-    pub(crate) coordinator: String,
+    /// Where the coordinators are.
+    pub(crate) coordinators: Vec<String>,
     /// What the node proves itself with there.
     pub(crate) credential: String,
     /// Its name.
@@ -132,17 +132,20 @@ async fn drain(arguments: &DrainArguments) -> anyhow::Result<()> {
 /// Becomes a node, unless this machine is one of the same cluster already.
 async fn join_cluster(arguments: &JoinArguments, config: &Config) -> anyhow::Result<()> {
     let folder = &config.coordinator.data_dir;
-    let coordinator = arguments.coordinator.trim_end_matches('/').to_owned();
+    let coordinators = arguments.coordinators.iter().map(|url| url.trim_end_matches('/').to_owned());
+    let coordinators: Vec<String> = coordinators.collect();
     if let Some(known) = Membership::read(folder)? {
-        if known.coordinator == coordinator && arguments.name.as_ref().is_none_or(|name| *name == known.name)
-        {
-            return Ok(());
+        let is_of_cluster = known.coordinators.iter().any(|known| coordinators.contains(known));
+        if !is_of_cluster || arguments.name.as_ref().is_some_and(|name| *name != known.name) {
+            bail!(
+                "this machine is the node {} of {}; another data folder makes another node",
+                known.name,
+                known.coordinators.join(", ")
+            );
         }
-        bail!(
-            "this machine is the node {} of {}; another data folder makes another node",
-            known.name,
-            known.coordinator
-        );
+        // There may be more of them by now.
+        let membership = Membership { coordinators, ..known };
+        return write(&folder.join(STATE_FILE), &serde_json::to_vec(&membership)?, 0o600);
     }
     let secret = arguments.secret.clone().or_else(|| std::env::var(SECRET_VARIABLE).ok());
     let secret = secret.context("--secret is missing; the coordinator keeps it in data/node-secret")?;
@@ -154,15 +157,16 @@ async fn join_cluster(arguments: &JoinArguments, config: &Config) -> anyhow::Res
     let certificate_request = CertificateParams::new(vec![known_as])?.serialize_request(&key)?.pem()?;
     let request =
         JoinRequest { name: name.clone(), public_url: arguments.public_url.clone(), certificate_request };
-    let answer = Client::new(&coordinator, &secret)?.join(&request).await;
-    let answer = answer.with_context(|| format!("{coordinator} does not take this machine as a node"))?;
+    let answer = Client::of(&coordinators, &secret)?.join(&request).await;
+    let answer = answer
+        .with_context(|| format!("{} does not take this machine as a node", coordinators.join(", ")))?;
     let link = folder.join(LINK_FOLDER);
     make_folder(&link)?;
     write(&link.join(LINK_KEY), key.serialize_pem().as_bytes(), 0o600)?;
     write(&link.join(LINK_CERT), answer.certificate.as_bytes(), 0o644)?;
     write(&link.join(LINK_AUTHORITY), answer.authority.as_bytes(), 0o644)?;
     // Last: with it this machine is a node.
-    let membership = Membership { coordinator, credential: answer.credential, name };
+    let membership = Membership { coordinators, credential: answer.credential, name };
     write(&folder.join(STATE_FILE), &serde_json::to_vec(&membership)?, 0o600)
 }
 

@@ -156,14 +156,14 @@ impl Process {
         if let Some(tls) = front.tls.clone() {
             roles.spawn(Stage::Serving, "tls", |drain| inject("tls", tls.follow(drain)));
         }
-        let (base, credential) = match (&coordinator, membership) {
+        let (bases, credential) = match (&coordinator, membership) {
             (Some(CoordinatorPorts { bound, internal }), _) => {
                 let Node { name, public_url, .. } = config.node.clone();
                 let credential = bound.credential(&NodeIdentity { name, public_url });
-                (format!("http://{}", internal.local_addr()?), credential)
+                (vec![format!("http://{}", internal.local_addr()?)], credential)
             }
-            (None, Some(Membership { coordinator, credential, .. })) => (coordinator, credential),
-            (None, None) => (String::new(), String::new()),
+            (None, Some(Membership { coordinators, credential, .. })) => (coordinators, credential),
+            (None, None) => (Vec::new(), String::new()),
         };
         if let Some(CoordinatorPorts { bound, internal }) = coordinator {
             let (front, leaving) = (front.clone(), roles.drain(Stage::Serving));
@@ -176,7 +176,7 @@ impl Process {
         // A node that is alone has nowhere to send its viewers, and a coordinator has none.
         let remaining = node.as_ref().filter(|node| node.link.is_some()).map(NodeParts::remaining);
         if let Some(node) = node {
-            node.spawn(&mut roles, (&base, &credential), (front, shares), draining.clone(), config)?;
+            node.spawn(&mut roles, (&bases, &credential), (front, shares), draining.clone(), config)?;
         }
         let ended = end.clone();
         let leaving = tokio::spawn(async move {
@@ -252,17 +252,17 @@ impl NodeParts {
         Remaining { audience: self.whep.audience(), hub: self.hub.clone() }
     }
 
-    /// Runs the roles of a node that speaks to the coordinator at `base`.
+    /// Runs the roles of a node that speaks to the coordinators at `bases`.
     fn spawn(
         self,
         roles: &mut Supervisor,
-        (base, credential): (&str, &str),
+        (bases, credential): (&[String], &str),
         (front, shares): (Front, Shares),
         draining: Draining,
         config: Config,
     ) -> anyhow::Result<()> {
         let Self { name: node, ingest, whep, hub, link, gauges } = self;
-        let (control, verifier) = (Client::new(base, credential)?, TokenVerifier::new(base)?);
+        let (control, verifier) = (Client::of(bases, credential)?, TokenVerifier::of(bases)?);
         let link_port = link.as_ref().map(Link::local_addr).transpose()?.map(|address| address.port());
         let leaving = roles.drain(Stage::Serving);
         let pulls = link.clone().map(|link| Pulls::new(link, control.clone(), leaving));

@@ -12,6 +12,8 @@ use crate::assign::{Assignment, Explanation, LoadReport, Member, MemberState, No
 
 /// What a stream counts for while nobody knows its rate: 720p of a phone with audio.
 const RATE_USUAL_BPS: u64 = 2_650_000;
+/// Coordinators of one system at most.
+const COORDINATORS_MAX: u32 = 64;
 /// No node sends more than this: 10 Tbit/s.
 const CAPACITY_MAX_BPS: u64 = 10_000_000_000_000;
 
@@ -50,6 +52,8 @@ pub(super) struct Placement {
     assignment: Assignment,
     /// With what each reported last.
     members: BTreeMap<String, (Member, LoadReport)>,
+    /// How many coordinators each of them hears.
+    coordinators: BTreeMap<String, u32>,
     /// The members are not yet those of the assignment: at a start thousands come in a second.
     is_changed: bool,
     origin: Option<Instant>,
@@ -76,6 +80,11 @@ impl Placement {
             self.is_changed = true;
         }
         self.assignment.report_load(node, &report);
+        let heard = heartbeat.coordinators.clamp(1, COORDINATORS_MAX);
+        if self.coordinators.insert(node.clone(), heard) != Some(heard) {
+            // Each of them hands out as many joins as this one.
+            self.assignment.set_coordinators(self.coordinators.values().copied().max().unwrap_or(1));
+        }
     }
 
     pub(super) fn on_state(&mut self, node: &str, state: MemberState) {
@@ -87,6 +96,7 @@ impl Placement {
 
     pub(super) fn on_gone(&mut self, node: &str) {
         self.is_changed |= self.members.remove(node).is_some();
+        self.coordinators.remove(node);
     }
 
     fn assignment(&mut self) -> &mut Assignment {

@@ -1,5 +1,7 @@
-//! What a node tells the coordinator: once a second, and whenever a stream changes.
+//! What a node tells every coordinator: once a second, and whenever a stream changes.
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use control::Client;
@@ -9,6 +11,7 @@ use control::api::{
 use hub::{Hub, State, Status};
 use media::Tracks;
 use process::drain::Draining;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::load::{Audience, Gauges, Meter};
@@ -50,38 +53,61 @@ pub struct Reporter<A> {
     pub pulls: Option<Pulls>,
 }
 
-/// What changes from one heartbeat to the next.
-struct Beats {
-    /// This life of the node.
+/// What the heartbeats to all coordinators have in common.
+#[derive(Debug)]
+struct Life {
     boot: u64,
-    seq: u64,
+    seq: AtomicU64,
+    /// How many coordinators answer.
+    coordinators: AtomicU32,
+}
+
+/// What changes from one heartbeat to the next, of those to one coordinator.
+struct Beats {
     /// The life of the coordinator, as it said last.
     coordinator: String,
     meter: Meter,
 }
 
 impl<A: Audience> Reporter<A> {
-    /// Reports until drained, and then that every stream has ended.
+    /// Reports to every coordinator until drained, and then that every stream has ended.
     pub async fn run(self, drain: CancellationToken) -> Result<(), Infallible> {
-        let (mut is_reachable, mut changes) = (true, self.hub.changes());
+        let life = Life { boot: rand::random(), seq: AtomicU64::new(1), coordinators: AtomicU32::new(0) };
+        let (reporter, life) = (Arc::new(self), Arc::new(life));
+        let mut tasks = JoinSet::new();
+        for coordinator in reporter.control.each() {
+            tasks.spawn(Arc::clone(&reporter).report(coordinator, Arc::clone(&life), drain.clone()));
+        }
+        tasks.join_all().await;
+        report_ended(&reporter.control, &reporter.hub.statuses()).await;
+        Ok(())
+    }
+
+    /// Reports to one of them until drained.
+    async fn report(self: Arc<Self>, control: Client, life: Arc<Life>, drain: CancellationToken) {
+        let (mut is_reachable, mut is_warned, mut changes) = (false, false, self.hub.changes());
         let mut standing = self.draining.subscribe();
-        let meter = Meter::new(self.capacity_bps);
-        let mut beats = Beats { boot: rand::random(), seq: 0, coordinator: String::new(), meter };
+        let mut beats = Beats { coordinator: String::new(), meter: Meter::new(self.capacity_bps) };
         while !drain.is_cancelled() {
-            let heartbeat = self.heartbeat(&mut beats);
-            match self.control.heartbeat(&heartbeat).await {
+            let heartbeat = self.heartbeat(&mut beats, &life);
+            match control.heartbeat(&heartbeat).await {
                 Ok(answer) => {
-                    if !is_reachable {
-                        is_reachable = true;
+                    if !std::mem::replace(&mut is_reachable, true) {
+                        life.coordinators.fetch_add(1, Relaxed);
+                    }
+                    if std::mem::take(&mut is_warned) {
                         tracing::info!("heartbeat succeeds again");
                     }
                     self.on_answer(&mut beats, answer);
                 }
-                Err(error) if is_reachable => {
-                    is_reachable = false;
-                    tracing::warn!(%error, "heartbeat failed; repeated until it succeeds");
+                Err(error) => {
+                    if std::mem::take(&mut is_reachable) {
+                        life.coordinators.fetch_sub(1, Relaxed);
+                    }
+                    if !std::mem::replace(&mut is_warned, true) {
+                        tracing::warn!(%error, "heartbeat failed; repeated until it succeeds");
+                    }
                 }
-                Err(_) => {}
             }
             tokio::time::sleep(PAUSE).await;
             tokio::select! {
@@ -91,9 +117,6 @@ impl<A: Audience> Reporter<A> {
                 () = drain.cancelled() => {}
             }
         }
-        let statuses = self.hub.statuses();
-        report_ended(&self.control, &statuses).await;
-        Ok(())
     }
 
     /// Who watches a lesson whose teacher is gone waits for a word of where he is.
@@ -116,20 +139,21 @@ impl<A: Audience> Reporter<A> {
         }
     }
 
-    fn heartbeat(&self, beats: &mut Beats) -> Heartbeat {
+    fn heartbeat(&self, beats: &mut Beats, life: &Life) -> Heartbeat {
         let statuses = self.hub.statuses().into_iter();
         let streams: Vec<StreamReport> = statuses.map(|status| self.stream(status)).collect();
         let joins_seen = self.audience.joins_by(&beats.coordinator);
         let rates = streams.iter().map(|stream| (stream.viewers, stream.bitrate_bps));
         let load = beats.meter.measure(self.audience.sent(), joins_seen, rates);
-        beats.seq += 1;
-        self.gauges.show(&self.node, beats.seq, &beats.coordinator, &load);
+        let seq = life.seq.fetch_add(1, Relaxed);
+        self.gauges.show(&self.node, seq, &beats.coordinator, &load);
         Heartbeat {
             node: self.node.clone(),
-            boot: beats.boot,
-            seq: beats.seq,
+            boot: life.boot,
+            seq,
             started_at_ms: self.started_at_ms,
             is_draining: self.draining.is_on(),
+            coordinators: life.coordinators.load(Relaxed).max(1),
             region: self.region.clone(),
             load,
             // The coordinator knows it from the credential.

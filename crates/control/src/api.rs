@@ -227,6 +227,8 @@ pub struct Heartbeat {
     pub started_at_ms: u64,
     /// Whether it takes no new viewers.
     pub is_draining: bool,
+    /// How many coordinators have answered it lately: they hand out joins beside each other.
+    pub coordinators: u32,
     /// Where it is, for viewers who are to stay there.
     pub region: String,
     /// What it carries.

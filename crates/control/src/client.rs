@@ -1,6 +1,8 @@
-//! A node's way to the coordinator.
+//! A node's way to its coordinators. Any of them answers any question.
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
@@ -20,18 +22,20 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of an answer: a grant has about 100, a problem a few sentences.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
-/// Speaks to one coordinator; clones share its connections.
+/// Speaks to the first coordinator that answers; clones share the connections, and which one that is.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
-    base: String,
+    bases: Arc<[String]>,
+    /// The one that answered last.
+    current: Arc<AtomicUsize>,
     secret: String,
 }
 
 impl fmt::Debug for Client {
     /// Without the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("base", &self.base).finish_non_exhaustive()
+        f.debug_struct("Client").field("bases", &self.bases).finish_non_exhaustive()
     }
 }
 
@@ -73,10 +77,28 @@ impl From<ReadError> for Outage {
 }
 
 impl Client {
-    /// For the coordinator at `base`, such as `http://127.0.0.1:8000`, with the nodes' shared secret.
+    /// For the coordinator at `base`, such as `http://127.0.0.1:8000`, with what proves who asks.
     pub fn new(base: &str, secret: &str) -> Result<Self, ClientError> {
+        Self::of(&[base.to_owned()], secret)
+    }
+
+    /// For several coordinators of one system.
+    pub fn of(bases: &[String], secret: &str) -> Result<Self, ClientError> {
         let http = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().map_err(Outage::Http)?;
-        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), secret: secret.to_owned() })
+        let bases = bases.iter().map(|base| base.trim_end_matches('/').to_owned()).collect();
+        Ok(Self { http, bases, current: Arc::default(), secret: secret.to_owned() })
+    }
+
+    /// One for each of the coordinators, that asks no other.
+    pub fn each(&self) -> Vec<Self> {
+        let only =
+            |base: &String| Self { bases: [base.clone()].into(), current: Arc::default(), ..self.clone() };
+        self.bases.iter().map(only).collect()
+    }
+
+    /// The coordinator that answered last.
+    fn current(&self) -> &str {
+        self.bases.get(self.current.load(Ordering::Relaxed)).map_or("", String::as_str)
     }
 
     /// Joins the cluster. The client has the secret that nodes join with.
@@ -104,7 +126,7 @@ impl Client {
         if let Some(host) = host {
             return Some((host, port).into());
         }
-        let base = reqwest::Url::parse(&self.base).ok()?;
+        let base = reqwest::Url::parse(self.current()).ok()?;
         let host = base.host_str()?.trim_matches(['[', ']']).to_owned();
         tokio::net::lookup_host((host, port)).await.ok()?.next()
     }
@@ -129,7 +151,26 @@ impl Client {
         path: &str,
         body: &B,
     ) -> Result<T, ClientError> {
-        let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(&self.secret).json(body);
+        let first = self.current.load(Ordering::Relaxed);
+        let mut outcome = Err(Outage::Status(StatusCode::SERVICE_UNAVAILABLE).into());
+        for at in (0..self.bases.len()).map(|step| (first + step) % self.bases.len()) {
+            let Some(base) = self.bases.get(at) else { break };
+            outcome = self.post_to(base, path, body).await;
+            if !matches!(outcome, Err(ClientError::Unreachable(_))) {
+                self.current.store(at, Ordering::Relaxed);
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn post_to<B: Serialize + ?Sized, T: DeserializeOwned>(
+        &self,
+        base: &str,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ClientError> {
+        let request = self.http.post(format!("{base}{path}")).bearer_auth(&self.secret).json(body);
         read(request.send().await.map_err(Outage::Http)?).await
     }
 }
@@ -152,6 +193,29 @@ async fn read<T: DeserializeOwned>(response: Response) -> Result<T, ClientError>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn of_several_coordinators_the_first_that_answers_is_asked() {
+        // Nobody listens there any more.
+        let refusing = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let answering = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let bases = [format!("http://{refusing}"), format!("http://{}/", answering.local_addr().unwrap())];
+        let answer = async || {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let (mut stream, _) = answering.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nnull";
+            stream.write_all(answer).await.unwrap();
+        };
+        let client = Client::of(&bases, "secret").unwrap();
+        let request = SourceRequest { node: "n1".to_owned(), class: "room".to_owned() };
+        let (answered, ()) = tokio::join!(client.source(&request), answer());
+        assert_eq!(answered.unwrap(), None);
+        assert_eq!(client.current(), bases[1].trim_end_matches('/'), "it is asked first from now on");
+        let each: Vec<_> = client.each().iter().map(|client| client.current().to_owned()).collect();
+        assert_eq!(each, bases.map(|base| base.trim_end_matches('/').to_owned()));
+        assert!(client.each()[0].source(&request).await.is_err(), "it asks no other");
+    }
 
     #[test]
     fn the_secret_is_not_shown() {

@@ -26,7 +26,7 @@ pub struct TokenVerifier(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    jwks_url: String,
+    jwks_urls: Vec<String>,
     http: reqwest::Client,
     keys: RwLock<KeySet>,
     /// Held while a fetch is under way, so that there is only one.
@@ -57,9 +57,15 @@ enum FetchError {
 impl TokenVerifier {
     /// For the coordinator at `base`, such as `http://127.0.0.1:8000`.
     pub fn new(base: &str) -> Result<Self, reqwest::Error> {
+        Self::of(&[base.to_owned()])
+    }
+
+    /// For several coordinators, which have the same keys.
+    pub fn of(bases: &[String]) -> Result<Self, reqwest::Error> {
+        let jwks_url = |base: &String| format!("{}/.well-known/jwks.json", base.trim_end_matches('/'));
         let http = reqwest::Client::builder().timeout(FETCH_TIMEOUT).no_proxy().build()?;
         Ok(Self(Arc::new(Inner {
-            jwks_url: format!("{}/.well-known/jwks.json", base.trim_end_matches('/')),
+            jwks_urls: bases.iter().map(jwks_url).collect(),
             http,
             keys: RwLock::default(),
             fetched: Mutex::default(),
@@ -121,8 +127,20 @@ impl TokenVerifier {
         }
     }
 
+    /// From the first that has them.
     async fn fetch(&self) -> Result<KeySet, FetchError> {
-        let response = self.0.http.get(&self.0.jwks_url).send().await?.error_for_status()?;
+        let mut outcome = Ok(KeySet::default());
+        for url in &self.0.jwks_urls {
+            outcome = self.fetch_from(url).await;
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn fetch_from(&self, url: &str) -> Result<KeySet, FetchError> {
+        let response = self.0.http.get(url).send().await?.error_for_status()?;
         Ok(KeySet::parse(&body::read(response, KEYS_BYTES_MAX).await?)?)
     }
 }
