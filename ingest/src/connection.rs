@@ -8,6 +8,7 @@ use control::api::PublishRequest as Authorization;
 use control::{Client, ClientError};
 use hub::Hub;
 use process::connections::Seat;
+use process::drain::Draining;
 use rtmp::{Event, Output, PublishRequest, Rejection, Session, StreamAddress};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,7 @@ pub(crate) struct Context {
     pub(crate) pool: Pool,
     pub(crate) metrics: Metrics,
     pub(crate) takeovers: Arc<Takeovers>,
+    pub(crate) draining: Draining,
 }
 
 /// Why a connection ended.
@@ -234,6 +236,9 @@ impl Connection {
     }
 
     async fn authorize(&mut self, request: &PublishRequest) -> Result<(), Rejection> {
+        if self.context.draining.is_on() {
+            return Err(Rejection::Failed(DRAINING.to_owned()));
+        }
         let address = StreamAddress::parse(&request.app, &request.stream_key);
         let Some(key) = address.key else {
             return Err(Rejection::BadName("The address has no stream key.".to_owned()));

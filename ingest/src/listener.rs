@@ -7,6 +7,7 @@ use control::Client;
 use hub::Hub;
 use process::accept::{self, Accepted, Acceptor};
 use process::connections::{Connections, Limits};
+use process::drain::Draining;
 use process::tls::Tls;
 use prometheus::Registry;
 use serde::Deserialize;
@@ -69,6 +70,8 @@ pub struct Context {
     pub control: Client,
     /// The node's name.
     pub node: String,
+    /// Whether it takes no new publishers.
+    pub draining: Draining,
     /// Counts connections.
     pub accept: accept::Metrics,
     /// Connections that the process has descriptors for.
@@ -102,14 +105,24 @@ impl Bound {
 
     /// Serves publishers until drained.
     pub async fn run(self, context: Context, drain: CancellationToken) -> io::Result<()> {
-        let Context { hub, control, node, accept, connections_max } = context;
+        let Context { hub, control, node, draining, accept, connections_max } = context;
         let redundancy = if self.config.opus_fec { Redundancy::InBandFec } else { Redundancy::None };
         let pool = Pool::start()?;
         register_hub(&self.registry, &hub).map_err(io::Error::other)?;
         let limits = rtmp::Limits::default();
         let metrics = self.metrics;
         let takeovers = Arc::default();
-        let shared = connection::Context { hub, control, node, limits, redundancy, pool, metrics, takeovers };
+        let shared = connection::Context {
+            hub,
+            control,
+            node,
+            limits,
+            redundancy,
+            pool,
+            metrics,
+            takeovers,
+            draining,
+        };
         let connections = Connections::new(Limits {
             connections_max: self.config.connections_max.min(connections_max),
             per_network_max: self.config.connections_per_address_max,

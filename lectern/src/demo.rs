@@ -171,9 +171,13 @@ impl Client {
                     ClientSessionEvent::ConnectionRequestRejected { description } => {
                         bail!("the server refuses: {description}");
                     }
-                    ClientSessionEvent::UnhandleableOnStatusCode { code } => {
-                        bail!("the server refuses: {code} (is the stream key right?)");
-                    }
+                    // The sentence that comes with it is not told to us.
+                    ClientSessionEvent::UnhandleableOnStatusCode { code } => match &*code {
+                        "NetStream.Publish.BadName" => {
+                            bail!("the server refuses: {code} (is the stream key right?)")
+                        }
+                        _ => bail!("the server refuses: {code} (its log says why)"),
+                    },
                     _ => {}
                 }
             }

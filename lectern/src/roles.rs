@@ -284,6 +284,7 @@ impl NodeParts {
             hub: hub.clone(),
             control: control.clone(),
             node: node.clone(),
+            draining: draining.clone(),
             accept: front.metrics.clone(),
             connections_max: shares.rtmp,
         };

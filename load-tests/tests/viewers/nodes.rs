@@ -142,6 +142,9 @@ fn a_node_that_drains_takes_nobody_goes_on_if_it_may_and_ends_when_its_time_is_o
     let watching = Watching::start(&cluster, &cluster.second_whep(), "25s");
     cluster.drain_second(&["--seconds", "600"]);
     assert_eq!(number(&cluster.watch(cluster.second_whep(), 1, "0s"), "/viewers/connected"), 0);
+    let rtmp = format!("{}/{}", cluster.second.addresses.rtmp_url, cluster.first.addresses.key);
+    let mut refused = Process::start(Command::new(lectern()).args(["demo", &rtmp]));
+    refused.wait_for("NetStream.Publish.Failed", LIVE);
     cluster.drain_second(&["--undo"]);
     assert_eq!(number(&cluster.watch(cluster.second_whep(), 1, "0s"), "/viewers/connected"), 1);
     cluster.drain_second(&["--seconds", "1"]);
