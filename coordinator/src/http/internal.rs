@@ -94,6 +94,7 @@ pub(super) async fn places(
     }
     let mut registry = app.registry();
     let place = |MovingViewer { class, user_id, scheme, host }: &MovingViewer| {
+        app.classes.class(class)?;
         let excluded = &[&*request.node];
         let wish = Wish { class, viewer: user_id, hint: None, excluded, region: None };
         let (next, from) = registry.place(Instant::now(), &wish).ok()?;

@@ -1,6 +1,7 @@
 import { Refused, request } from '../api/request';
 import { applyRestart, credentialsOf, writeFragment } from './fragment';
 import { eventsUrlOf, iceServersOf } from './link';
+import { takeSlot } from './slots';
 import { readStats } from './stats';
 
 /** A server that does not say within this time whether it has a session is gone. */
@@ -17,6 +18,7 @@ export class WhepSession {
   #resource: string | undefined;
   #eventsUrl: string | undefined;
   #events: EventSource | undefined;
+  #giveBack: (() => void) | undefined;
   #answer = '';
   #isClosed = false;
 
@@ -52,6 +54,10 @@ export class WhepSession {
   /** Calls `onReconnect` when the server wants this session to go on at another endpoint. A server may not be able to. */
   async listen(onReconnect: (url: string) => void): Promise<void> {
     if (this.#eventsUrl === undefined || typeof EventSource === 'undefined') return;
+    const giveBack = await takeSlot(new URL(this.#eventsUrl).host);
+    if (giveBack === undefined) return;
+    this.#giveBack = giveBack;
+    if (this.#isClosed) return giveBack();
     const headers = { 'Content-Type': 'application/json' };
     const response = await request(this.#eventsUrl, { method: 'POST', headers, body: '["reconnect"]' });
     const location = response.headers.get('Location');
@@ -121,6 +127,7 @@ export class WhepSession {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#events?.close();
+    this.#giveBack?.();
     this.pc.onconnectionstatechange = null;
     this.pc.ontrack = null;
     this.pc.close();
