@@ -47,7 +47,7 @@ async fn follow(app: &App, mut notices: Notices, is_told: &mut bool) -> Result<I
             match timeout(SILENCE_MAX, notices.next()).await {
                 Ok(next) => break next?,
                 Err(_) => {
-                    timeout(ANSWER_TIMEOUT, notices.check()).await.unwrap_or(Err(StoreError::Timeout))?
+                    timeout(ANSWER_TIMEOUT, notices.check()).await.unwrap_or(Err(StoreError::Timeout))?;
                 }
             }
         }

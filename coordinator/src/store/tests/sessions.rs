@@ -97,7 +97,7 @@ async fn a_session_is_recorded_from_its_beginning_to_its_end(database: Database)
         counts(&[("active", 1), ("left", 1), ("watching", 99)])
     );
     assert_eq!(store.nodes_with_sessions().await.unwrap(), ["n1"]);
-    assert_eq!(store.open_streams("n1", 2).await.unwrap(), [session.clone()]);
+    assert_eq!(store.open_streams("n1", 2).await.unwrap(), std::slice::from_ref(&session));
     store.record(&[SessionEvent::StreamEnded { session, at_ms: 20 }]).await.unwrap();
     store.end_node("n1", i64::MAX, EndReason::NodeLost, 21).await.unwrap();
     assert_eq!(store.session_counts().await.unwrap(), counts(&[("left", 100), ("stopped", 1)]));
