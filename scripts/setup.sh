@@ -105,7 +105,7 @@ build_interop_clients() {
 check_toolchains
 test_packages=(build-essential cmake ffmpeg chromium fonts-dejavu-core iproute2 nftables python3-venv valgrind
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
-    gstreamer1.0-libav libnss3-tools)
+    gstreamer1.0-libav libnss3-tools postgresql)
 interop_packages=(firefox-esr gstreamer1.0-nice gstreamer1.0-plugins-ugly libgl1-mesa-dri libgstreamer1.0-dev
     libgstreamer-plugins-bad1.0-dev libgstreamer-plugins-base1.0-dev librtmp-dev obs-studio pkg-config vlc-bin
     vlc-plugin-base xvfb)

@@ -2,7 +2,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control::KeySet;
 use process::address::TrustedProxies;
@@ -43,6 +43,8 @@ pub(crate) struct App {
     pub(crate) looks: Limiter,
     /// Whether the database has failed at nothing since it last wrote something.
     pub(crate) is_database_up: AtomicBool,
+    /// When it began to do so.
+    pub(crate) database_up_since: Mutex<Instant>,
     /// Cancelled when the process begins to drain.
     pub(crate) leaving: OnceLock<CancellationToken>,
 }
@@ -57,9 +59,16 @@ impl App {
         self.is_database_up.load(Ordering::Relaxed)
     }
 
+    /// For how long it has done so, if it does.
+    pub(crate) fn database_up_for(&self, now: Instant) -> Option<Duration> {
+        let since = *self.database_up_since.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_database_up().then(|| now.saturating_duration_since(since))
+    }
+
     /// Notes that the database wrote something. Nothing else shows that it works again.
     pub(crate) fn on_written(&self) {
         if !self.is_database_up.swap(true, Ordering::Relaxed) {
+            *self.database_up_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             tracing::info!("the database writes again");
         }
     }

@@ -1,9 +1,11 @@
 //! What operators do with classes, and what everybody asks of them. Questions are answered from memory; a change is
 //! written first, so that what an operator was told outlives the process.
+mod reload;
+
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -13,6 +15,7 @@ use crate::app::now_ms;
 use crate::directory::{CLASSES_MAX, Directory, KEYS_PER_CLASS_MAX};
 use crate::guesses::Guesses;
 use crate::pins::{self, Pins};
+use crate::seal::SealKey;
 use crate::secret;
 use crate::store::{Class, Store, StoreError, StreamKey};
 
@@ -69,9 +72,11 @@ pub(crate) struct NewKey {
     pub(crate) secret: String,
 }
 
-/// The classes of this process. It is the only one that changes them: it holds the lock of the data folder.
+/// The classes of this process. Others may change them only if the database is shared; then this one hears of it.
 pub(crate) struct Classes {
     store: Store,
+    /// What seals the key and the PIN that people are shown, for the other coordinators.
+    seal: Option<Arc<SealKey>>,
     pub(crate) pins: Pins,
     folder: PathBuf,
     default_slug: String,
@@ -84,7 +89,7 @@ pub(crate) struct Classes {
 impl Classes {
     /// Reads what the database has, and makes sure that there is a default class with the key and the PIN of the files.
     pub(crate) async fn open(
-        store: Store,
+        (store, seal): (Store, Option<SealKey>),
         pins: Pins,
         folder: PathBuf,
         default_slug: String,
@@ -92,6 +97,7 @@ impl Classes {
     ) -> Result<Self, ChangeError> {
         let opening = Self {
             store,
+            seal: seal.map(Arc::new),
             pins,
             folder,
             default_slug,
@@ -110,7 +116,7 @@ impl Classes {
     async fn migrate_pins(&self) -> Result<(), ChangeError> {
         for class in self.store.classes().await? {
             if let Some(hash) = self.pins.migrate(&class) {
-                self.store.put_pin(&class.id, &hash).await?;
+                self.store.put_pin(&class.id, &hash, None).await?;
             }
         }
         Ok(())
@@ -136,12 +142,17 @@ impl Classes {
                 class
             }
         };
-        self.store.put_pin(&class.id, &self.pins.hash(&class.id, &default.pin)).await?;
-        if !self.store.put_file_key(&StreamKey::new(&class.id, &default.stream_key, now_ms), now_ms).await? {
+        self.store.put_pin(&class.id, &self.pins.hash(&class.id, &default.pin), None).await?;
+        let key = StreamKey::new(&class.id, &default.stream_key, now_ms);
+        if !self.store.put_file_key(&key, None, now_ms).await? {
             tracing::warn!("the key in the file {KEY_FILE} was revoked; the file has a new one now");
             default.stream_key = secret::random_stream_key();
             self.write_file(KEY_FILE, default.stream_key.clone().into()).await?;
-            self.store.put_file_key(&StreamKey::new(&class.id, &default.stream_key, now_ms), now_ms).await?;
+            let (key, shown) = (
+                StreamKey::new(&class.id, &default.stream_key, now_ms),
+                self.sealed(KEY_FILE, &default.stream_key)?,
+            );
+            self.store.put_file_key(&key, shown.as_ref(), now_ms).await?;
         }
         Ok(())
     }
@@ -242,11 +253,12 @@ impl Classes {
         let _change = self.begin_change().await?;
         let class = self.class(name).ok_or(ChangeError::NoClass)?;
         let class = Class { pin_hash: Some(self.pins.hash(&class.id, pin)), ..class };
-        let put = self.store.put_pin(&class.id, class.pin_hash.as_deref().unwrap_or_default());
+        let hash = class.pin_hash.as_deref().unwrap_or_default();
         if class.slug == self.default_slug {
-            self.write_file_and(PIN_FILE, pin, put).await?;
+            let shown = self.sealed(PIN_FILE, pin)?;
+            self.write_file_and(PIN_FILE, pin, self.store.put_pin(&class.id, hash, shown.as_ref())).await?;
         } else {
-            put.await?;
+            self.store.put_pin(&class.id, hash, None).await?;
         }
         self.write().put_class(class.clone());
         self.guesses().on_new_pin(&class.id);
@@ -281,7 +293,9 @@ impl Classes {
             let secret = secret::random_stream_key();
             let key = StreamKey::new(&class.id, &secret, now_ms);
             // It revokes the one that the file had.
-            self.write_file_and(KEY_FILE, &secret, self.store.put_file_key(&key, now_ms)).await?;
+            let shown = self.sealed(KEY_FILE, &secret)?;
+            let put = self.store.put_file_key(&key, shown.as_ref(), now_ms);
+            self.write_file_and(KEY_FILE, &secret, put).await?;
             let mut directory = self.write();
             directory.remove_key(id);
             directory.put_key(key);

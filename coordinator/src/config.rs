@@ -8,7 +8,7 @@ use process::address::TrustedProxies;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::store::Class;
+use crate::store::{Class, Store};
 
 /// Seconds for which a token may be good: long enough to connect with, and no longer than a day of school.
 const TOKEN_TTL_MIN: u64 = 60;
@@ -39,8 +39,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the database and the keys are.
     pub data_dir: PathBuf,
-    /// Another SQLite file than the one in `data_dir`, as a URL.
+    /// Another database than the SQLite file in `data_dir`, as a URL: PostgreSQL, which several coordinators share, or SQLite.
     pub database_url: Option<String>,
+    /// The file with the key that seals what coordinators share in their database. Without one, `seal-key` in `data_dir`.
+    pub seal_key_file: Option<PathBuf>,
     /// Who is given tokens.
     pub mode: Mode,
     /// Lets `open` mean everybody: also on a public address, and for requests from public addresses.
@@ -77,6 +79,7 @@ impl Default for Config {
             listen: (Ipv6Addr::UNSPECIFIED, 8000).into(),
             data_dir: PathBuf::from("data"),
             database_url: None,
+            seal_key_file: None,
             mode: Mode::default(),
             allow_public_open: false,
             token_ttl_seconds: 3600,
@@ -108,7 +111,10 @@ pub enum ConfigError {
     )]
     DefaultClass(String),
     /// There is no other database. Its address may hold a password, so it is not repeated.
-    #[error("database_url must name an SQLite file, such as sqlite:/srv/lectern.db?mode=rwc")]
+    #[error(
+        "database_url must name an SQLite file, such as sqlite:/srv/lectern.db?mode=rwc, or a PostgreSQL database, \
+         such as postgres://user:password@host/lectern"
+    )]
     DatabaseUrl,
 }
 
@@ -127,7 +133,7 @@ impl Config {
         if !self.node_secret.is_empty() && self.node_secret == self.operator_secret {
             return Err(ConfigError::SameSecret);
         }
-        if self.database_url.as_ref().is_some_and(|url| !url.starts_with("sqlite:")) {
+        if self.database_url.as_ref().is_some_and(|url| !Store::is_url(url)) {
             return Err(ConfigError::DatabaseUrl);
         }
         if !Class::is_slug(&self.default_class) {
@@ -170,7 +176,14 @@ mod tests {
         let both = "the same secret twice".to_owned();
         let config = Config { node_secret: both.clone(), operator_secret: both, ..Config::default() };
         assert_eq!(config.validate(), Err(ConfigError::SameSecret));
-        for (url, is_known) in [("postgres://user:secret@host/db", false), ("sqlite:/srv/lectern.db", true)] {
+        for (url, is_known) in [
+            ("sqlite:/srv/lectern.db", true),
+            ("postgres://user:secret@host/db", true),
+            ("postgresql:///db?host=/run/postgresql", true),
+            ("postgres:db", false),
+            ("mysql://user:secret@host/db", false),
+            ("/srv/lectern.db", false),
+        ] {
             let validated = Config { database_url: Some(url.to_owned()), ..Config::default() }.validate();
             assert_eq!(validated, if is_known { Ok(()) } else { Err(ConfigError::DatabaseUrl) });
         }

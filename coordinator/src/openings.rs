@@ -36,6 +36,12 @@ impl Openings {
         *known = epoch.max(*known);
     }
 
+    /// The greatest epoch of a class that was given here.
+    fn known_epoch(&self, class_id: &str) -> u64 {
+        let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        epochs.get(class_id).copied().unwrap_or_default()
+    }
+
     /// The next epoch of a class as far as is known here.
     fn next_epoch(&self, class_id: &str, after: u64) -> u64 {
         let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +54,8 @@ impl Openings {
 /// Opens a session for a publisher: writes it down, now or later, and says which epoch it has. Other coordinators that cannot write
 /// either may give the same one out; the session tells whose it is then.
 pub(crate) async fn open(app: &App, class: &Class, request: &PublishRequest) -> (String, u64) {
-    let heard = app.registry().epoch(&class.slug);
+    // Also what a database that was set back has forgotten.
+    let heard = app.registry().epoch(&class.slug).max(app.openings.known_epoch(&class.id));
     let mut opening = Opening::new(class, request, Epoch::After(heard), now_ms());
     let session = opening.session.clone();
     let is_first = app.openings.waiting().is_empty();

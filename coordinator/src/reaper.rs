@@ -21,6 +21,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a database that works is asked to write, which takes a page of 4 KiB each time: where nothing is written nobody
 /// misses it for as long. One that has failed is asked each time.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the coordinators of one database tell each other which nodes they hear.
+const HEARING_INTERVAL: Duration = Duration::from_secs(4);
+/// A node that none of them has heard for this long is lost. They have as long after an outage to say which they hear.
+const HEARING_MAX: Duration = Duration::from_secs(12);
 /// Milliseconds that a node has for reporting a stream that it was granted: ten heartbeats.
 const UNREPORTED_MAX_MS: i64 = 10_000;
 
@@ -41,9 +45,16 @@ async fn keep(app: &App) -> Infallible {
     let mut interval = tokio::time::interval(INTERVAL);
     // Not all at once after an outage.
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut probed: Option<Instant> = None;
+    let (mut probed, mut heard): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
         interval.tick().await;
+        if app.store.is_shared() && heard.is_none_or(|heard| heard.elapsed() >= HEARING_INTERVAL) {
+            let nodes = app.registry().nodes();
+            match in_time(app.store.hear(&nodes)).await {
+                Ok(()) => heard = Some(Instant::now()),
+                Err(error) => app.on_database_error(&error),
+            }
+        }
         let is_due = probed.is_none_or(|probed| probed.elapsed() >= PROBE_INTERVAL);
         if is_due || !app.is_database_up() {
             probe(app).await;
@@ -82,6 +93,7 @@ async fn reap(app: &App, now: Instant, now_ms: i64) {
         let mut registry = app.registry();
         (registry.take_lost(), registry.nodes())
     };
+    let lost = lost_everywhere(app, lost, now).await;
     let mut outcome = apply(app, &lost, now, now_ms).await;
     if outcome.is_ok() {
         outcome = in_time(end_denied(app, &nodes, now_ms)).await;
@@ -89,6 +101,31 @@ async fn reap(app: &App, now: Instant, now_ms: i64) {
     if let Err(error) = outcome {
         app.on_database_error(&error);
     }
+}
+
+/// Of the nodes that are silent here, those that no other coordinator hears. The others may be lost later.
+async fn lost_everywhere(app: &App, lost: Vec<Change>, now: Instant) -> Vec<Change> {
+    if !app.store.is_shared() {
+        return lost;
+    }
+    let mut may_tell = app.database_up_for(now).is_some_and(|time| time > HEARING_MAX);
+    let mut found = Vec::new();
+    for change in lost {
+        let mut is_lost = false;
+        if may_tell {
+            let heard = app.store.is_heard(change.node(), HEARING_MAX);
+            let heard = tokio::time::timeout(ANSWER_TIMEOUT, heard).await;
+            // Not every node waits for a database that does not answer.
+            may_tell = matches!(heard, Ok(Ok(_)));
+            is_lost = matches!(heard, Ok(Ok(false)));
+        }
+        if is_lost {
+            found.push(change);
+        } else {
+            app.registry().expect(now, change.node());
+        }
+    }
+    found
 }
 
 /// A publisher that was granted a session and went away before its first heartbeat, or whose end was not reported,

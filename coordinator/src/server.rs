@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::authority::{Authority, AuthorityError};
 use crate::classes::{ChangeError, Classes, DefaultSecrets, KEY_FILE, PIN_FILE, STREAM_KEY_LEN_MIN};
 use crate::config::{Config, ConfigError, LINK_FOLDER, Mode};
 use crate::credential::NodeIdentity;
@@ -26,8 +27,9 @@ use crate::metrics::Metrics;
 use crate::openings::{self, Openings};
 use crate::pins::Pins;
 use crate::registry::Registry;
+use crate::shared::{Agreement, SharedError};
 use crate::store::{Store, StoreError};
-use crate::{http, operator, public_address, reaper, secret};
+use crate::{bus, http, operator, public_address, reaper, secret};
 
 /// Letters of the secrets of nodes and operators, and of the one that PINs are hashed with: 240 bits.
 const SECRET_LEN: usize = 48;
@@ -91,6 +93,12 @@ pub enum BindError {
     /// Its database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The secrets of the cluster cannot be had.
+    #[error(transparent)]
+    Shared(#[from] SharedError),
+    /// The authority of the nodes' certificates cannot be had.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// The default class cannot be stored.
     #[error("the default class cannot be stored: {0}")]
     DefaultClass(String),
@@ -141,11 +149,18 @@ pub async fn bind(config: Config, prometheus: &Prometheus) -> Result<Bound, Bind
 pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(App, DefaultClass), BindError> {
     let folder = &config.data_dir;
     let cannot_use = |error| BindError::Folder { folder: folder.clone(), error };
-    let mut secrets = Secrets::load_or_make(config).map_err(cannot_use)?;
     let url = config.database_url.clone().unwrap_or_else(|| Store::sqlite_url(folder));
     let store = Store::open(&url).await?;
+    let (mut secrets, seal) = if store.is_shared() {
+        let agreement = Agreement::begin(&store, config).await?;
+        let secrets = Secrets::load_or_make(config).map_err(cannot_use)?;
+        Authority::open(&folder.join(LINK_FOLDER))?;
+        (secrets, Some(agreement.end().await?))
+    } else {
+        (Secrets::load_or_make(config).map_err(cannot_use)?, None)
+    };
     let (pins, slug) = (Pins::new(secrets.pin.as_bytes()), config.default_class.clone());
-    let opened = Classes::open(store.clone(), pins, folder.clone(), slug, &mut secrets.default).await;
+    let opened = Classes::open((store.clone(), seal), pins, folder.clone(), slug, &mut secrets.default).await;
     let classes = opened.map_err(|error| match error {
         ChangeError::Store(error) => BindError::Store(error),
         ChangeError::File(error) => cannot_use(error),
@@ -176,6 +191,7 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         tokens: Limiter::new(config.tokens_at_once, config.tokens_per_second),
         looks: Limiter::new(config.tokens_at_once, config.tokens_per_second),
         is_database_up: AtomicBool::new(true),
+        database_up_since: Instant::now().into(),
         leaving: OnceLock::new(),
     };
     Ok((app, default_class))
@@ -257,6 +273,7 @@ impl Bound {
         tokio::select! {
             _ = serve => {}
             never = reaper::run(&self.app) => match never {},
+            never = bus::run(&self.app) => match never {},
         }
         openings::flush_last(&self.app).await;
         self.app.store.close().await;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use control::api::{Heartbeat, PublishRequest, SessionEvent, StreamReport, StreamState};
 use prometheus::Registry as Prometheus;
 use tempfile::TempDir;
+use testkit::Postgres;
 
 use super::*;
 use crate::registry::SILENCE_MAX;
@@ -21,10 +22,15 @@ struct Still {
 
 impl Still {
     async fn new() -> Self {
+        Self::with(None).await
+    }
+
+    async fn with(database_url: Option<String>) -> Self {
         let folder = TempDir::new().unwrap();
         let config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
             data_dir: folder.path().to_owned(),
+            database_url,
             mode: Mode::Open,
             ..Config::default()
         };
@@ -226,4 +232,34 @@ async fn what_the_database_did_not_take_is_written_with_the_next_heartbeat() {
     assert_eq!(still.counts().await, counts(&[("starting", 1)]));
     still.beat(1, &[&session]).await.unwrap();
     assert_eq!(still.counts().await, counts(&[("active", 1)]));
+}
+
+/// Which of several coordinators a node speaks to is its own business.
+#[tokio::test]
+async fn a_node_that_another_coordinator_hears_is_not_lost() {
+    let url = Postgres::shared().create_database();
+    let mut still = Still::with(Some(url.clone())).await;
+    let session = still.publish().await;
+    still.beat(1, &[&session]).await.unwrap();
+    // The clocks of the coordinators are the test's, that of the database is not.
+    still.app().store.hear(&["n1".to_owned(), "n2".to_owned()]).await.unwrap();
+    still.wait(HEARING_MAX + SILENCE_MAX).await;
+    assert_eq!(still.counts().await, counts(&[("active", 1)]));
+    let database = sqlx::AnyPool::connect(&url).await.unwrap();
+    let later = "UPDATE node_hearings SET heard_at = heard_at - 20000";
+    sqlx::query(later).execute(&database).await.unwrap();
+    still.wait(SILENCE_MAX).await;
+    assert_eq!(still.counts().await, counts(&[("stopped", 1)]));
+}
+
+/// The others have been without the database as well, and could not say whom they hear.
+#[tokio::test]
+async fn no_node_is_lost_soon_after_an_outage() {
+    let mut still = Still::with(Some(Postgres::shared().create_database())).await;
+    let session = still.publish().await;
+    still.beat(1, &[&session]).await.unwrap();
+    still.wait(SILENCE_MAX).await;
+    assert_eq!(still.counts().await, counts(&[("active", 1)]));
+    still.wait(HEARING_MAX).await;
+    assert_eq!(still.counts().await, counts(&[("stopped", 1)]));
 }

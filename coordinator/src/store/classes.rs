@@ -1,7 +1,8 @@
-//! `classes` and `stream_keys`. They are read when the process begins; after that only changes are written.
+//! `classes` and `stream_keys`. They are read when the process begins, and when another coordinator has changed them.
 use sqlx::Row;
 
-use super::{Store, StoreError};
+use super::secrets::{self, SealedSecret};
+use super::{Store, StoreError, without_zero};
 use crate::secret;
 
 /// Characters of a class's name in addresses.
@@ -90,7 +91,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut transaction = self.lasting.begin().await?;
         let query = "INSERT INTO classes (id, slug, name, pin_hash, created_at) VALUES ($1, $2, $3, $4, $5)";
-        let query = sqlx::query(query).bind(&class.id).bind(&class.slug).bind(&class.name);
+        let query = sqlx::query(query).bind(&class.id).bind(&class.slug).bind(without_zero(&class.name));
         match query.bind(class.pin_hash.clone()).bind(now_ms).execute(&mut *transaction).await {
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
                 return Err(StoreError::Exists);
@@ -101,8 +102,7 @@ impl Store {
             let query = sqlx::query(INSERT_KEY).bind(&key.id).bind(&key.class_id).bind(&key.hash);
             query.bind(key.created_at_ms).execute(&mut *transaction).await?;
         }
-        transaction.commit().await?;
-        Ok(())
+        self.commit_change(transaction).await
     }
 
     /// Removes a class and revokes its keys. What was recorded of its lessons stays.
@@ -114,34 +114,49 @@ impl Store {
         let slug = format!("{}~{}", class.slug, class.id);
         let query = "UPDATE classes SET removed_at = $1, slug = $2, pin_hash = NULL WHERE id = $3";
         sqlx::query(query).bind(now_ms).bind(slug).bind(&class.id).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(())
+        self.commit_change(transaction).await
     }
 
-    /// Makes this the hash of a class's PIN.
-    pub(crate) async fn put_pin(&self, class_id: &str, pin_hash: &str) -> Result<(), StoreError> {
+    /// Makes this the hash of a class's PIN, and `shown` the PIN that people are shown.
+    pub(crate) async fn put_pin(
+        &self,
+        class_id: &str,
+        pin_hash: &str,
+        shown: Option<&SealedSecret>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.lasting.begin().await?;
         let query = "UPDATE classes SET pin_hash = $1 WHERE id = $2";
-        sqlx::query(query).bind(pin_hash).bind(class_id).execute(&self.lasting).await?;
-        Ok(())
+        sqlx::query(query).bind(pin_hash).bind(class_id).execute(&mut *transaction).await?;
+        if let Some(shown) = shown {
+            secrets::put(&mut transaction, shown).await?;
+        }
+        self.commit_change(transaction).await
     }
 
     /// Adds a key.
     pub(crate) async fn add_stream_key(&self, key: &StreamKey) -> Result<(), StoreError> {
+        let mut transaction = self.lasting.begin().await?;
         let query = sqlx::query(INSERT_KEY).bind(&key.id).bind(&key.class_id).bind(&key.hash);
-        query.bind(key.created_at_ms).execute(&self.lasting).await?;
-        Ok(())
+        query.bind(key.created_at_ms).execute(&mut *transaction).await?;
+        self.commit_change(transaction).await
     }
 
     /// Revokes a key.
     pub(crate) async fn revoke_stream_key(&self, id: &str, now_ms: i64) -> Result<(), StoreError> {
+        let mut transaction = self.lasting.begin().await?;
         let query = "UPDATE stream_keys SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL";
-        sqlx::query(query).bind(now_ms).bind(id).execute(&self.lasting).await?;
-        Ok(())
+        sqlx::query(query).bind(now_ms).bind(id).execute(&mut *transaction).await?;
+        self.commit_change(transaction).await
     }
 
     /// Makes this the key of the file `stream-key`, which belongs to this class; the one that the file held before is
     /// revoked. Returns false, and changes nothing, if this key was revoked: a file that comes back does not revive it.
-    pub(crate) async fn put_file_key(&self, key: &StreamKey, now_ms: i64) -> Result<bool, StoreError> {
+    pub(crate) async fn put_file_key(
+        &self,
+        key: &StreamKey,
+        shown: Option<&SealedSecret>,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.lasting.begin().await?;
         let query = "SELECT COUNT(*) FROM stream_keys WHERE secret_hash = $1 AND revoked_at IS NOT NULL";
         let row = sqlx::query(query).bind(&key.hash).fetch_one(&mut *transaction).await?;
@@ -156,7 +171,10 @@ impl Store {
             ON CONFLICT (secret_hash) DO UPDATE SET class_id = excluded.class_id, is_from_file = 1";
         let query = sqlx::query(query).bind(&key.id).bind(&key.class_id).bind(&key.hash);
         query.bind(key.created_at_ms).execute(&mut *transaction).await?;
-        transaction.commit().await?;
+        if let Some(shown) = shown {
+            secrets::put(&mut transaction, shown).await?;
+        }
+        self.commit_change(transaction).await?;
         Ok(true)
     }
 

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use control::api::SessionEvent;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
-use super::StoreError;
+use super::{StoreError, without_zero};
 
 /// Rows of one statement at most, a power of two: 14 values each, and PostgreSQL takes 65,535, SQLite 32,766.
 const ROWS_MAX: usize = 64;
 
 /// What is written into one column.
-#[derive(Clone, Copy, Debug)]
-enum Value<'a> {
-    Text(Option<&'a str>),
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Text(Option<String>),
     Number(Option<i64>),
 }
 
@@ -20,11 +20,11 @@ enum Value<'a> {
 /// cannot be connected.
 #[derive(Debug, Default)]
 pub(super) struct Changes<'a> {
-    joined: Vec<[Value<'a>; 14]>,
+    joined: Vec<[Value; 14]>,
     /// Where in `joined` a viewer is.
     places: HashMap<&'a str, usize>,
-    connected: Vec<[Value<'a>; 2]>,
-    left: Vec<[Value<'a>; 6]>,
+    connected: Vec<[Value; 2]>,
+    left: Vec<[Value; 6]>,
 }
 
 impl<'a> Changes<'a> {
@@ -48,7 +48,7 @@ impl<'a> Changes<'a> {
                 let [id, node, stream_session] = [id, node, stream_session].map(|value| text(value));
                 let [user_id, user_type] = [user_id, user_type].map(|value| text(value));
                 let [user_agent, ip_address] = [user_agent, ip_address].map(|value| text(value));
-                let not_yet = Value::Number(None);
+                let not_yet = || Value::Number(None);
                 self.joined.push([
                     id,
                     stream_session,
@@ -58,12 +58,12 @@ impl<'a> Changes<'a> {
                     user_agent,
                     ip_address,
                     number(*at_ms),
-                    not_yet,
-                    not_yet,
+                    not_yet(),
+                    not_yet(),
                     Value::Text(None),
-                    not_yet,
-                    not_yet,
-                    not_yet,
+                    not_yet(),
+                    not_yet(),
+                    not_yet(),
                 ]);
             }
             SessionEvent::ViewerConnected { id, at_ms } => match self.row(id) {
@@ -85,7 +85,7 @@ impl<'a> Changes<'a> {
     }
 
     /// The row of a viewer that has joined with these changes.
-    fn row(&mut self, id: &str) -> Option<&mut [Value<'a>; 14]> {
+    fn row(&mut self, id: &str) -> Option<&mut [Value; 14]> {
         self.joined.get_mut(*self.places.get(id)?)
     }
 
@@ -112,11 +112,11 @@ impl<'a> Changes<'a> {
 }
 
 /// Runs a statement over `rows`, which it knows as the table `new`. Returns how many rows it wrote.
-async fn execute<const COLUMNS: usize>(
+pub(super) async fn execute<const COLUMNS: usize>(
     transaction: &mut Transaction<'_, Any>,
     columns: &str,
     statement: &str,
-    mut rows: &[[Value<'_>; COLUMNS]],
+    mut rows: &[[Value; COLUMNS]],
 ) -> Result<u64, StoreError> {
     let mut written = 0;
     while let Some(count) = rows.len().min(ROWS_MAX).checked_ilog2() {
@@ -135,7 +135,7 @@ async fn execute<const COLUMNS: usize>(
         let mut query = sqlx::query(AssertSqlSafe(text));
         for value in now.iter().flatten() {
             query = match value {
-                Value::Text(text) => query.bind(*text),
+                Value::Text(text) => query.bind(text.as_deref()),
                 Value::Number(number) => query.bind(*number),
             };
         }
@@ -144,10 +144,10 @@ async fn execute<const COLUMNS: usize>(
     Ok(written)
 }
 
-fn text(value: &str) -> Value<'_> {
-    Value::Text(Some(value))
+pub(super) fn text(value: &str) -> Value {
+    Value::Text(Some(without_zero(value)))
 }
 
-fn number(value: u64) -> Value<'static> {
+fn number(value: u64) -> Value {
     Value::Number(Some(i64::try_from(value).unwrap_or(i64::MAX)))
 }

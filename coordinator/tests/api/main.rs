@@ -3,6 +3,7 @@
 
 mod changes;
 mod classes;
+mod cluster;
 mod doors;
 mod nodes;
 mod operators;
