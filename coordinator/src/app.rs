@@ -10,7 +10,7 @@ use process::limiter::Limiter;
 use tokio_util::sync::CancellationToken;
 
 use crate::classes::Classes;
-use crate::config::Mode;
+use crate::config::{LoadSource, Mode};
 use crate::keys::SigningKey;
 use crate::metrics::Metrics;
 use crate::openings::Openings;
@@ -38,6 +38,10 @@ pub(crate) struct App {
     pub(crate) operator_secret: String,
     /// The public half of `key`.
     pub(crate) key_set: KeySet,
+    /// For asking nodes and Prometheus; each request has its own time limit.
+    pub(crate) http: reqwest::Client,
+    pub(crate) load_source: LoadSource,
+    pub(crate) prometheus_url: String,
     pub(crate) tokens: Limiter,
     /// Looks at a class's stream by who has a token.
     pub(crate) looks: Limiter,

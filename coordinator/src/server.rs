@@ -13,6 +13,7 @@ use process::connections::{Connections, Limits};
 use process::limiter::Limiter;
 use process::serve::{Front, PlainHttp, Server, run_local};
 use prometheus::Registry as Prometheus;
+use reqwest::redirect::Policy;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,7 @@ use crate::openings::{self, Openings};
 use crate::pins::Pins;
 use crate::registry::Registry;
 use crate::store::{Store, StoreError};
-use crate::{http, operator, public_address, reaper, secret};
+use crate::{http, loads, operator, public_address, reaper, secret};
 
 /// Letters of the secrets of nodes and operators, and of the one that PINs are hashed with: 240 bits.
 const SECRET_LEN: usize = 48;
@@ -97,6 +98,9 @@ pub enum BindError {
     /// Metrics of the same name exist.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
+    /// Nodes and Prometheus cannot be asked.
+    #[error(transparent)]
+    Http(#[from] reqwest::Error),
 }
 
 /// The coordinator with its port held and nothing running.
@@ -173,6 +177,10 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         link_folder: folder.join(LINK_FOLDER),
         operator_secret: secrets.operator,
         key_set,
+        // Who is asked is asked directly, and does not send us elsewhere.
+        http: reqwest::Client::builder().no_proxy().redirect(Policy::none()).build()?,
+        load_source: config.load_source,
+        prometheus_url: config.prometheus_url.clone(),
         tokens: Limiter::new(config.tokens_at_once, config.tokens_per_second),
         looks: Limiter::new(config.tokens_at_once, config.tokens_per_second),
         is_database_up: AtomicBool::new(true),
@@ -257,6 +265,7 @@ impl Bound {
         tokio::select! {
             _ = serve => {}
             never = reaper::run(&self.app) => match never {},
+            never = loads::run(&self.app) => match never {},
         }
         openings::flush_last(&self.app).await;
         self.app.store.close().await;

@@ -1,6 +1,6 @@
 //! The roles of a process: bound together, run together.
 use std::convert::Infallible;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -167,9 +167,10 @@ impl Process {
                 inject("coordinator", bound.run(front, Some(internal), leaving, drain))
             });
         }
+        let metrics = admin.local_addr();
         roles.spawn(Stage::Record, "admin", |drain| inject("admin", admin.run(admin_context, drain)));
         if let Some(node) = node {
-            node.spawn(&mut roles, (&base, &credential), (front, shares), config)?;
+            node.spawn(&mut roles, (&base, &credential), (front, shares), (config, metrics))?;
         }
         Ok(roles.run(asked).await?)
     }
@@ -232,7 +233,7 @@ impl NodeParts {
         roles: &mut Supervisor,
         (base, credential): (&str, &str),
         (front, shares): (Front, Shares),
-        config: Config,
+        (config, metrics): (Config, SocketAddr),
     ) -> anyhow::Result<()> {
         let Self { name: node, ingest, whep, hub, link, gauges } = self;
         let (control, verifier) = (Client::new(base, credential)?, TokenVerifier::new(base)?);
@@ -249,6 +250,7 @@ impl NodeParts {
             node: node.clone(),
             whep_port: whep.local_addr().port(),
             link: link_port.map(|port| LinkAddress { host: config.link.announce, port }),
+            metrics,
             started_at_ms: now_ms(),
             pulls: pulls.clone(),
         };

@@ -11,7 +11,7 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("agent", &["control", "hub", "link", "media", "process"]),
     ("control", &[]),
-    ("coordinator", &["control", "process"]),
+    ("coordinator", &["control", "process", "testkit"]),
     ("counts", &["hub", "media", "rtc", "rtmp", "rtp"]),
     ("hub", &["media"]),
     ("ingest", &["control", "hub", "media", "process", "rtmp"]),

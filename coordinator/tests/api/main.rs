@@ -4,6 +4,7 @@
 mod changes;
 mod classes;
 mod doors;
+mod loads;
 mod nodes;
 mod operators;
 mod outage;

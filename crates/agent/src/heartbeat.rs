@@ -1,5 +1,6 @@
 //! What a node tells the coordinator: once a second, and whenever a stream changes.
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use control::Client;
@@ -41,6 +42,8 @@ pub struct Reporter<A> {
     pub whep_port: u16,
     /// Where other nodes pull streams from it.
     pub link: Option<LinkAddress>,
+    /// Where its metrics are.
+    pub metrics: SocketAddr,
     /// When its process began.
     pub started_at_ms: u64,
     /// What gets streams from other nodes.
@@ -61,6 +64,7 @@ impl<A: Audience> Reporter<A> {
     /// Reports until drained, and then that every stream has ended.
     pub async fn run(self, drain: CancellationToken) -> Result<(), Infallible> {
         let (mut is_reachable, mut changes) = (true, self.hub.changes());
+        self.gauges.begin(&self.node, self.started_at_ms);
         let meter = Meter::new(self.capacity_bps);
         let mut beats = Beats { boot: rand::random(), seq: 0, coordinator: String::new(), meter };
         while !drain.is_cancelled() {
@@ -131,6 +135,7 @@ impl<A: Audience> Reporter<A> {
             public_url: None,
             whep_port: self.whep_port,
             link: self.link,
+            metrics: Some(self.metrics),
             streams,
         }
     }
