@@ -7,6 +7,7 @@ use std::time::Duration;
 use control::KeySet;
 use process::address::TrustedProxies;
 use process::limiter::Limiter;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::classes::Classes;
@@ -40,6 +41,8 @@ pub(crate) struct App {
     pub(crate) key_set: KeySet,
     /// For asking nodes and Prometheus; each request has its own time limit.
     pub(crate) http: reqwest::Client,
+    /// How many offers may be on their way to nodes at a time.
+    pub(crate) forwards: Semaphore,
     pub(crate) load_source: LoadSource,
     pub(crate) prometheus_url: String,
     pub(crate) tokens: Limiter,

@@ -16,6 +16,7 @@ use prometheus::Registry as Prometheus;
 use reqwest::redirect::Policy;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -38,6 +39,9 @@ const RUN_LEN: usize = 8;
 
 /// Connections over loopback: a few of each node of this machine, which keeps them open.
 const INTERNAL_MAX: usize = 64;
+
+/// Offers that are passed to nodes at a time: each waits for milliseconds, or for a node that hangs.
+const FORWARDS_MAX: usize = 256;
 
 /// The class that exists from the beginning.
 #[derive(Clone)]
@@ -179,6 +183,7 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         key_set,
         // Who is asked is asked directly, and does not send us elsewhere.
         http: reqwest::Client::builder().no_proxy().redirect(Policy::none()).build()?,
+        forwards: Semaphore::new(FORWARDS_MAX),
         load_source: config.load_source,
         prometheus_url: config.prometheus_url.clone(),
         tokens: Limiter::new(config.tokens_at_once, config.tokens_per_second),

@@ -12,3 +12,4 @@ mod pins;
 mod running;
 mod sessions;
 mod tokens;
+mod whep;
