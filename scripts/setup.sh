@@ -43,6 +43,10 @@ install_packages() {
         sudo=(sudo -n)
     fi
     say "installing ${missing[*]}"
+    # Debian would run one at once, on the port of our own metrics: the tests start theirs.
+    if [[ " ${missing[*]} " == *" prometheus "* ]] && [ -d /run/systemd/system ]; then
+        "${sudo[@]}" systemctl mask --quiet prometheus
+    fi
     "${sudo[@]}" apt-get update -q >&2
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends "${missing[@]}" >&2
@@ -105,7 +109,7 @@ build_interop_clients() {
 check_toolchains
 test_packages=(build-essential cmake ffmpeg chromium fonts-dejavu-core iproute2 nftables python3-venv valgrind
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
-    gstreamer1.0-libav libnss3-tools postgresql)
+    gstreamer1.0-libav libnss3-tools postgresql prometheus)
 interop_packages=(firefox-esr gstreamer1.0-nice gstreamer1.0-plugins-ugly libgl1-mesa-dri libgstreamer1.0-dev
     libgstreamer-plugins-bad1.0-dev libgstreamer-plugins-base1.0-dev librtmp-dev obs-studio pkg-config vlc-bin
     vlc-plugin-base xvfb)

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use control::KeySet;
 use process::address::TrustedProxies;
 use process::limiter::Limiter;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::classes::Classes;
-use crate::config::Mode;
+use crate::config::{LoadSource, Mode};
 use crate::keys::SigningKey;
 use crate::metrics::Metrics;
 use crate::openings::Openings;
@@ -38,6 +39,12 @@ pub(crate) struct App {
     pub(crate) operator_secret: String,
     /// The public half of `key`.
     pub(crate) key_set: KeySet,
+    /// For asking nodes and Prometheus; each request has its own time limit.
+    pub(crate) http: reqwest::Client,
+    /// How many offers may be on their way to nodes at a time.
+    pub(crate) forwards: Semaphore,
+    pub(crate) load_source: LoadSource,
+    pub(crate) prometheus_url: String,
     pub(crate) tokens: Limiter,
     /// Looks at a class's stream by who has a token.
     pub(crate) looks: Limiter,

@@ -31,6 +31,19 @@ pub enum Mode {
     Guarded,
 }
 
+/// From where the coordinator knows what nodes carry. That they are there it knows from their heartbeats in any case.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LoadSource {
+    /// From their heartbeats.
+    #[default]
+    Heartbeat,
+    /// From their metrics, which it fetches.
+    Scrape,
+    /// From a Prometheus server, which scrapes them.
+    Prometheus,
+}
+
 /// How the coordinator is set up.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -61,6 +74,10 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// The class that exists from the beginning.
     pub default_class: String,
+    /// From where it knows what nodes carry.
+    pub load_source: LoadSource,
+    /// Where the Prometheus server is, for that source.
+    pub prometheus_url: String,
 }
 
 impl fmt::Debug for Config {
@@ -89,6 +106,8 @@ impl Default for Config {
             operator_secret: String::new(),
             trusted_proxies: TrustedProxies::default(),
             default_class: "lesson".to_owned(),
+            load_source: LoadSource::default(),
+            prometheus_url: String::new(),
         }
     }
 }
@@ -116,6 +135,11 @@ pub enum ConfigError {
          such as postgres://user:password@host/lectern"
     )]
     DatabaseUrl,
+    /// Nobody could be asked. An address may hold a password, so it is not repeated.
+    #[error(
+        "load_source is \"prometheus\", so prometheus_url must say where that is, such as http://127.0.0.1:9090"
+    )]
+    PrometheusUrl,
 }
 
 impl Config {
@@ -138,6 +162,10 @@ impl Config {
         }
         if !Class::is_slug(&self.default_class) {
             return Err(ConfigError::DefaultClass(self.default_class.clone()));
+        }
+        let is_web = ["http://", "https://"].iter().any(|scheme| self.prometheus_url.starts_with(scheme));
+        if self.load_source == LoadSource::Prometheus && !is_web {
+            return Err(ConfigError::PrometheusUrl);
         }
         Ok(())
     }
@@ -190,6 +218,11 @@ mod tests {
         for slug in ["", "stream", "Lesson", "a/b", "a b", "ä", &"a".repeat(65)] {
             let config = Config { default_class: slug.to_owned(), ..Config::default() };
             assert_eq!(config.validate(), Err(ConfigError::DefaultClass(slug.to_owned())));
+        }
+        for (url, is_one) in [("", false), ("localhost:9090", false), ("http://localhost:9090", true)] {
+            let (load_source, prometheus_url) = (LoadSource::Prometheus, url.to_owned());
+            let validated = Config { load_source, prometheus_url, ..Config::default() }.validate();
+            assert_eq!(validated, if is_one { Ok(()) } else { Err(ConfigError::PrometheusUrl) }, "{url}");
         }
     }
 }

@@ -12,6 +12,8 @@ mod problem;
 mod streams;
 #[expect(unused_qualifications, reason = "utoipa's macro writes paths out")]
 mod token;
+#[expect(unused_qualifications, reason = "utoipa's macro writes paths out")]
+mod whep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,6 +93,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(probes::live))
         .split_for_parts();
     api.merge(others);
+    let (whep, others) = OpenApiRouter::new().routes(routes!(whep::offer)).split_for_parts();
+    api.merge(others);
+    let whep = whep
+        .route("/live/{class}/whep", get(whep::get).head(whep::head).options(whep::options))
+        .method_not_allowed_fallback(async || Failure::method_not_allowed())
+        .layer(middleware::map_response(whep::allow_other_origins));
     let internal = Router::new()
         .route("/publish/authorize", post(internal::authorize))
         .route("/admit", post(internal::admit))
@@ -105,6 +113,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/join", post(join::join));
     router
         .merge(for_other_origins)
+        .merge(whep)
         .nest("/internal/v1", internal)
         .route("/api/openapi.json", get(async move || Json(api)).layer(CorsLayer::new().allow_origin(Any)))
         .route("/api/{*rest}", any(missing))

@@ -12,6 +12,7 @@ mod directory;
 mod guesses;
 mod http;
 mod keys;
+mod loads;
 mod metrics;
 mod openings;
 mod operator;
@@ -26,7 +27,7 @@ pub mod simulate;
 pub mod store;
 mod web;
 
-pub use config::{Config, ConfigError, LINK_FOLDER, Mode};
+pub use config::{Config, ConfigError, LINK_FOLDER, LoadSource, Mode};
 pub use credential::NodeIdentity;
 pub use operator::{CallError, Operator};
 pub use process::address::public as public_address;

@@ -22,6 +22,10 @@ pub(crate) struct Metrics {
     pub(crate) heartbeats_refused: IntCounter,
     /// Viewers that found every node full.
     pub(crate) viewers_refused: IntCounter,
+    /// Reports of loads that came from elsewhere than heartbeats.
+    pub(crate) load_reports: IntCounter,
+    /// Nodes of which nothing comes from there.
+    pub(crate) loads_silent: IntGauge,
     /// Streams that are live.
     pub(crate) streams: IntGauge,
     /// Nodes that are heard.
@@ -69,6 +73,14 @@ impl Metrics {
                 "Heartbeats that came late or twice, or from a node's former life",
             )?,
             viewers_refused: counter("viewers_refused_total", "Viewers that found every node full")?,
+            load_reports: counter(
+                "load_reports_total",
+                "Reports of nodes' loads that the source which is set has brought, heartbeats not counted",
+            )?,
+            loads_silent: gauge(
+                "load_source_silent_nodes",
+                "Nodes of which the source of loads says nothing, so that their heartbeats count",
+            )?,
             streams: gauge("streams", "Streams that nodes report")?,
             nodes: gauge("nodes", "Nodes that are heard")?,
         })

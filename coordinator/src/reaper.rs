@@ -10,9 +10,9 @@ use thiserror::Error;
 use tokio::time::MissedTickBehavior;
 
 use crate::app::{App, now_ms};
-use crate::openings;
 use crate::registry::{Change, Stale};
 use crate::store::{EndReason, StoreError};
+use crate::{loads, openings};
 
 /// How often they are looked for.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -38,6 +38,7 @@ async fn watch(app: &App) -> Infallible {
     loop {
         interval.tick().await;
         look(app, Instant::now());
+        loads::look(app, Instant::now());
     }
 }
 

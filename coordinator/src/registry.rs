@@ -1,6 +1,7 @@
 //! What the nodes say of themselves, as a pure machine. It is rebuilt from heartbeats, never stored.
 mod classes;
 mod lives;
+mod loads;
 mod placement;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use self::classes::ClassIndex;
 pub use self::classes::Located;
 use self::lives::Lives;
 pub use self::lives::Stale;
+pub use self::loads::{NodeReport, NotScrapable, SOURCE_SILENCE_MAX, SourceChanges};
 use self::placement::Placement;
 pub use self::placement::{NoNode, Wish};
 use crate::assign::MemberState;
@@ -142,7 +144,7 @@ impl Registry {
         let unsaved = (!changes.is_empty()).then(|| self.telling());
         self.classes.add(&heartbeat);
         let state = if heartbeat.is_draining { MemberState::Draining } else { MemberState::Ready };
-        self.placement.on_heartbeat(&heartbeat, life, state);
+        self.placement.on_heartbeat(now, &heartbeat, life, state);
         self.nodes.insert(name, Node { heard: now, heartbeat: Some(heartbeat), from, state, unsaved });
         Ok(changes)
     }

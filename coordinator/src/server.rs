@@ -13,8 +13,10 @@ use process::connections::{Connections, Limits};
 use process::limiter::Limiter;
 use process::serve::{Front, PlainHttp, Server, run_local};
 use prometheus::Registry as Prometheus;
+use reqwest::redirect::Policy;
 use thiserror::Error;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -29,7 +31,7 @@ use crate::pins::Pins;
 use crate::registry::Registry;
 use crate::shared::{Agreement, SharedError};
 use crate::store::{Store, StoreError};
-use crate::{bus, http, operator, public_address, reaper, secret};
+use crate::{bus, http, loads, operator, public_address, reaper, secret};
 
 /// Letters of the secrets of nodes and operators, and of the one that PINs are hashed with: 240 bits.
 const SECRET_LEN: usize = 48;
@@ -39,6 +41,9 @@ const RUN_LEN: usize = 8;
 
 /// Connections over loopback: a few of each node of this machine, which keeps them open.
 const INTERNAL_MAX: usize = 64;
+
+/// Offers that are passed to nodes at a time: each waits for milliseconds, or for a node that hangs.
+const FORWARDS_MAX: usize = 256;
 
 /// The class that exists from the beginning.
 #[derive(Clone)]
@@ -105,6 +110,9 @@ pub enum BindError {
     /// Metrics of the same name exist.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
+    /// Nodes and Prometheus cannot be asked.
+    #[error(transparent)]
+    Http(#[from] reqwest::Error),
 }
 
 /// The coordinator with its port held and nothing running.
@@ -188,6 +196,11 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         link_folder: folder.join(LINK_FOLDER),
         operator_secret: secrets.operator,
         key_set,
+        // Who is asked is asked directly, and does not send us elsewhere.
+        http: reqwest::Client::builder().no_proxy().redirect(Policy::none()).build()?,
+        forwards: Semaphore::new(FORWARDS_MAX),
+        load_source: config.load_source,
+        prometheus_url: config.prometheus_url.clone(),
         tokens: Limiter::new(config.tokens_at_once, config.tokens_per_second),
         looks: Limiter::new(config.tokens_at_once, config.tokens_per_second),
         is_database_up: AtomicBool::new(true),
@@ -274,6 +287,7 @@ impl Bound {
             _ = serve => {}
             never = reaper::run(&self.app) => match never {},
             never = bus::run(&self.app) => match never {},
+            never = loads::run(&self.app) => match never {},
         }
         openings::flush_last(&self.app).await;
         self.app.store.close().await;

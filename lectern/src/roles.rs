@@ -1,6 +1,6 @@
 //! The roles of a process: bound together, run together.
 use std::convert::Infallible;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,11 +172,18 @@ impl Process {
                 inject("coordinator", bound.run(front, Some(internal), leaving, drain))
             });
         }
+        let metrics = admin.local_addr();
         roles.spawn(Stage::Record, "admin", |drain| inject("admin", admin.run(admin_context, drain)));
         // A node that is alone has nowhere to send its viewers, and a coordinator has none.
         let remaining = node.as_ref().filter(|node| node.link.is_some()).map(NodeParts::remaining);
         if let Some(node) = node {
-            node.spawn(&mut roles, (&bases, &credential), (front, shares), draining.clone(), config)?;
+            node.spawn(
+                &mut roles,
+                (&bases, &credential),
+                (front, shares),
+                draining.clone(),
+                (config, metrics),
+            )?;
         }
         let ended = end.clone();
         let leaving = tokio::spawn(async move {
@@ -259,7 +266,7 @@ impl NodeParts {
         (bases, credential): (&[String], &str),
         (front, shares): (Front, Shares),
         draining: Draining,
-        config: Config,
+        (config, metrics): (Config, SocketAddr),
     ) -> anyhow::Result<()> {
         let Self { name: node, ingest, whep, hub, link, gauges } = self;
         let (control, verifier) = (Client::of(bases, credential)?, TokenVerifier::of(bases)?);
@@ -277,6 +284,7 @@ impl NodeParts {
             node: node.clone(),
             whep_port: whep.local_addr().port(),
             link: link_port.map(|port| LinkAddress { host: config.link.announce, port }),
+            metrics,
             started_at_ms: now_ms(),
             pulls: pulls.clone(),
         };

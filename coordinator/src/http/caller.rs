@@ -35,6 +35,7 @@ const LOCAL_SUFFIXES: [&str; 4] = [".local", ".localhost", ".home.arpa", ".inter
 pub(super) struct Caller {
     client: Client,
     scheme: &'static str,
+    own_scheme: &'static str,
     is_at_socket: bool,
     headers: HeaderMap,
 }
@@ -51,6 +52,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         Ok(Self {
             client,
             scheme: client.scheme.unwrap_or(own),
+            own_scheme: own,
             is_at_socket: parts.extensions.get::<OperatorSocket>().is_some(),
             headers: parts.headers.clone(),
         })
@@ -87,6 +89,7 @@ impl Caller {
         Self {
             client: Client { ip: request.client_ip, is_direct: request.is_direct, scheme: None },
             scheme,
+            own_scheme: scheme,
             is_at_socket: false,
             headers: headers.into_iter().flatten().collect(),
         }
@@ -95,6 +98,11 @@ impl Caller {
     /// The scheme by which it knows this server.
     pub(super) fn scheme(&self) -> &'static str {
         self.scheme
+    }
+
+    /// The scheme by which it, or its proxy, reached this server: nodes of the same machine speak it too.
+    pub(super) fn own_scheme(&self) -> &'static str {
+        self.own_scheme
     }
 
     /// Where it comes from.
@@ -204,7 +212,8 @@ impl Caller {
         self.scheme == "https" || is_local_name(&host) || app.registry().public_urls().any(is_public_url)
     }
 
-    fn bearer(&self) -> Option<&str> {
+    /// The token or secret that it sends.
+    pub(super) fn bearer(&self) -> Option<&str> {
         control::bearer(self.text(&AUTHORIZATION)?)
     }
 
@@ -241,7 +250,7 @@ mod tests {
         let headers =
             headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
         let client = Client { ip: Ipv4Addr::LOCALHOST.into(), is_direct: true, scheme: None };
-        Caller { client, scheme: "http", is_at_socket: false, headers: headers.collect() }
+        Caller { client, scheme: "http", own_scheme: "http", is_at_socket: false, headers: headers.collect() }
     }
 
     #[test]

@@ -12,8 +12,7 @@ use control::api::{
 use serde_json::{Value, json};
 
 use super::caller::{Caller, host_of};
-use super::token::endpoint;
-use super::{Failure, Shared};
+use super::{Failure, Shared, token};
 use crate::app::now_ms;
 use crate::credential::NodeIdentity;
 use crate::reaper::Unheard;
@@ -99,7 +98,8 @@ pub(super) async fn places(
         let wish = Wish { class, viewer: user_id, hint: None, excluded, region: None };
         let (next, from) = registry.place(Instant::now(), &wish).ok()?;
         let scheme = if scheme == "https" { "https" } else { "http" };
-        endpoint((next, from), class, scheme, host.as_deref().and_then(host_of))
+        let host = host.as_deref().and_then(host_of);
+        token::place((next, from), class, (scheme, scheme), host).map(|place| place.endpoint)
     };
     let urls = request.viewers.iter().map(place).collect();
     drop(registry);

@@ -11,6 +11,11 @@ use crate::classes::ChangeError;
 use crate::registry::Stale;
 use crate::store::StoreError;
 
+/// Seconds after which a player that finds no lesson tries again, as nodes say it.
+const RETRY_NOT_LIVE: u32 = 2;
+/// Seconds in which offers have been passed on.
+const RETRY_BUSY: u32 = 1;
+
 /// An answer that is an error.
 #[derive(Debug)]
 pub(crate) struct Failure(Problem);
@@ -39,6 +44,46 @@ impl Failure {
 
     pub(crate) fn unauthorized(detail: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Not identified", detail)
+    }
+
+    /// A player has no token and needs one. Codes of WHEP are those of nodes.
+    pub(crate) fn token_missing() -> Self {
+        Self::unauthorized("send a token as Bearer or as ?jwt=").code("token_missing")
+    }
+
+    pub(crate) fn token_expired() -> Self {
+        Self::unauthorized("the token has expired").code("token_expired")
+    }
+
+    pub(crate) fn token_invalid() -> Self {
+        Self::unauthorized("the token is not valid").code("token_invalid")
+    }
+
+    pub(crate) fn token_of_another_class() -> Self {
+        Self::forbidden("the token does not allow to watch this class").code("forbidden")
+    }
+
+    pub(crate) fn offer_unusable(detail: &str) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Offer not usable", detail).code("offer_unusable")
+    }
+
+    /// 409, as a node says it: players try again then.
+    pub(crate) fn nothing_to_watch() -> Self {
+        Self::new(StatusCode::CONFLICT, "Not live", "the lesson is not live now")
+            .code("not_live")
+            .retry_after(RETRY_NOT_LIVE)
+    }
+
+    pub(crate) fn node_unreachable() -> Self {
+        let detail = "the node of this viewer does not answer";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Node unreachable", detail)
+            .code("node_unreachable")
+            .retry_after(RETRY_NOT_LIVE)
+    }
+
+    pub(crate) fn busy() -> Self {
+        let detail = "more offers are being passed on than there may be at a time";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Busy", detail).code("busy").retry_after(RETRY_BUSY)
     }
 
     pub(crate) fn pin_needed() -> Self {

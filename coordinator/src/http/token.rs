@@ -80,16 +80,14 @@ pub(super) async fn issue(
         excluded: &excluded,
         region: None,
     };
-    let (node, endpoint) = {
+    let Place { node, endpoint, .. } = {
         let mut registry = app.registry();
         if !is_waiting && !registry.is_live(&class.slug) {
             return Err(Failure::not_live());
         }
         let (node, from) = registry.place(Instant::now(), &wish).map_err(|error| failure(&app, error))?;
-        let endpoint = endpoint((node, from), &class.slug, caller.scheme(), caller.host());
-        let endpoint =
-            endpoint.ok_or_else(|| Failure::bad_request("the Host header is missing or not a host"))?;
-        (node.node.clone(), endpoint)
+        place((node, from), &class.slug, (caller.scheme(), caller.own_scheme()), caller.host())
+            .ok_or_else(|| Failure::bad_request("the Host header is missing or not a host"))?
     };
     let token = sign(&app, role, &user_id, (&class.slug, node))?;
     let webrtc_url = format!("{endpoint}?jwt={token}");
@@ -138,24 +136,43 @@ fn is_user_id(id: &str) -> bool {
     (1..=USER_ID_MAX).contains(&id.len()) && id.bytes().all(is_allowed)
 }
 
-/// Where a viewer finds its class: the node's public address; that of a node on another machine; or the host that it already
-/// speaks to with the node's port, so that a laptop works under any of its addresses.
-pub(super) fn endpoint(
-    (node, from): (&Heartbeat, IpAddr),
-    slug: &str,
-    scheme: &str,
-    host: Option<String>,
-) -> Option<String> {
-    let port = node.whep_port;
-    let base = match &node.public_url {
-        Some(url) => url.trim_end_matches('/').to_owned(),
-        None if !from.is_loopback() => format!("{scheme}://{}", SocketAddr::new(from, port)),
-        None => format!("{scheme}://{}:{port}", host?),
-    };
-    Some(format!("{base}/live/{slug}/whep"))
+/// Where a viewer finds its class.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The node.
+    pub(super) node: String,
+    /// The node's WHEP endpoint for the viewer.
+    pub(super) endpoint: String,
+    /// The same for the coordinator. Nothing that the viewer says of itself is in it.
+    pub(super) from_here: String,
 }
 
-fn sign(app: &App, role: Role, user_id: &str, (slug, node): (&str, String)) -> Result<String, Failure> {
+/// The node's public address; that of a node on another machine; or the host that the viewer already speaks to with the node's
+/// port, so that a laptop works under any of its addresses.
+pub(super) fn place(
+    (node, from): (&Heartbeat, IpAddr),
+    slug: &str,
+    (scheme, own_scheme): (&str, &str),
+    host: Option<String>,
+) -> Option<Place> {
+    let port = node.whep_port;
+    let url = |base: &str| format!("{}/live/{slug}/whep", base.trim_end_matches('/'));
+    let at = |scheme: &str| url(&format!("{scheme}://{}", SocketAddr::new(from, port)));
+    let endpoint = match &node.public_url {
+        Some(public_url) => url(public_url),
+        None if !from.is_loopback() => at(scheme),
+        None => url(&format!("{scheme}://{}:{port}", host?)),
+    };
+    let from_here = node.public_url.as_deref().map_or_else(|| at(own_scheme), url);
+    Some(Place { node: node.node.clone(), endpoint, from_here })
+}
+
+pub(super) fn sign(
+    app: &App,
+    role: Role,
+    user_id: &str,
+    (slug, node): (&str, String),
+) -> Result<String, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let claims = Claims {
         iss: Claims::ISSUER.to_owned(),

@@ -4,9 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use control::api::Heartbeat;
+use control::api::{Heartbeat, NodeLoad};
 use thiserror::Error;
 
+use super::loads::Source;
 use super::{Node, Registry};
 use crate::assign::{Assignment, Explanation, LoadReport, Member, MemberState, NoRoom, Request};
 
@@ -50,13 +51,20 @@ pub enum NoNode {
 #[derive(Default)]
 pub(super) struct Placement {
     assignment: Assignment,
-    /// With what each reported last.
-    members: BTreeMap<String, (Member, LoadReport)>,
     /// How many coordinators each of them hears.
     coordinators: BTreeMap<String, u32>,
+    pub(super) members: BTreeMap<String, Entry>,
     /// The members are not yet those of the assignment: at a start thousands come in a second.
     is_changed: bool,
     origin: Option<Instant>,
+}
+
+/// A node as it is known last.
+pub(super) struct Entry {
+    member: Member,
+    /// Of its present life.
+    pub(super) report: LoadReport,
+    pub(super) source: Source,
 }
 
 impl fmt::Debug for Placement {
@@ -67,28 +75,48 @@ impl fmt::Debug for Placement {
 
 impl Placement {
     /// A node says what it carries, in its life of this number.
-    pub(super) fn on_heartbeat(&mut self, heartbeat: &Heartbeat, life: u64, state: MemberState) {
+    pub(super) fn on_heartbeat(
+        &mut self,
+        now: Instant,
+        heartbeat: &Heartbeat,
+        life: u64,
+        state: MemberState,
+    ) {
         let Heartbeat { node, seq, load, region, .. } = heartbeat;
         let capacity_bps = load.capacity_bps.min(CAPACITY_MAX_BPS);
         let member = Member { name: node.clone(), capacity_bps, region: region.clone(), state };
-        let (boot, seq) = (life, *seq);
-        let load_bps = load.load_bps.max(load.egress_bps).min(CAPACITY_MAX_BPS);
-        let (joins_seen, cpu, loss) = (load.joins_seen, load.cpu, load.loss);
-        let report = LoadReport { boot, seq, load_bps, joins_seen, cpu, loss };
-        let before = self.members.insert(node.clone(), (member.clone(), report));
-        if before.is_none_or(|(before, _)| before != member) {
-            self.is_changed = true;
-        }
-        self.assignment.report_load(node, &report);
+        let report = load_report(life, *seq, load);
         let heard = heartbeat.coordinators.clamp(1, COORDINATORS_MAX);
         if self.coordinators.insert(node.clone(), heard) != Some(heard) {
             // Each of them hands out as many joins as this one.
             self.assignment.set_coordinators(self.coordinators.values().copied().max().unwrap_or(1));
         }
+        let Some(entry) = self.members.get_mut(node) else {
+            self.members.insert(node.clone(), Entry { member, report, source: Source::new(now) });
+            self.is_changed = true;
+            return;
+        };
+        self.is_changed |= entry.member != member;
+        entry.member = member;
+        if entry.report.boot != life {
+            entry.source.begin(now);
+        }
+        if !entry.source.serves(now) {
+            self.take(node, report);
+        }
+    }
+
+    /// Takes over a report of a member unless a later one is known.
+    pub(super) fn take(&mut self, node: &str, report: LoadReport) {
+        let at = |report: &LoadReport| (report.boot, report.seq);
+        if let Some(entry) = self.members.get_mut(node).filter(|entry| at(&entry.report) < at(&report)) {
+            entry.report = report;
+            self.assignment.report_load(node, &report);
+        }
     }
 
     pub(super) fn on_state(&mut self, node: &str, state: MemberState) {
-        if let Some((member, _)) = self.members.get_mut(node) {
+        if let Some(Entry { member, .. }) = self.members.get_mut(node) {
             member.state = state;
             self.is_changed = true;
         }
@@ -101,9 +129,9 @@ impl Placement {
 
     fn assignment(&mut self) -> &mut Assignment {
         if std::mem::take(&mut self.is_changed) {
-            self.assignment.set_members(self.members.values().map(|(member, _)| member.clone()).collect());
+            self.assignment.set_members(self.members.values().map(|entry| entry.member.clone()).collect());
             // Of those that were no members before; the others' are known.
-            self.members.iter().for_each(|(name, (_, report))| self.assignment.report_load(name, report));
+            self.members.iter().for_each(|(name, entry)| self.assignment.report_load(name, &entry.report));
         }
         &mut self.assignment
     }
@@ -111,6 +139,13 @@ impl Placement {
     fn since(&mut self, now: Instant) -> Duration {
         now.saturating_duration_since(*self.origin.get_or_insert(now))
     }
+}
+
+/// What a node says of its load, in its life of this number.
+pub(super) fn load_report(life: u64, seq: u64, load: &NodeLoad) -> LoadReport {
+    let load_bps = load.load_bps.max(load.egress_bps).min(CAPACITY_MAX_BPS);
+    let NodeLoad { joins_seen, cpu, loss, .. } = *load;
+    LoadReport { boot: life, seq, load_bps, joins_seen, cpu, loss }
 }
 
 impl Registry {
@@ -139,7 +174,7 @@ impl Registry {
 
     /// Where only one node is left, it says itself when it is full; where all are silent, they may be there all the same.
     fn without_choice(&self, wish: &Wish<'_>, retry_after: Duration) -> Result<&str, NoNode> {
-        let members = self.placement.members.values().map(|(member, _)| member);
+        let members = self.placement.members.values().map(|entry| &entry.member);
         let free = members.filter(|member| {
             !wish.excluded.contains(&member.name.as_str())
                 && wish.region.is_none_or(|region| region == member.region)

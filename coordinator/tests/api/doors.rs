@@ -335,6 +335,7 @@ async fn every_route_is_described_and_those_of_operators_refuse_everybody_else()
         "get /livez",
         "get /readyz",
         "post /api/token",
+        "post /live/{class}/whep",
     ];
     assert_eq!(open, expected);
 }

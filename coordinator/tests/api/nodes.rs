@@ -13,14 +13,14 @@ use tempfile::TempDir;
 
 use crate::running::{NODE_SECRET, Running, heartbeat, next_seq, start};
 
-fn request(name: &str) -> JoinRequest {
+pub(crate) fn request(name: &str) -> JoinRequest {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["whatever.example".to_owned()]).unwrap();
     let certificate_request = params.serialize_request(&key).unwrap().pem().unwrap();
     JoinRequest { name: name.to_owned(), public_url: None, certificate_request }
 }
 
-async fn join(running: &Running, request: &JoinRequest) -> Result<JoinAnswer, ClientError> {
+pub(crate) async fn join(running: &Running, request: &JoinRequest) -> Result<JoinAnswer, ClientError> {
     Client::new(&running.base, NODE_SECRET).unwrap().join(request).await
 }
 
@@ -162,7 +162,7 @@ async fn viewers_of_several_nodes_are_told_where_to_go_and_operators_why() {
 }
 
 /// What a token says.
-fn claims(token: &str) -> Value {
+pub(crate) fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }

@@ -1,5 +1,6 @@
 //! What a node tells every coordinator: once a second, and whenever a stream changes.
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub struct Reporter<A> {
     pub whep_port: u16,
     /// Where other nodes pull streams from it.
     pub link: Option<LinkAddress>,
+    /// Where its metrics are.
+    pub metrics: SocketAddr,
     /// When its process began.
     pub started_at_ms: u64,
     /// Whether the node takes no new viewers.
@@ -73,6 +76,7 @@ impl<A: Audience> Reporter<A> {
     /// Reports to every coordinator until drained, and then that every stream has ended.
     pub async fn run(self, drain: CancellationToken) -> Result<(), Infallible> {
         let life = Life { boot: rand::random(), seq: AtomicU64::new(1), coordinators: AtomicU32::new(0) };
+        self.gauges.begin(&self.node, self.started_at_ms);
         let (reporter, life) = (Arc::new(self), Arc::new(life));
         let mut tasks = JoinSet::new();
         for coordinator in reporter.control.each() {
@@ -160,6 +164,7 @@ impl<A: Audience> Reporter<A> {
             public_url: None,
             whep_port: self.whep_port,
             link: self.link,
+            metrics: Some(self.metrics),
             streams,
         }
     }

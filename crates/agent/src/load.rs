@@ -39,6 +39,7 @@ pub struct Gauges {
     bits: IntGaugeVec,
     viewers: IntGaugeVec,
     shares: GaugeVec,
+    start: GaugeVec,
     seq: IntGaugeVec,
     joins: IntGaugeVec,
 }
@@ -51,10 +52,11 @@ impl Gauges {
             registry.register(Box::new(gauges.clone()))?;
             Ok(gauges)
         };
-        let shares =
-            Opts::new("lectern_node_share", "Shares of the processor used and of packets not sent, 0 to 1");
-        let shares = GaugeVec::new(shares, &["node", "of"])?;
-        registry.register(Box::new(shares.clone()))?;
+        let floats = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<GaugeVec> {
+            let gauges = GaugeVec::new(Opts::new(format!("lectern_node_{name}"), help), labels)?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok(gauges)
+        };
         Ok(Self {
             bits: integers(
                 "bits_per_second",
@@ -62,10 +64,21 @@ impl Gauges {
                 &["node", "of"],
             )?,
             viewers: integers("viewers", "Viewers of all classes", &["node"])?,
-            shares,
+            shares: floats(
+                "share",
+                "Shares of the processor used and of packets not sent, 0 to 1",
+                &["node", "of"],
+            )?,
+            start: floats("start_time_seconds", "When the node's process began, Unix time", &["node"])?,
             seq: integers("report_seq", "Counts the node's reports of its load", &["node"])?,
             joins: integers("joins_seen", "Joins with tokens of each coordinator", &["node", "coordinator"])?,
         })
+    }
+
+    /// A life of the node begins: reports are counted anew in each.
+    pub(crate) fn begin(&self, node: &str, started_at_ms: u64) {
+        let start = Duration::from_millis(started_at_ms);
+        self.start.with_label_values(&[node]).set(start.as_secs_f64());
     }
 
     pub(crate) fn show(&self, node: &str, seq: u64, coordinator: &str, load: &NodeLoad) {

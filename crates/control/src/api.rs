@@ -1,5 +1,5 @@
 //! What nodes and the coordinator say to each other.
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -239,6 +239,8 @@ pub struct Heartbeat {
     pub whep_port: u16,
     /// Where other nodes pull streams from it, if they can.
     pub link: Option<LinkAddress>,
+    /// Where its `/metrics` listens, as it sees that itself.
+    pub metrics: Option<SocketAddr>,
     /// Its streams.
     pub streams: Vec<StreamReport>,
 }

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 /// Why a body was not read.
 #[derive(Debug, Error)]
-pub(crate) enum ReadError {
+pub enum ReadError {
     /// The connection broke.
     #[error(transparent)]
     Http(#[from] reqwest::Error),
@@ -14,7 +14,10 @@ pub(crate) enum ReadError {
 }
 
 /// The whole body, of `bytes_max` bytes at most.
-pub(crate) async fn read(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
+///
+/// # Errors
+/// If it is longer, or the connection breaks.
+pub async fn read(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         if body.len().saturating_add(chunk.len()) > bytes_max {

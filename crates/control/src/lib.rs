@@ -12,6 +12,7 @@ mod problem;
 mod token;
 
 pub use bearer::bearer;
+pub use body::{ReadError, read as read_body};
 pub use client::{Client, ClientError, Outage};
 pub use node_name::{certificate_name, node_of_certificate};
 pub use problem::Problem;

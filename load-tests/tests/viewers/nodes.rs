@@ -67,6 +67,27 @@ fn a_lesson_is_seen_whole_at_a_node_that_does_not_have_it() {
     }
 }
 
+/// They are sent to one of the nodes, or their offers are taken there.
+#[test]
+fn viewers_that_know_the_coordinator_alone_see_the_lesson_whole() {
+    let cluster = Cluster::start();
+    let addresses = &cluster.first.addresses;
+    let whep = format!("http://{}/live/{}/whep", addresses.http, addresses.class);
+    let [plain, passed_on] = ["", "?redirect=0"].map(|query| format!("{whep}{query}"));
+    let with_token = token_url(&cluster.first);
+    for door in
+        [&["--whep", &plain][..], &["--whep", &passed_on], &["--whep", &plain, "--token-url", &with_token]]
+    {
+        let arguments = ["watch", "--viewers", "4", "--decrypt-every", "1", "--duration", "3s"];
+        let (figures, _) = load(&[&arguments[..], door].concat());
+        for path in ["/viewers/joined", "/viewers/connected", "/viewers/with_media"] {
+            assert_eq!(number(&figures, path), 4, "{door:?} {path}: {figures:#}");
+        }
+        check(&figures, |f| number(f, "/viewers/units_complete") > 4 * 45, "pictures");
+        assert_eq!(number(&figures, "/viewers/units_damaged"), 0, "{door:?}: {figures:#}");
+    }
+}
+
 /// Viewers that watch while something happens.
 struct Watching {
     process: Process,
