@@ -17,9 +17,9 @@ const USER: &str = "postgres";
 const ROLE: &str = "lectern";
 
 /// Does what its input says. That ends with the process that writes it, however that goes, and then the server and its folder go too.
-/// Ctrl-C reaches everybody in the terminal, and is not for the keeper.
+/// Ctrl-C and time limits reach the whole group of processes, and are not for the keeper.
 const KEEPER: &str = r#"
-trap '' INT
+trap '' HUP INT TERM
 cd "$FOLDER" || exit
 runs() { for pid; do grep -qs '^State:.[^XZ]' "/proc/$pid/status" && return; done; return 1; }
 settings="-c listen_addresses= -c unix_socket_directories='$FOLDER' -c fsync=off"
