@@ -1,5 +1,4 @@
 //! What nodes carry, from the metrics that they really show.
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 use std::time::Duration;
 
 use tempfile::TempDir;
