@@ -8,5 +8,5 @@ mod until;
 
 pub use postgres::Postgres;
 pub use process::Process;
-pub use server::{Addresses, Node, NodeAddresses, Server};
+pub use server::{Addresses, Node, NodeAddresses, Server, launch};
 pub use until::until;

@@ -133,7 +133,11 @@ fn publish(program: &Path, url: &str) -> Process {
     process
 }
 
-fn launch<A: DeserializeOwned>(
+/// Starts one role of the program in a folder, and returns what its ready file says.
+///
+/// # Panics
+/// When it does not start.
+pub fn launch<A: DeserializeOwned>(
     program: &Path,
     folder: &Path,
     role: &[&str],

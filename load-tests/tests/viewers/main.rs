@@ -1,6 +1,7 @@
 //! The program against the real server: what it counts is what was published.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod coordinators;
 mod nodes;
 mod program;
 

@@ -182,16 +182,21 @@ fn a_node_that_drains_takes_nobody_goes_on_if_it_may_and_ends_when_its_time_is_o
 /// People who go where the coordinator and their nodes send them. With this name the second machine is the one that all of a
 /// small class is sent to.
 fn followers(cluster: &Cluster, count: u32, duration: &str) -> (Process, TempDir) {
+    followers_of(&token_url(&cluster.first), count, duration)
+}
+
+/// People who ask there for tokens.
+pub(crate) fn followers_of(token_url: &str, count: u32, duration: &str) -> (Process, TempDir) {
     let folder = TempDir::new().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_lectern-load"));
-    command.args(["watch", "--follow", "--token-url", &token_url(&cluster.first)]);
+    command.args(["watch", "--follow", "--token-url", token_url]);
     command.args(["--viewers", &count.to_string(), "--duration", duration]);
     let mut process = Process::start(command.arg("--json").arg(folder.path().join("figures")));
     process.wait_for(&format!("connected {count}"), LIVE);
     (process, folder)
 }
 
-fn read((mut process, folder): (Process, TempDir)) -> Value {
+pub(crate) fn read((mut process, folder): (Process, TempDir)) -> Value {
     process.wait_for_end(PATIENCE);
     serde_json::from_slice(&std::fs::read(folder.path().join("figures")).unwrap()).unwrap()
 }
