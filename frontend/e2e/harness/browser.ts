@@ -37,6 +37,9 @@ const CHROMIUM_FLAGS = [
  */
 const HOST_FLAGS = [...CHROMIUM_FLAGS, '--disable-features=WebRtcHideLocalIpsWithMdns'];
 
+/** From the answer to media, in a browser that has just begun on a machine that does other work. */
+const MEDIA_MS = 50_000;
+
 /** How Chromium is started on this machine. */
 export function chromiumOptions(): { executablePath: string; args: string[] } {
   return { executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium', args: CHROMIUM_FLAGS };
@@ -106,10 +109,11 @@ export class Probe {
   async join(server: Server, options: JoinOptions = {}): Promise<void> {
     const status = await this.post(server, options);
     if (status !== 201) throw new Error(`the WHEP POST was answered ${status}`);
-    await until('media', async () => {
+    const flows = async (): Promise<true | undefined> => {
       const { framesDecoded, samplesReceived } = await this.playback();
       return framesDecoded > 0 || samplesReceived > 0 ? true : undefined;
-    });
+    };
+    await until('media', flows, MEDIA_MS);
   }
 
   times(): Promise<Partial<JoinTimes>> {
