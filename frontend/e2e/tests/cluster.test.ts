@@ -15,14 +15,17 @@ const clusterTest = test.extend<{ server: Server; cluster: { near: ClusterNode; 
   },
   cluster: async ({ server, student, keep }, use) => {
     const nodes = await Promise.all(['a', 'b'].map((name) => ClusterNode.join(server, name)));
-    // The page waits for the lesson where it has been sent to.
-    const near = await until('the page at a node', async () => nodes.find((node) => isAt(student, node)));
-    const origin = nodes.find((node) => node !== near);
-    if (origin === undefined) throw new Error('there is one node only');
-    keep(publish(LESSONS.baseline, origin.publishUrl(server)));
-    await student.plays(40_000);
-    await use({ near, origin });
-    await Promise.all(nodes.map((node) => node.dispose()));
+    try {
+      // The page waits for the lesson where it has been sent to.
+      const near = await until('the page at a node', async () => nodes.find((node) => isAt(student, node)));
+      const origin = nodes.find((node) => node !== near);
+      if (origin === undefined) throw new Error('there is one node only');
+      keep(publish(LESSONS.baseline, origin.publishUrl(server)));
+      await student.plays(40_000);
+      await use({ near, origin });
+    } finally {
+      await Promise.all(nodes.map((node) => node.dispose()));
+    }
   },
 });
 
