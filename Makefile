@@ -9,7 +9,7 @@ MUTANTS := $(TOOLS)/bin/cargo-mutants
 # What the test runners said last.
 SAID := target/test-output
 
-.PHONY: help run demo test test-rust test-page test-e2e test-interop check lint deny mutants bench bench-browser bench-link counts setup clean
+.PHONY: help run demo test test-rust test-page test-e2e test-interop test-cluster check lint deny mutants soak-sim bench bench-browser bench-link counts setup clean
 
 help: ## Lists the commands.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,12 @@ test-interop: ## Plays with other people's publishers and players, and writes do
 		echo "not everything was tried: target/interop/interop.md, and docs/interop.md as it was"; \
 	else cp target/interop/interop.md docs/interop.md; fi
 
+# The program moves itself into network namespaces of its own, for which it needs root. `make test` has a few of its rows.
+test-cluster: setup ## Ends parts of a cluster and cuts others off while 300 watch, and checks what they notice (root; 25 minutes).
+	cargo build --release --locked -p lectern -p load-tests
+	@mkdir -p $(SAID)
+	target/release/lectern-load faults --chromium --json $(SAID)/cluster.json $(ARGS)
+
 check: lint deny ## Formatting, lints and licences: what a commit must pass.
 
 lint: setup
@@ -76,6 +82,11 @@ mutants: setup $(MUTANTS) ## Changes the media path line by line and lists what 
 
 $(MUTANTS):
 	cargo install --locked --root $(TOOLS) --version 27.1.0 cargo-mutants
+
+soak-sim: ## Plays 10,000 clusters with faults in virtual time; ARGS="--seed 7" plays one again.
+	@scripts/setup.sh run
+	cargo build --release --locked -p sim
+	target/release/sim $(or $(ARGS),--seeds 10000)
 
 bench: ## Measures what one node carries, as a table, beside what this machine could carry.
 	@scripts/setup.sh run

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use control::KeySet;
+use control::{Claims, TokenError};
 use process::address::TrustedProxies;
 use process::limiter::Limiter;
 use tokio::sync::Semaphore;
@@ -12,17 +12,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::classes::Classes;
 use crate::config::{LoadSource, Mode};
-use crate::keys::SigningKey;
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::openings::Openings;
 use crate::registry::Registry;
+use crate::revocations::Revocations;
 use crate::store::{Store, StoreError};
 
 /// The state of a coordinator.
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) classes: Arc<Classes>,
-    pub(crate) key: SigningKey,
+    pub(crate) keys: Keys,
+    pub(crate) revocations: Revocations,
     pub(crate) registry: Mutex<Registry>,
     /// Names this life of the coordinator: its tokens carry it, and nodes count the joins of each life.
     pub(crate) run: String,
@@ -37,8 +39,8 @@ pub(crate) struct App {
     /// Where the authority of their certificates is.
     pub(crate) link_folder: PathBuf,
     pub(crate) operator_secret: String,
-    /// The public half of `key`.
-    pub(crate) key_set: KeySet,
+    /// After how many days another key signs; 0 for never.
+    pub(crate) signing_key_days: u32,
     /// For asking nodes and Prometheus; each request has its own time limit.
     pub(crate) http: reqwest::Client,
     /// How many offers may be on their way to nodes at a time.
@@ -59,6 +61,11 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a token says, if it is good and not revoked.
+    pub(crate) fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+        self.revocations.verify(&self.keys, token)
     }
 
     /// Whether the database does what it is asked.
@@ -87,6 +94,11 @@ impl App {
             tracing::error!(%error, "the database failed; tokens and known stream keys are not concerned");
         }
     }
+}
+
+/// Seconds since 1970, as tokens have them.
+pub(crate) fn now_seconds() -> u64 {
+    process::clock::now_ms() / 1000
 }
 
 /// Milliseconds since 1970, as the database keeps them.

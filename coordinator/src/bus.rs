@@ -38,8 +38,7 @@ pub(crate) async fn run(app: &App) -> Infallible {
 /// Listens first and reads then: nothing is changed in between. Returns when the connection is lost.
 async fn follow(app: &App, mut notices: Notices, is_told: &mut bool) -> Result<Infallible, StoreError> {
     loop {
-        let read = timeout(ANSWER_TIMEOUT, app.classes.reload());
-        read.await.unwrap_or(Err(StoreError::Timeout))?;
+        timeout(ANSWER_TIMEOUT, read(app)).await.unwrap_or(Err(StoreError::Timeout))?;
         if std::mem::take(is_told) {
             tracing::info!("what other coordinators change is heard again");
         }
@@ -56,4 +55,11 @@ async fn follow(app: &App, mut notices: Notices, is_told: &mut bool) -> Result<I
             next?;
         }
     }
+}
+
+/// Everything that coordinators share and keep in memory.
+async fn read(app: &App) -> Result<(), StoreError> {
+    app.classes.reload().await?;
+    app.revocations.reload().await?;
+    app.keys.reload().await
 }

@@ -12,11 +12,12 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 
 use crate::app::now_ms;
-use crate::directory::{CLASSES_MAX, Directory, KEYS_PER_CLASS_MAX};
+use crate::directory::{CLASSES_MAX, Directory, KEYS_PER_CLASS_MAX, REVOKED_KEYS_MAX};
 use crate::guesses::Guesses;
 use crate::pins::{self, Pins};
 use crate::seal::SealKey;
 use crate::secret;
+use crate::shared::SharedError;
 use crate::store::{Class, Store, StoreError, StreamKey};
 
 /// The file with the stream key of the default class, and the one with its PIN.
@@ -29,7 +30,7 @@ pub(crate) const STREAM_KEY_LEN_MIN: usize = 16;
 
 /// How long a change waits for others: with the 3 s for a connection and the 5 s that the database waits for a lock, its
 /// answer comes before whoever asked for it is told that the request took too long.
-const CHANGE_WAIT: Duration = Duration::from_secs(3);
+pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(3);
 
 /// Why a change was not made.
 #[derive(Debug, Error)]
@@ -44,6 +45,13 @@ pub(crate) enum ChangeError {
     NoClass,
     #[error("the class has no such stream key")]
     NoKey,
+    #[error("no signing key that is published has this id")]
+    NoSigningKey,
+    #[error("the next signing key is published already; it begins to sign before another one can be made")]
+    RotationUnderWay,
+    /// What the coordinators share cannot be read or written.
+    #[error(transparent)]
+    Shared(#[from] SharedError),
     #[error("the default class cannot be removed; name another one as [coordinator] default_class first")]
     IsDefault,
     #[error("there are already {0} of them")]
@@ -89,7 +97,7 @@ pub(crate) struct Classes {
 impl Classes {
     /// Reads what the database has, and makes sure that there is a default class with the key and the PIN of the files.
     pub(crate) async fn open(
-        (store, seal): (Store, Option<SealKey>),
+        (store, seal): (Store, Option<Arc<SealKey>>),
         pins: Pins,
         folder: PathBuf,
         default_slug: String,
@@ -97,7 +105,7 @@ impl Classes {
     ) -> Result<Self, ChangeError> {
         let opening = Self {
             store,
-            seal: seal.map(Arc::new),
+            seal,
             pins,
             folder,
             default_slug,
@@ -108,7 +116,8 @@ impl Classes {
         opening.migrate_pins().await?;
         opening.store_default(default).await?;
         let (classes, keys) = (opening.store.classes().await?, opening.store.stream_keys().await?);
-        *opening.write() = Directory::new(classes, keys);
+        let revoked = opening.store.revoked_stream_keys(REVOKED_KEYS_MAX.get()).await?;
+        *opening.write() = Directory::new(classes, keys, revoked);
         Ok(opening)
     }
 
@@ -201,9 +210,16 @@ impl Classes {
         self.read().classes().cloned().collect()
     }
 
-    /// The class that a stream key belongs to.
-    pub(crate) fn class_of_key(&self, key: &str) -> Option<Class> {
-        self.read().class_of_key(key).cloned()
+    /// The class that a stream key belongs to, and the key's id.
+    pub(crate) fn class_of_key(&self, key: &str) -> Option<(Class, String)> {
+        self.read().class_of_key(key).map(|(class, id)| (class.clone(), id.to_owned()))
+    }
+
+    /// Of these keys those that were revoked, by their ids.
+    pub(crate) fn revoked_of(&self, mut ids: Vec<String>) -> Vec<String> {
+        let directory = self.read();
+        ids.retain(|id| directory.is_revoked(id));
+        ids
     }
 
     /// The valid keys of a class: their ids, and when they were made in milliseconds since 1970.
@@ -235,7 +251,8 @@ impl Classes {
         Ok((class, made))
     }
 
-    /// Removes a class. Its keys and its PIN are void; tokens that were given stay good until they expire.
+    /// Removes a class. Its keys and its PIN are void, and whoever publishes with one of them is sent away; tokens that were given
+    /// stay good until they expire or are revoked.
     pub(crate) async fn remove(&self, name: &str) -> Result<Class, ChangeError> {
         let _change = self.begin_change().await?;
         let class = self.class(name).ok_or(ChangeError::NoClass)?;
@@ -280,7 +297,7 @@ impl Classes {
         Ok((class, made))
     }
 
-    /// Revokes a key: whoever publishes with it goes on, and is refused the next time. The key that people are shown is
+    /// Revokes a key: whoever publishes with it is sent away when his node reports next. The key that people are shown is
     /// replaced by a new one in its file.
     pub(crate) async fn revoke_key(&self, name: &str, id: &str) -> Result<(), ChangeError> {
         let _change = self.begin_change().await?;

@@ -4,6 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use control::LEEWAY_SECONDS;
 use process::address::TrustedProxies;
 use serde::Deserialize;
 use thiserror::Error;
@@ -13,6 +14,11 @@ use crate::store::{Class, Store};
 /// Seconds for which a token may be good: long enough to connect with, and no longer than a day of school.
 const TOKEN_TTL_MIN: u64 = 60;
 const TOKEN_TTL_MAX: u64 = 86_400;
+/// Seconds after which no token that is good at a moment is so any longer, whichever coordinator gave it and whatever was set there:
+/// the longest life, the leeway of nodes, and as much for clocks of coordinators that differ.
+pub(crate) const TOKENS_GONE_SECONDS: u64 = TOKEN_TTL_MAX + 2 * LEEWAY_SECONDS;
+/// Days after which a signing key may be followed by another one: ten years.
+const SIGNING_KEY_DAYS_MAX: u32 = 3650;
 /// Characters of the secrets of nodes and operators.
 const SECRET_LEN_MIN: usize = 16;
 
@@ -62,6 +68,8 @@ pub struct Config {
     pub allow_public_open: bool,
     /// Seconds for which tokens are good.
     pub token_ttl_seconds: u64,
+    /// Days after which another key signs tokens. 0: only when an operator says so.
+    pub signing_key_days: u32,
     /// Tokens for one address at once: a school is one address.
     pub tokens_at_once: u32,
     /// Tokens for one address a second after that.
@@ -100,6 +108,7 @@ impl Default for Config {
             mode: Mode::default(),
             allow_public_open: false,
             token_ttl_seconds: 3600,
+            signing_key_days: 30,
             tokens_at_once: 600,
             tokens_per_second: 60,
             node_secret: String::new(),
@@ -118,6 +127,9 @@ pub enum ConfigError {
     /// Tokens would expire at once, or never.
     #[error("token_ttl_seconds is {0}, but must be from {TOKEN_TTL_MIN} to {TOKEN_TTL_MAX}")]
     TokenTtl(u64),
+    /// It would never come.
+    #[error("signing_key_days is {0}, but must be at most {SIGNING_KEY_DAYS_MAX}; 0 stands for never")]
+    SigningKeyDays(u32),
     /// A secret could be guessed.
     #[error("{0} must have at least {SECRET_LEN_MIN} characters")]
     Secret(&'static str),
@@ -147,6 +159,9 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         if !(TOKEN_TTL_MIN..=TOKEN_TTL_MAX).contains(&self.token_ttl_seconds) {
             return Err(ConfigError::TokenTtl(self.token_ttl_seconds));
+        }
+        if self.signing_key_days > SIGNING_KEY_DAYS_MAX {
+            return Err(ConfigError::SigningKeyDays(self.signing_key_days));
         }
         for (name, secret) in [("node_secret", &self.node_secret), ("operator_secret", &self.operator_secret)]
         {
@@ -196,6 +211,11 @@ mod tests {
         for ttl in [0, 59, 86_401, u64::MAX] {
             let config = Config { token_ttl_seconds: ttl, ..Config::default() };
             assert_eq!(config.validate(), Err(ConfigError::TokenTtl(ttl)));
+        }
+        for (days, validated) in [(0, Ok(())), (3650, Ok(())), (3651, Err(ConfigError::SigningKeyDays(3651)))]
+        {
+            let config = Config { signing_key_days: days, ..Config::default() };
+            assert_eq!(config.validate(), validated);
         }
         let config = Config { node_secret: "short".to_owned(), ..Config::default() };
         assert_eq!(config.validate(), Err(ConfigError::Secret("node_secret")));

@@ -9,6 +9,8 @@ mod join;
 mod keys;
 mod probes;
 mod problem;
+mod revocations;
+mod signing_keys;
 mod streams;
 #[expect(unused_qualifications, reason = "utoipa's macro writes paths out")]
 mod token;
@@ -87,6 +89,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(classes::set_pin))
         .routes(routes!(keys::list, keys::add))
         .routes(routes!(keys::revoke))
+        .routes(routes!(revocations::list, revocations::add))
+        .routes(routes!(signing_keys::list))
+        .routes(routes!(signing_keys::rotate))
         .routes(routes!(assign::explain))
         .routes(routes!(probes::health))
         .routes(routes!(probes::ready))
@@ -131,9 +136,18 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, ChangeError>> + Send + 'static,
 {
-    let changed = tokio::spawn(change(Arc::clone(&app.classes))).await;
+    let change = change(Arc::clone(&app.classes));
+    complete(&app, change).await
+}
+
+/// The same of a change of anything.
+async fn complete<T: Send + 'static>(
+    app: &App,
+    change: impl Future<Output = Result<T, ChangeError>> + Send + 'static,
+) -> Result<T, Failure> {
+    let changed = tokio::spawn(change).await;
     // A panic has been logged by the panic hook.
-    changed.map_err(|_| Failure::internal())?.map_err(|error| Failure::change(&app, error))
+    changed.map_err(|_| Failure::internal())?.map_err(|error| Failure::change(app, error))
 }
 
 async fn missing() -> Failure {

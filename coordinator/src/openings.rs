@@ -1,98 +1,85 @@
 //! Sessions of publishers that are let in while the database is away. They are written down when it is back.
-use std::collections::{HashMap, VecDeque};
+mod ledger;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use control::api::PublishRequest;
 
+pub use self::ledger::Ledger;
 use crate::app::{App, now_ms};
 use crate::store::{Class, Epoch, Opening, StoreError};
 
-/// Publishers that may begin during one outage: what one node has streams for.
-const WAITING_MAX: usize = 1024;
 /// A phone waits for the answer, and the node asks no longer than 3 s.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// What the last of them have at the end of the process, which has half a second for all of its record.
 const LAST_FLUSH_MAX: Duration = Duration::from_millis(200);
 
-/// Sessions that are not written down yet, oldest first.
+/// What is known of publishers here.
 #[derive(Debug, Default)]
 pub(crate) struct Openings {
-    waiting: Mutex<VecDeque<Opening>>,
-    /// Held while they are written, across the writes: so that they are written in their order.
+    ledger: Mutex<Ledger>,
+    /// Held while those that wait are written, across the writes: so that they are written in their order.
     writing: tokio::sync::Mutex<()>,
-    /// The greatest epoch that each class was given here.
-    epochs: Mutex<HashMap<String, u64>>,
 }
 
 impl Openings {
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Opening>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn on_epoch(&self, class_id: &str, epoch: u64) {
-        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = epochs.entry(class_id.to_owned()).or_default();
-        *known = epoch.max(*known);
-    }
-
-    /// The greatest epoch of a class that was given here.
-    fn known_epoch(&self, class_id: &str) -> u64 {
-        let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
-        epochs.get(class_id).copied().unwrap_or_default()
-    }
-
-    /// The next epoch of a class as far as is known here.
-    fn next_epoch(&self, class_id: &str, after: u64) -> u64 {
-        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = epochs.entry(class_id.to_owned()).or_default();
-        *known = after.max(*known) + 1;
-        *known
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Opens a session for a publisher: writes it down, now or later, and says which epoch it has. Other coordinators that cannot write
-/// either may give the same one out; the session tells whose it is then.
+/// Opens a session for a publisher: writes it down, now or later, and says which epoch it has.
 pub(crate) async fn open(app: &App, class: &Class, request: &PublishRequest) -> (String, u64) {
-    // Also what a database that was set back has forgotten.
-    let heard = app.registry().epoch(&class.slug).max(app.openings.known_epoch(&class.id));
-    let mut opening = Opening::new(class, request, Epoch::After(heard), now_ms());
+    let heard = app.registry().epoch(&class.slug);
+    let (known, may_write) = {
+        let ledger = app.openings.ledger();
+        (ledger.known(&class.id, heard), ledger.is_written())
+    };
+    let opening = Opening::new(class, request, Epoch::After(known), now_ms());
     let session = opening.session.clone();
-    let is_first = app.openings.waiting().is_empty();
-    if is_first {
+    if may_write {
         match try_write(app, &opening).await {
             Ok(epoch) => {
-                app.openings.on_epoch(&class.id, epoch);
+                app.openings.ledger().on_epoch(&class.id, epoch);
                 return (session, epoch);
             }
             Err(error) => app.on_database_error(&error),
         }
     }
-    let epoch = app.openings.next_epoch(&class.id, heard);
-    opening.epoch = Epoch::Given(epoch);
-    let mut waiting = app.openings.waiting();
-    if waiting.len() >= WAITING_MAX {
-        waiting.pop_front();
+    let mut ledger = app.openings.ledger();
+    let (epoch, is_one_forgotten) = ledger.give(opening, heard, rand::random());
+    if is_one_forgotten {
         app.metrics.openings_dropped.inc();
     }
-    waiting.push_back(opening);
-    app.metrics.openings_waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
+    show_waiting(app, &ledger);
     (session, epoch)
 }
 
 /// Writes down what waits. Whoever calls this notes that it failed, once.
 pub(crate) async fn flush(app: &App) -> Result<(), StoreError> {
-    if app.openings.waiting().is_empty() {
+    if app.openings.ledger().is_written() {
         return Ok(());
     }
     let _writing = app.openings.writing.lock().await;
+    write(app).await
+}
+
+/// The same, unless somebody else is at it: while the database does not answer, each in turn would wait for it, and nodes would fall
+/// silent that wait for a word.
+pub(crate) async fn flush_or_leave(app: &App) -> Result<(), StoreError> {
+    let Ok(_writing) = app.openings.writing.try_lock() else { return Ok(()) };
+    write(app).await
+}
+
+async fn write(app: &App) -> Result<(), StoreError> {
     loop {
-        let Some(opening) = app.openings.waiting().front().cloned() else { return Ok(()) };
+        let Some(opening) = app.openings.ledger().next().cloned() else { return Ok(()) };
         try_write(app, &opening).await?;
         {
-            let mut waiting = app.openings.waiting();
-            waiting.retain(|waiting| waiting.session != opening.session);
-            app.metrics.openings_waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
+            let mut ledger = app.openings.ledger();
+            ledger.on_written(&opening.session);
+            show_waiting(app, &ledger);
         }
         // What its node said of it meanwhile found no session: it is told anew with the next heartbeat.
         app.registry().on_unsaved(Instant::now(), &opening.node);
@@ -103,7 +90,7 @@ pub(crate) async fn flush(app: &App) -> Result<(), StoreError> {
 pub(crate) async fn flush_last(app: &App) {
     // Its failure shows in what is left.
     let _ = tokio::time::timeout(LAST_FLUSH_MAX, flush(app)).await;
-    let lost = std::mem::take(&mut *app.openings.waiting()).len();
+    let lost = app.openings.ledger().abandon();
     if lost > 0 {
         app.metrics.openings_dropped.inc_by(u64::try_from(lost).unwrap_or(u64::MAX));
         app.metrics.openings_waiting.set(0);
@@ -112,6 +99,10 @@ pub(crate) async fn flush_last(app: &App) {
             "publisher sessions were never recorded: the database did not take them until the end"
         );
     }
+}
+
+fn show_waiting(app: &App, ledger: &Ledger) {
+    app.metrics.openings_waiting.set(i64::try_from(ledger.waiting()).unwrap_or(i64::MAX));
 }
 
 async fn try_write(app: &App, opening: &Opening) -> Result<u64, StoreError> {
@@ -126,6 +117,7 @@ mod tests {
     use axum::body::Body;
     use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
     use axum::http::{Request, StatusCode};
+    use control::api::Heartbeat;
     use prometheus::Registry as Prometheus;
     use tempfile::TempDir;
     use tower::ServiceExt;
@@ -134,6 +126,18 @@ mod tests {
     use crate::credential::NodeIdentity;
     use crate::store::Store;
     use crate::{Config, bind, http};
+
+    fn request(app: &App, path: &str, body: String) -> Request<Body> {
+        let identity = NodeIdentity { name: "n1".to_owned(), public_url: None };
+        let credential = identity.credential(&app.node_secret);
+        let request = Request::post(path).header(CONTENT_TYPE, "application/json");
+        request.header(AUTHORIZATION, format!("Bearer {credential}")).body(Body::from(body)).unwrap()
+    }
+
+    fn publish_request() -> PublishRequest {
+        let [node, key, peer_ip, encoder] = ["n1", "", "192.0.2.7", "phone"].map(str::to_owned);
+        PublishRequest { node, name: None, key, peer_ip, encoder }
+    }
 
     #[tokio::test]
     async fn a_write_that_fails_is_counted_once() {
@@ -144,18 +148,38 @@ mod tests {
         let other_hand = sqlx::AnyPool::connect(&Store::sqlite_url(folder.path())).await.unwrap();
         sqlx::query("ALTER TABLE stream_sessions RENAME TO hidden").execute(&other_hand).await.unwrap();
         let class = app.classes.class("lesson").unwrap();
-        let [node, key, peer_ip, encoder] = ["n1", "", "192.0.2.7", "phone"].map(str::to_owned);
-        let request = PublishRequest { node, name: None, key, peer_ip, encoder };
-        let (_, first) = open(&app, &class, &request).await;
+        let (_, first) = open(&app, &class, &publish_request()).await;
         assert_eq!(app.metrics.database_errors.get(), 1);
-        let (_, second) = open(&app, &class, &request).await;
+        let (_, second) = open(&app, &class, &publish_request()).await;
         assert!(second > first, "{second} after {first}");
-        let identity = NodeIdentity { name: "n1".to_owned(), public_url: None };
-        let credential = identity.credential(&app.node_secret);
-        let events = Request::post("/internal/v1/sessions").header(CONTENT_TYPE, "application/json");
-        let events = events.header(AUTHORIZATION, format!("Bearer {credential}")).body(Body::from("[]"));
-        let answer = http::router(app.clone()).oneshot(events.unwrap()).await.unwrap();
+        let events = request(&app, "/internal/v1/sessions", "[]".to_owned());
+        let answer = http::router(app.clone()).oneshot(events).await.unwrap();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(app.metrics.database_errors.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_node_is_heard_while_another_waits_for_the_database() {
+        let folder = TempDir::new().unwrap();
+        let listen = ([127, 0, 0, 1], 0).into();
+        let config = Config { listen, data_dir: folder.path().to_owned(), ..Config::default() };
+        let app = bind(config, &Prometheus::new()).await.unwrap().app;
+        let class = app.classes.class("lesson").unwrap();
+        let opening = Opening::new(&class, &publish_request(), Epoch::After(0), now_ms());
+        app.openings.ledger().give(opening, 0, 0);
+        let _another = app.openings.writing.lock().await;
+        let heartbeat = Heartbeat {
+            node: "n1".to_owned(),
+            boot: 1,
+            seq: 1,
+            coordinator: app.run.clone(),
+            ..Heartbeat::default()
+        };
+        let heartbeat = request(&app, "/internal/v1/heartbeat", serde_json::to_string(&heartbeat).unwrap());
+        let answer = http::router(app.clone()).oneshot(heartbeat);
+        let answer = tokio::time::timeout(Duration::from_secs(10), answer).await;
+        assert_eq!(answer.expect("it does not wait for the other").unwrap().status(), StatusCode::OK);
+        assert!(app.registry().is_heard(Instant::now(), "n1"));
+        assert_eq!(app.openings.ledger().waiting(), 1, "the other writes it");
     }
 }

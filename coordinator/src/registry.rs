@@ -182,7 +182,7 @@ impl Registry {
         let paused = now.saturating_duration_since(before);
         if paused > LOOK_PAUSE {
             // This process stood still and could hear nobody.
-            self.nodes.values_mut().for_each(|node| node.heard += paused);
+            self.nodes.values_mut().for_each(|node| node.heard = now.min(node.heard + paused));
         }
         let silence = |node: &Node| now.saturating_duration_since(node.heard);
         let heard = self.nodes.values().filter(|node| node.heartbeat.is_some()).count();

@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use control::KeySet;
 use process::accept;
 use process::connections::{Connections, Limits};
 use process::limiter::Limiter;
@@ -24,14 +23,16 @@ use crate::authority::{Authority, AuthorityError};
 use crate::classes::{ChangeError, Classes, DefaultSecrets, KEY_FILE, PIN_FILE, STREAM_KEY_LEN_MIN};
 use crate::config::{Config, ConfigError, LINK_FOLDER, Mode};
 use crate::credential::NodeIdentity;
-use crate::keys::SigningKey;
+use crate::hearing::Hearing;
+use crate::keys::{self, Keys, Ring};
 use crate::metrics::Metrics;
 use crate::openings::{self, Openings};
 use crate::pins::Pins;
 use crate::registry::Registry;
+use crate::revocations::Revocations;
 use crate::shared::{Agreement, SharedError};
 use crate::store::{Store, StoreError};
-use crate::{bus, http, loads, operator, public_address, reaper, secret};
+use crate::{ageing, bus, http, loads, operator, public_address, reaper, secret};
 
 /// Letters of the secrets of nodes and operators, and of the one that PINs are hashed with: 240 bits.
 const SECRET_LEN: usize = 48;
@@ -163,12 +164,13 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         let agreement = Agreement::begin(&store, config).await?;
         let secrets = Secrets::load_or_make(config).map_err(cannot_use)?;
         Authority::open(&folder.join(LINK_FOLDER))?;
-        (secrets, Some(agreement.end().await?))
+        (secrets, Some(Arc::new(agreement.end().await?)))
     } else {
         (Secrets::load_or_make(config).map_err(cannot_use)?, None)
     };
     let (pins, slug) = (Pins::new(secrets.pin.as_bytes()), config.default_class.clone());
-    let opened = Classes::open((store.clone(), seal), pins, folder.clone(), slug, &mut secrets.default).await;
+    let shared = (store.clone(), seal.clone());
+    let opened = Classes::open(shared, pins, folder.clone(), slug, &mut secrets.default).await;
     let classes = opened.map_err(|error| match error {
         ChangeError::Store(error) => BindError::Store(error),
         ChangeError::File(error) => cannot_use(error),
@@ -178,12 +180,11 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
     })?;
     let DefaultSecrets { stream_key, pin } = secrets.default;
     let default_class = DefaultClass { slug: config.default_class.clone(), stream_key, pin };
-    let key_set = secrets.signing_key.jwks().to_string();
-    let key_set = KeySet::parse(key_set.as_bytes()).expect("the set was just written");
     let app = App {
+        keys: Keys::new(store.clone(), seal, folder.clone(), secrets.signing_keys),
+        revocations: Revocations::open(store.clone()).await?,
         store,
         classes: Arc::new(classes),
-        key: secrets.signing_key,
         registry: Registry::default().into(),
         run: secret::random_text(RUN_LEN),
         openings: Openings::default(),
@@ -195,7 +196,7 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         node_secret: secrets.node,
         link_folder: folder.join(LINK_FOLDER),
         operator_secret: secrets.operator,
-        key_set,
+        signing_key_days: config.signing_key_days,
         // Who is asked is asked directly, and does not send us elsewhere.
         http: reqwest::Client::builder().no_proxy().redirect(Policy::none()).build()?,
         forwards: Semaphore::new(FORWARDS_MAX),
@@ -212,7 +213,7 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
 
 /// What is made once and kept in the data folder.
 struct Secrets {
-    signing_key: SigningKey,
+    signing_keys: Ring,
     default: DefaultSecrets,
     /// What PINs are hashed with.
     pin: String,
@@ -228,7 +229,7 @@ impl Secrets {
         let set_or_kept =
             |set: &String, name: &str| if set.is_empty() { kept(name) } else { Ok(set.clone()) };
         Ok(Self {
-            signing_key: SigningKey::load_or_make(&folder.join("signing-key.pkcs8"))?,
+            signing_keys: keys::load_or_make(folder)?,
             default: DefaultSecrets::load_or_make(folder)?,
             pin: kept("pin-secret")?,
             node: set_or_kept(&config.node_secret, "node-secret")?,
@@ -251,6 +252,11 @@ impl Bound {
     /// What nodes join with.
     pub fn node_secret(&self) -> &str {
         &self.app.node_secret
+    }
+
+    /// Which nodes it hears, once it runs.
+    pub fn hearing(&self) -> Hearing {
+        Hearing(Arc::clone(&self.app))
     }
 
     /// What a node of this process proves itself with.
@@ -288,6 +294,7 @@ impl Bound {
             never = reaper::run(&self.app) => match never {},
             never = bus::run(&self.app) => match never {},
             never = loads::run(&self.app) => match never {},
+            never = ageing::run(&self.app) => match never {},
         }
         openings::flush_last(&self.app).await;
         self.app.store.close().await;

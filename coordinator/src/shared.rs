@@ -10,14 +10,15 @@ use thiserror::Error;
 use crate::authority::{CA_FILE, CA_KEY_FILE};
 use crate::classes::{KEY_FILE, PIN_FILE};
 use crate::config::{Config, LINK_FOLDER};
+use crate::keys;
 use crate::seal::SealKey;
 use crate::secret;
-use crate::store::{SealedSecret, Store, StoreError, put_secret};
+use crate::store::{SealedSecret, Store, StoreError, put_secret, remove_secret};
 
 /// The files that stay as they are.
-const LASTING: [&str; 4] = ["signing-key.pkcs8", "pin-secret", "node-secret", "operator-secret"];
-/// Those that operators change: every coordinator then has the new ones.
-const CHANGING: [&str; 2] = [KEY_FILE, PIN_FILE];
+const LASTING: [&str; 3] = ["pin-secret", "node-secret", "operator-secret"];
+/// Those that operators or the time change: every coordinator then has the new ones.
+const CHANGING: [&str; 3] = [KEY_FILE, PIN_FILE, keys::FILE];
 /// Where the key is if nothing else is said.
 const SEAL_KEY_FILE: &str = "seal-key";
 /// The variable that may have the key instead.
@@ -49,6 +50,9 @@ pub enum SharedError {
     /// This was a coordinator of its own before.
     #[error("{} is not the one of the cluster; move it away, and that is written in its place", .0.display())]
     Differs(PathBuf),
+    /// They are something else, though sealed with the right key.
+    #[error("the database does not hold signing keys under the name {}", keys::FILE)]
+    SigningKeys,
 }
 
 /// Held by one coordinator at a time, while it takes over what the others have and adds what they do not have.
@@ -69,7 +73,10 @@ impl Agreement {
         let link = folder.join(LINK_FOLDER);
         secret::make_folder(&link).map_err(|error| SharedError::File { path: link, error })?;
         let mut files = Vec::new();
-        for name in names() {
+        let has_keys = known.iter().any(|known| known.name == keys::FILE);
+        // What was there when there was one key for ever is taken over once.
+        let former = Some(keys::FORMER_FILE.to_owned()).filter(|_| !has_keys);
+        for name in names().chain(former) {
             let Some(secret) = opened(&seal, &known, &name)? else { continue };
             let path = folder.join(&name);
             let found = read(&path)?;
@@ -99,6 +106,7 @@ impl Agreement {
             let secret = secret.map_err(|error| SharedError::File { path, error })?;
             put_secret(&mut self.transaction, &secret).await?;
         }
+        remove_secret(&mut self.transaction, keys::FORMER_FILE).await?;
         self.transaction.commit().await.map_err(StoreError::from)?;
         Ok(self.seal)
     }
@@ -122,7 +130,12 @@ fn names() -> impl Iterator<Item = String> {
     LASTING.into_iter().chain(CHANGING).map(str::to_owned).chain(authority)
 }
 
-fn opened(seal: &SealKey, known: &[SealedSecret], name: &str) -> Result<Option<Vec<u8>>, SharedError> {
+/// What the database has under a name, if it has anything.
+pub(crate) fn opened(
+    seal: &SealKey,
+    known: &[SealedSecret],
+    name: &str,
+) -> Result<Option<Vec<u8>>, SharedError> {
     let Some(secret) = known.iter().find(|known| known.name == name) else { return Ok(None) };
     seal.open(secret).ok_or(SharedError::OtherKey).map(Some)
 }
@@ -148,4 +161,39 @@ fn seal_key(config: &Config) -> Result<SealKey, SharedError> {
         }
     };
     SealKey::parse(&text).ok_or(SharedError::Key)
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+    use testkit::Postgres;
+
+    use super::*;
+    use crate::keys::{Ring, SigningKey};
+
+    /// A cluster from before there were several keys takes its key over once, and keeps it nowhere under its old name.
+    #[tokio::test]
+    async fn the_key_that_a_cluster_had_alone_is_the_first_of_its_set() {
+        let folder = TempDir::new().unwrap();
+        let store = Store::open(&Postgres::shared().create_database()).await.unwrap();
+        let config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
+        let key = SigningKey::generate().unwrap();
+        let seal = seal_key(&config).unwrap();
+        let mut transaction = store.lock_secrets().await.unwrap();
+        let former = seal.seal(keys::FORMER_FILE, key.pkcs8()).unwrap();
+        put_secret(&mut transaction, &former).await.unwrap();
+        transaction.commit().await.unwrap();
+        for _ in 0..2 {
+            let agreement = Agreement::begin(&store, &config).await.unwrap();
+            assert_eq!(keys::load_or_make(folder.path()).unwrap().signing(i64::MAX).kid(), key.kid());
+            assert!(!folder.path().join(keys::FORMER_FILE).exists());
+            agreement.end().await.unwrap();
+            let names: Vec<_> =
+                store.secrets().await.unwrap().into_iter().map(|secret| secret.name).collect();
+            assert_eq!(names, [keys::FILE]);
+        }
+        let known = store.secrets().await.unwrap();
+        let bytes = opened(&seal, &known, keys::FILE).unwrap().unwrap();
+        assert_eq!(Ring::parse(&bytes).unwrap().signing(i64::MAX).kid(), key.kid());
+    }
 }

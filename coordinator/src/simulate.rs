@@ -10,6 +10,8 @@ use std::time::Duration;
 /// All viewers join within this time.
 const JOIN_PERIOD: Duration = Duration::from_mins(10);
 const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// The rate of the largest class, bits a second.
+const LARGEST_BPS: u64 = 2_500_000;
 
 /// A generator of random numbers from a seed (splitmix64).
 #[derive(Clone, Debug)]
@@ -73,6 +75,8 @@ pub struct Figures {
     /// Nodes with viewers of a stream, on average: the number of pulls when the origin has no viewers. One
     /// less when the origin is one of these nodes.
     pub nodes_per_stream: f64,
+    /// Nodes with viewers of the largest stream.
+    pub nodes_of_largest: usize,
     /// Viewers of the node that dies, who must move.
     pub moved_with_node: usize,
     /// Other viewers who would go elsewhere if all came back without a hint after the node's death.
@@ -87,6 +91,19 @@ struct Class {
     size: usize,
 }
 
+/// How large a cluster is.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Nodes.
+    pub nodes: usize,
+    /// Classes of 50 viewers on average.
+    pub streams: usize,
+    /// Viewers of one class besides; 0: there is none.
+    pub largest: usize,
+    /// The load of all viewers together in relation to the capacity of all nodes.
+    pub percent: u64,
+}
+
 /// Nodes, streams, and the order in which viewers join.
 pub struct Scenario {
     members: Vec<Member>,
@@ -97,11 +114,11 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Makes `nodes` nodes and `streams` classes of 50 viewers on average; the capacities are such that all
-    /// viewers together use `percent` of them.
-    pub fn new(seed: u64, nodes: usize, streams: usize, percent: u64) -> Self {
+    /// Makes a cluster of this scale.
+    pub fn new(seed: u64, scale: Scale) -> Self {
+        let Scale { nodes, streams, largest, percent } = scale;
         let mut random = Random(seed);
-        let classes: Vec<Class> = (0..streams)
+        let mut classes: Vec<Class> = (0..streams)
             .map(|n| {
                 let (least, most) = random
                     .pick(&[(945, (10, 60)), (45, (60, 300)), (9, (300, 1000)), (1, (1000, 5000))], (10, 60));
@@ -109,6 +126,9 @@ impl Scenario {
                 Class { name: format!("class-{n:05}"), cost_bps, size: least + random.below(most - least) }
             })
             .collect();
+        if largest > 0 {
+            classes.push(Class { name: "largest".to_owned(), cost_bps: LARGEST_BPS, size: largest });
+        }
         let sizes: Vec<u64> = (0..nodes).map(|_| random.pick(&[(3, 5), (5, 10), (2, 20)], 10)).collect();
         let demand: u64 = classes.iter().map(|class| class.size as u64 * class.cost_bps).sum();
         let unit = demand * 100 / percent.max(1) / sizes.iter().sum::<u64>().max(1);
@@ -150,6 +170,7 @@ impl Scenario {
         pairs.dedup();
         let capacities = || self.members.iter().map(|member| member.capacity_bps);
         let utilisation = load.iter().zip(capacities()).map(|(load, all)| *load as f64 / all.max(1) as f64);
+        let largest = (0..self.classes.len()).max_by_key(|class| self.classes[*class].size);
         let placed = places.iter().flatten().count();
         let changed = places.iter().zip(&after).filter(|(place, after)| place != after);
         Figures {
@@ -159,6 +180,7 @@ impl Scenario {
             mean_utilisation: load.iter().sum::<u64>() as f64 / capacities().sum::<u64>().max(1) as f64,
             max_utilisation: utilisation.fold(0.0, f64::max),
             nodes_per_stream: pairs.len() as f64 / self.classes.len().max(1) as f64,
+            nodes_of_largest: pairs.iter().filter(|(class, _)| Some(*class) == largest).count(),
             moved_with_node: places.iter().filter(|place| **place == Some(dead)).count(),
             moved_besides: changed.filter(|(place, _)| **place != Some(dead)).count(),
             joins_per_second: self.joins.len() as f64 / seconds,
@@ -299,6 +321,9 @@ impl Display for Scenario {
             let count = self.classes.iter().filter(|class| range.contains(&class.size)).count();
             writeln!(f, "  {:4} to {:4} viewers: {count:6} streams", range.start, range.end - 1)?;
         }
+        if let Some(largest) = self.classes.iter().map(|class| class.size).max() {
+            writeln!(f, "  {largest} viewers: the largest")?;
+        }
         let mut capacities: Vec<u64> = self.members.iter().map(|member| member.capacity_bps).collect();
         capacities.sort_unstable();
         for same in capacities.chunk_by(|a, b| a == b) {
@@ -310,14 +335,14 @@ impl Display for Scenario {
 
 impl Figures {
     /// The heading of the table whose rows are the figures.
-    pub const HEADING: &str =
-        "rule                  mean   max    nodes/stream  refused  on dead node  besides   joins/s";
+    pub const HEADING: &str = "rule                  mean   max    nodes/stream  of largest  refused  on dead node  besides   joins/s";
 }
 
 impl Display for Figures {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{:20}  {:.3}  ", format!("{:?}", self.algorithm), self.mean_utilisation)?;
-        write!(f, "{:5.3}  {:12.3}  {:7}  ", self.max_utilisation, self.nodes_per_stream, self.refused)?;
+        write!(f, "{:5.3}  {:12.3}  ", self.max_utilisation, self.nodes_per_stream)?;
+        write!(f, "{:10}  {:7}  ", self.nodes_of_largest, self.refused)?;
         write!(f, "{:12}  {:7}  {:8.0}", self.moved_with_node, self.moved_besides, self.joins_per_second)
     }
 }
@@ -327,7 +352,8 @@ mod tests {
     use super::*;
 
     fn figures(nodes: usize, algorithm: Algorithm) -> Figures {
-        Scenario::new(7, nodes, 20 * nodes, 53).run(algorithm, &|| Duration::ZERO)
+        let scale = Scale { nodes, streams: 20 * nodes, largest: 0, percent: 53 };
+        Scenario::new(7, scale).run(algorithm, &|| Duration::ZERO)
     }
 
     /// The goals of the project, on a tenth of its cluster.
@@ -349,6 +375,16 @@ mod tests {
         assert!(figures(40, Algorithm::TwoChoices).nodes_per_stream > 10.0);
         let by_viewer = figures(40, Algorithm::HrwViewer);
         assert!(by_viewer.nodes_per_stream > 10.0 && by_viewer.moved_besides == 0, "{by_viewer}");
+    }
+
+    #[test]
+    fn a_class_of_ten_thousand_is_on_as_many_nodes_as_its_rate_asks_for() {
+        // 25 Gbit/s, on nodes of 6 Gbit/s on average, of each of which it may count on a tenth.
+        let scale = Scale { nodes: 200, streams: 0, largest: 10_000, percent: 2 };
+        let figures = Scenario::new(7, scale).run(Algorithm::Assignment(1), &|| Duration::ZERO);
+        assert_eq!((figures.placed, figures.refused), (10_000, 0));
+        assert!((25..=60).contains(&figures.nodes_of_largest), "{figures}");
+        assert!(figures.max_utilisation <= 0.66, "{figures}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 mod classes;
 mod hearings;
 mod notices;
+mod revocations;
 mod secrets;
 mod sessions;
 #[cfg(test)]
@@ -21,8 +22,10 @@ use thiserror::Error;
 pub use self::classes::Class;
 pub(crate) use self::classes::StreamKey;
 pub(crate) use self::notices::Notices;
-pub(crate) use self::secrets::{SealedSecret, put as put_secret};
-pub(crate) use self::sessions::{EndReason, Epoch, Opening};
+pub(crate) use self::revocations::put as put_revocation;
+pub(crate) use self::secrets::{SealedSecret, put as put_secret, remove as remove_secret};
+pub(crate) use self::sessions::EndReason;
+pub use self::sessions::{Epoch, EpochRow, Opening};
 
 /// Connections at once. SQLite writes one at a time anyway.
 const CONNECTIONS_MAX: u32 = 4;
@@ -153,6 +156,11 @@ fn kind(url: &str) -> Option<Kind> {
 /// Text as both databases take it: PostgreSQL refuses zero bytes, and whoever publishes may call his encoder anything.
 fn without_zero(text: &str) -> String {
     text.replace('\0', "")
+}
+
+/// A number as both databases take it.
+fn clamp(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Connections that write their commits to the disk at once. With `synchronous` at `NORMAL`, SQLite does so with the next

@@ -26,7 +26,9 @@ const READ_BYTES: usize = 32 << 10;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection that we have closed is read on for, so that its peer learns why.
 const LINGER: Duration = Duration::from_millis(500);
-/// What a publisher hears when the node goes, when another one takes its place, and when it comes back by itself then.
+/// What a publisher hears when the node goes, when its key is revoked, when another one takes its place, and when it comes back by
+/// itself then.
+const REVOKED: &str = "The stream key was revoked.";
 const SUPERSEDED: &str = "Another app publishes this class now.";
 const DISPLACED: &str =
     "Another app has taken over this class. End the stream there, or wait a minute and start again.";
@@ -57,6 +59,8 @@ enum End {
     Finished,
     #[error("another connection took over the stream")]
     Superseded,
+    #[error("the stream key was revoked")]
+    Revoked,
     #[error("{0}")]
     Protocol(#[from] rtmp::Error),
     #[error("{0}")]
@@ -81,6 +85,8 @@ struct Connection {
     /// Its publisher was accepted, and has neither ended its stream nor been refused since.
     is_publishing: bool,
     superseded: CancellationToken,
+    /// Cancelled before that if it is for the key.
+    revoked: CancellationToken,
 }
 
 /// Serves one connection to its end.
@@ -101,6 +107,7 @@ pub(crate) async fn serve(
         turn: None,
         is_publishing: false,
         superseded: CancellationToken::new(),
+        revoked: CancellationToken::new(),
     };
     let span = tracing::info_span!("rtmp", %peer, class = tracing::field::Empty);
     let end = connection.run(drain).instrument(span.clone()).await;
@@ -131,6 +138,7 @@ impl Connection {
         let Err(end) = self.converse(drain).await;
         let reason = match end {
             End::Superseded => SUPERSEDED,
+            End::Revoked => REVOKED,
             End::Draining => DRAINING,
             _ => return Err(end),
         };
@@ -148,7 +156,7 @@ impl Connection {
             let read = tokio::select! {
                 read = self.socket.read(&mut buffer) => Some(read?),
                 () = tokio::time::sleep_until(deadline.into()) => None,
-                () = self.superseded.cancelled() => return Err(End::Superseded),
+                () = self.superseded.cancelled() => return Err(self.sent_away()),
                 () = drain.cancelled() => return Err(End::Draining),
             };
             let now = Instant::now();
@@ -211,7 +219,7 @@ impl Connection {
                 let Some(publication) = &mut self.publication else { return Ok(()) };
                 match publication.on_media(Instant::now(), kind, timestamp_ms, body) {
                     Ok(()) => {}
-                    Err(PublishError::Superseded(_)) => return Err(End::Superseded),
+                    Err(PublishError::Superseded(_)) => return Err(self.sent_away()),
                     Err(PublishError::Unusable(text)) => {
                         self.context.metrics.publishers_refused.inc();
                         tracing::info!(reason = text, "publisher refused");
@@ -228,6 +236,11 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Why its publisher has to go.
+    fn sent_away(&self) -> End {
+        if self.revoked.is_cancelled() { End::Revoked } else { End::Superseded }
     }
 
     /// The class is free for others, also for whom this app has displaced.
@@ -271,7 +284,9 @@ impl Connection {
         tracing::Span::current().record("class", &grant.class);
         tracing::info!(encoder = request.encoder, "publisher accepted");
         self.context.metrics.publishers.inc();
-        self.superseded = publisher.superseded();
+        (self.superseded, self.revoked) = (publisher.superseded(), publisher.revoked());
+        // Who has taken over by now has a key of his own.
+        let _ = publisher.set_key(&grant.key);
         self.turn = Some(self.context.takeovers.take(Instant::now(), &grant.class, app));
         let Context { pool, redundancy, metrics, .. } = &*self.context;
         self.publication = Some(Publication::new(publisher, pool.handle(), *redundancy, metrics.clone()));

@@ -48,7 +48,7 @@ enum Verb {
     /// Lists a class's stream keys; adds one, revokes one, or replaces one by doing both.
     ///
     /// `--new` alone adds a key and leaves the others valid. `--revoke ID` alone makes one key invalid: whoever
-    /// publishes with it goes on and is refused the next time. Both together replace it: the new key is made first.
+    /// publishes with it is sent away and refused from then on. Both together replace it: the new key is made first.
     /// The key that `lectern up` prints is in the file `stream-key`; when it is revoked, the file has a new one.
     Key {
         /// The class.
@@ -67,7 +67,8 @@ enum Verb {
         /// The PIN, 6 to 64 characters [default: six random digits].
         pin: Option<String>,
     },
-    /// Removes a class: its keys and its PIN are invalid at once. What was recorded of its lessons stays.
+    /// Removes a class: its keys and its PIN are invalid at once, and whoever publishes with one of them is sent away. What
+    /// was recorded of its lessons stays.
     Remove {
         /// The class.
         class: String,

@@ -8,6 +8,7 @@ mod class;
 mod config;
 mod demo;
 mod fault;
+mod fleet;
 mod leave;
 mod node;
 mod roles;
@@ -39,7 +40,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs everything in this process: web page, RTMP and WebRTC.
-    Up(Box<up::Arguments>),
+    Up(Box<up::UpArguments>),
     /// Runs a coordinator alone: web page, API and the directory of nodes and streams.
     Coordinator(Box<up::Arguments>),
     /// Runs a node alone: RTMP and WebRTC, for a coordinator elsewhere.

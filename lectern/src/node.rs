@@ -1,5 +1,5 @@
 //! `lectern node`: a machine that joins a cluster, and a node that has joined.
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use control::Client;
@@ -14,9 +14,9 @@ use crate::roles::Roles;
 use crate::up::{self, Arguments};
 
 /// Where in the data folder it is written down that a machine is a node.
-const STATE_FILE: &str = "node.json";
+pub(crate) const STATE_FILE: &str = "node.json";
 /// The variable that may hold the secret, so that no list of processes shows it.
-const SECRET_VARIABLE: &str = "LECTERN_JOIN_SECRET";
+pub(crate) const SECRET_VARIABLE: &str = "LECTERN_JOIN_SECRET";
 
 /// The command line of `node`.
 #[derive(Debug, clap::Args)]
@@ -97,11 +97,11 @@ impl Membership {
 pub(crate) async fn run(arguments: NodeArguments) -> anyhow::Result<()> {
     let roles = Roles { coordinator: false, node: true };
     match arguments.command {
-        None => up::run_roles(&arguments.common, roles).await,
+        None => up::run_roles(&arguments.common, roles, 0).await,
         Some(Command::Join(join)) => {
             let config = up::load(&join.common)?;
             join_cluster(&join, &config).await?;
-            up::run_roles(&join.common, roles).await
+            up::run_roles(&join.common, roles, 0).await
         }
         Some(Command::Drain(arguments)) => drain(&arguments).await,
     }
@@ -177,7 +177,7 @@ fn own_name() -> Option<String> {
     control::certificate_name(label).map(|_| label.to_owned())
 }
 
-fn make_folder(folder: &PathBuf) -> anyhow::Result<()> {
+pub(crate) fn make_folder(folder: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.with_context(|| format!("cannot use the folder {}", folder.display()))

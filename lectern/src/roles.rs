@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audience::{Viewers, capacity_bps};
 use crate::config::{Config, LINK_FOLDER, Node};
 use crate::fault::inject;
+use crate::fleet::{Door, Fleet};
 use crate::leave::{self, Remaining};
 use crate::node::Membership;
 use crate::welcome::{Addresses, Asked, NodePorts, Page};
@@ -43,6 +44,15 @@ pub(crate) struct Roles {
     pub(crate) coordinator: bool,
     /// RTMP, WebRTC, and the link to other nodes.
     pub(crate) node: bool,
+}
+
+/// Who lets a process end.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    /// A signal: a node of a cluster drains first.
+    pub(crate) signal: CancellationToken,
+    /// Whoever has started it is gone, and the rest of its cluster with him: it ends at once.
+    pub(crate) owner: CancellationToken,
 }
 
 /// The roles with their ports held and nothing running.
@@ -137,11 +147,21 @@ impl Process {
                 watch_url: format!("{scheme}://{}/watch/{}", shown(http), class.slug),
             }
         });
-        Addresses { page, node: self.node.as_ref().map(NodeParts::ports), admin: self.admin.local_addr() }
+        let node = self.node.as_ref().map(NodeParts::ports);
+        Addresses { page, node, admin: self.admin.local_addr(), nodes: Vec::new() }
     }
 
-    /// Runs the roles until asked to end, or until one of them ends by itself.
-    pub(crate) async fn run(self, asked: CancellationToken) -> anyhow::Result<()> {
+    /// By what further nodes of this machine join.
+    pub(crate) fn door(&self) -> anyhow::Result<Door> {
+        let CoordinatorPorts { bound, internal } =
+            self.coordinator.as_ref().context("no coordinator is here")?;
+        let secret = bound.node_secret().to_owned();
+        Ok(Door { coordinator: internal.local_addr()?, secret, hearing: bound.hearing() })
+    }
+
+    /// Runs the roles, and a fleet of further nodes, until asked to end, or until one of them ends by itself.
+    pub(crate) async fn run(self, ending: Ending, fleet: Option<Fleet>) -> anyhow::Result<()> {
+        let Ending { signal: asked, owner } = ending;
         let Self { coordinator, node, membership, admin, registry, front, shares, config } = self;
         let mut roles = Supervisor::new(DRAIN_MAX);
         let draining = Draining::new(Duration::from_secs(config.node.drain_seconds.into()));
@@ -174,8 +194,12 @@ impl Process {
         }
         let metrics = admin.local_addr();
         roles.spawn(Stage::Record, "admin", |drain| inject("admin", admin.run(admin_context, drain)));
-        // A node that is alone has nowhere to send its viewers, and a coordinator has none.
-        let remaining = node.as_ref().filter(|node| node.link.is_some()).map(NodeParts::remaining);
+        // A node that is alone has nowhere to send its viewers, nor has one whose cluster ends with it; a coordinator has none.
+        let is_of_many = |node: &&NodeParts| node.link.is_some() && fleet.is_none();
+        let remaining = node.as_ref().filter(is_of_many).map(NodeParts::remaining);
+        if let Some(fleet) = fleet {
+            roles.spawn(Stage::Serving, "fleet", |drain| inject("fleet", fleet.run(drain)));
+        }
         if let Some(node) = node {
             node.spawn(
                 &mut roles,
@@ -187,14 +211,20 @@ impl Process {
         }
         let ended = end.clone();
         let leaving = tokio::spawn(async move {
-            match remaining {
-                Some(remaining) => leave::run(asked, draining, remaining).await,
-                None => {
-                    tokio::select! {
-                        () = asked.cancelled() => {}
-                        () = draining.begun() => {}
+            let left = async {
+                match remaining {
+                    Some(remaining) => leave::run(asked, draining, remaining).await,
+                    None => {
+                        tokio::select! {
+                            () = asked.cancelled() => {}
+                            () = draining.begun() => {}
+                        }
                     }
                 }
+            };
+            tokio::select! {
+                () = left => {}
+                () = owner.cancelled() => tracing::info!("shutting down: whoever has started this process ends"),
             }
             ended.cancel();
         });
@@ -231,7 +261,9 @@ impl NodeParts {
                     identity.node()
                 );
             }
-            Some(Link::bind(config.link.listen, identity, hub.clone())?)
+            let link = Link::bind(config.link.listen, identity, hub.clone())?;
+            agent::register_link(registry, &link)?;
+            Some(link)
         } else {
             None
         };
@@ -281,6 +313,7 @@ impl NodeParts {
             gauges,
             draining: draining.clone(),
             control: control.clone(),
+            verifier: verifier.clone(),
             node: node.clone(),
             whep_port: whep.local_addr().port(),
             link: link_port.map(|port| LinkAddress { host: config.link.announce, port }),

@@ -1,7 +1,7 @@
 //! `lectern simulate`: how viewers would be placed on a large cluster, beside simpler rules.
 use std::time::{Duration, Instant};
 
-use coordinator::simulate::{Algorithm, Figures, Scenario};
+use coordinator::simulate::{Algorithm, Figures, Scale, Scenario};
 
 /// The command line of `simulate`.
 #[derive(Debug, clap::Args)]
@@ -15,26 +15,27 @@ pub(crate) struct Arguments {
     /// Classes; their viewers are drawn from a school day.
     #[arg(long, default_value_t = 20_000)]
     streams: usize,
+    /// Viewers of one class besides, of 2.5 Mbit/s.
+    #[arg(long, value_name = "VIEWERS", default_value_t = 0)]
+    largest: usize,
     /// Load of all nodes in relation to their capacity, in percent.
     #[arg(long, default_value_t = 53)]
     percent: u64,
+    /// Leave out the simpler rules, of which some look at every node for each viewer.
+    #[arg(long)]
+    ours: bool,
 }
 
 /// Prints the table.
 #[expect(clippy::print_stdout, reason = "this is what the command is asked for")]
 pub(crate) fn run(arguments: &Arguments) {
-    let Arguments { seed, nodes, streams, percent } = *arguments;
-    let scenario = Scenario::new(seed, nodes, streams, percent);
+    let Arguments { seed, nodes, streams, largest, percent, ours } = *arguments;
+    let scenario = Scenario::new(seed, Scale { nodes, streams, largest, percent });
     println!("seed {seed}: {scenario}\n{}", Figures::HEADING);
     let start = Instant::now();
-    for algorithm in [
-        Algorithm::Assignment(1),
-        Algorithm::Assignment(4),
-        Algorithm::HrwStream,
-        Algorithm::TwoChoices,
-        Algorithm::LeastLoaded,
-        Algorithm::HrwViewer,
-    ] {
+    let simpler = [Algorithm::HrwStream, Algorithm::TwoChoices, Algorithm::LeastLoaded, Algorithm::HrwViewer];
+    let simpler = simpler.into_iter().filter(|_| !ours);
+    for algorithm in [Algorithm::Assignment(1), Algorithm::Assignment(4)].into_iter().chain(simpler) {
         println!("{}", scenario.run(algorithm, &|| processor_time().unwrap_or_else(|| start.elapsed())));
     }
 }

@@ -3,14 +3,29 @@ use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use anyhow::Context;
+use process::drain;
+use tokio_util::sync::CancellationToken;
 
 use crate::certificate;
 use crate::config::Config;
-use crate::roles::{Process, Roles};
-use crate::welcome::{self, Secrets};
+use crate::fleet::{Fleet, Shared};
+use crate::roles::{Ending, Process, Roles};
+use crate::welcome::{Secrets, Welcome};
 
-/// The command line of `up`. What is left out comes from `lectern.toml` and the environment.
+/// Nodes of one machine: each has a thread for every core, so that more show nothing new.
+const NODES_MAX: i64 = 16;
+
+/// The command line of `up`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct UpArguments {
+    /// So many nodes on this machine, for a look at a cluster: this process and others that it starts, which end with it.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=NODES_MAX))]
+    nodes: u8,
+    #[command(flatten)]
+    common: Arguments,
+}
+
+/// What every role can be told. What is left out comes from `lectern.toml` and the environment.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Anybody who reaches this machine may watch. Refused on public addresses.
@@ -61,6 +76,9 @@ pub(crate) struct Arguments {
     /// Print key and PIN even where the output is no terminal, and so may be kept in a journal.
     #[arg(long)]
     show_secrets: bool,
+    /// End when the standard input does, at once: whoever starts this process and is gone takes it along.
+    #[arg(long)]
+    end_with_input: bool,
 }
 
 impl Arguments {
@@ -100,13 +118,14 @@ impl Arguments {
 }
 
 /// Runs every role until Ctrl-C.
-pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    run_roles(&arguments, Roles { coordinator: true, node: true }).await
+pub(crate) async fn run(arguments: UpArguments) -> anyhow::Result<()> {
+    let others = usize::from(arguments.nodes).saturating_sub(1);
+    run_roles(&arguments.common, Roles { coordinator: true, node: true }, others).await
 }
 
 /// Runs a coordinator alone until Ctrl-C.
 pub(crate) async fn run_coordinator(arguments: Arguments) -> anyhow::Result<()> {
-    run_roles(&arguments, Roles { coordinator: true, node: false }).await
+    run_roles(&arguments, Roles { coordinator: true, node: false }, 0).await
 }
 
 /// The settings: the file, the environment, and the command line.
@@ -116,31 +135,38 @@ pub(crate) fn load(arguments: &Arguments) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Runs some roles until Ctrl-C.
-pub(crate) async fn run_roles(arguments: &Arguments, roles: Roles) -> anyhow::Result<()> {
-    let config = load(arguments)?;
-    let drain = process::drain::on_signal()?;
-    let folder = config.coordinator.data_dir.clone();
-    let process = Process::bind(roles, config).await?;
-    let addresses = process.addresses();
-    if let Some(file) = &arguments.ready_file {
-        // It holds the key, so only its owner reads it.
-        process::file::replace(file, &serde_json::to_vec(&addresses)?, 0o600)
-            .with_context(|| format!("cannot write the ready file {}", file.display()))?;
+/// Runs some roles until Ctrl-C, and so many nodes besides, as processes of their own.
+pub(crate) async fn run_roles(arguments: &Arguments, roles: Roles, others: usize) -> anyhow::Result<()> {
+    let mut config = load(arguments)?;
+    let signal = drain::on_signal()?;
+    let owner = if arguments.end_with_input { drain::at_end_of_input()? } else { CancellationToken::new() };
+    if others > 0 {
+        config.link.enabled = true;
+        // Nodes of one machine know each other by loopback, unless they listen elsewhere.
+        let listen = config.link.listen.ip();
+        config.link.announce = config.link.announce.or((!listen.is_unspecified()).then_some(listen));
     }
+    let folder = config.coordinator.data_dir.clone();
+    let shared = Shared { file: arguments.config.clone(), bind: arguments.bind };
+    let fleet = (others > 0).then(|| (config.clone(), shared));
+    let process = Process::bind(roles, config).await?;
     let secrets = if arguments.show_secrets || std::io::stdout().is_terminal() {
         Secrets::Show
     } else {
-        Secrets::KeptIn(&folder)
+        Secrets::KeptIn(folder)
     };
-    // Every port is held by now: whoever connects at once is served as soon as the roles run.
-    show(&welcome::text(&addresses, secrets));
-    process.run(drain).await
-}
-
-#[expect(clippy::print_stdout, reason = "this is what the command is asked for")]
-fn show(text: &str) {
-    println!("{text}");
+    let ready_file = arguments.ready_file.clone();
+    let welcome = Welcome { addresses: process.addresses(), secrets, ready_file };
+    let fleet = match fleet {
+        // It says where they are when they are there.
+        Some((config, shared)) => Some(Fleet::plan(others, (&config, &shared), process.door()?, welcome)?),
+        // Every port is held by now: whoever connects at once is served as soon as the roles run.
+        None => {
+            welcome.give(Vec::new())?;
+            None
+        }
+    };
+    process.run(Ending { signal, owner }, fleet).await
 }
 
 #[cfg(test)]

@@ -1,11 +1,35 @@
 //! What a teacher sees in the terminal.
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 
+use anyhow::Context;
+use process::address::shown;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// What people and programs are told once everything is there.
+pub(crate) struct Welcome {
+    pub(crate) addresses: Addresses,
+    pub(crate) secrets: Secrets,
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+impl Welcome {
+    /// Tells them, and of the nodes of this machine, if it has several.
+    #[expect(clippy::print_stdout, reason = "this is what the command is asked for")]
+    pub(crate) fn give(self, nodes: Vec<Neighbour>) -> anyhow::Result<()> {
+        let addresses = Addresses { nodes, ..self.addresses };
+        if let Some(file) = &self.ready_file {
+            // It holds the key, so only its owner reads it.
+            process::file::replace(file, &serde_json::to_vec(&addresses)?, 0o600)
+                .with_context(|| format!("cannot write the ready file {}", file.display()))?;
+        }
+        println!("{}", text(&addresses, &self.secrets));
+        Ok(())
+    }
+}
 
 /// Where everything is, for people and for programs (`--ready-file`).
 #[derive(Clone, Serialize)]
@@ -17,6 +41,20 @@ pub(crate) struct Addresses {
     #[serde(flatten)]
     pub(crate) node: Option<NodePorts>,
     pub(crate) admin: SocketAddr,
+    /// The nodes of this machine, this process first, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) nodes: Vec<Neighbour>,
+}
+
+/// A node of this machine.
+#[derive(Clone, Serialize)]
+pub(crate) struct Neighbour {
+    pub(crate) name: String,
+    #[serde(rename = "pid")]
+    pub(crate) process: u32,
+    pub(crate) admin: SocketAddr,
+    #[serde(flatten)]
+    pub(crate) ports: NodePorts,
 }
 
 /// What a coordinator has.
@@ -35,7 +73,7 @@ pub(crate) struct Page {
 }
 
 /// What a node has.
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct NodePorts {
     /// That of RTMPS when nobody may come without TLS.
     pub(crate) rtmp: SocketAddr,
@@ -67,18 +105,18 @@ impl Asked {
 }
 
 /// How much of it a reader may know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Secrets<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Secrets {
     /// A person at a terminal.
     Show,
     /// Whoever reads the journal: the secrets are in this folder.
-    KeptIn(&'a Path),
+    KeptIn(PathBuf),
 }
 
 /// The text.
-pub(crate) fn text(addresses: &Addresses, secrets: Secrets<'_>) -> String {
+fn text(addresses: &Addresses, secrets: &Secrets) -> String {
     let mut text = String::from("\n  Lectern is up.\n\n");
-    let is_shown = matches!(secrets, Secrets::Show);
+    let is_shown = *secrets == Secrets::Show;
     if let Some(node) = &addresses.node {
         let _ = writeln!(text, "  Teacher, in the RTMP app   URL  {}", node.rtmp_url);
     }
@@ -104,8 +142,9 @@ pub(crate) fn text(addresses: &Addresses, secrets: Secrets<'_>) -> String {
         };
         let _ = writeln!(text, "                             PIN  {pin}{asked}");
     }
+    let nodes = nodes_text(&addresses.nodes, key, secrets);
     if !is_shown {
-        return text;
+        return text + &nodes;
     }
     text.push('\n');
     if let Ok(code) = QrCode::new(watch_url) {
@@ -114,7 +153,36 @@ pub(crate) fn text(addresses: &Addresses, secrets: Secrets<'_>) -> String {
             let _ = writeln!(text, "    {line}");
         }
     }
+    text.push_str(&nodes);
     text.push_str("\n  No phone at hand?  lectern demo     Ctrl-C ends everything.\n");
+    text
+}
+
+/// The nodes of this machine, and what can be tried with them.
+fn nodes_text(nodes: &[Neighbour], key: &str, secrets: &Secrets) -> String {
+    let mut text = String::new();
+    let [_, one, others @ ..] = nodes else { return text };
+    let _ =
+        writeln!(text, "\n  {:20}  {:>5}  {:>5}  {:>5}  {:>7}", "Node", "RTMP", "WHEP", "admin", "process");
+    for Neighbour { name, process, admin, ports } in nodes {
+        let [rtmp, whep, admin] = [ports.rtmp, ports.whep, *admin].map(|address| address.port());
+        let _ = writeln!(text, "  {name:20}  {rtmp:>5}  {whep:>5}  {admin:>5}  {process:>7}");
+    }
+    let key = match secrets {
+        Secrets::Show => key.to_owned(),
+        Secrets::KeptIn(folder) => format!("$(cat '{}/stream-key')", folder.display()),
+    };
+    let other = others.first().unwrap_or(one);
+    let _ = writeln!(text, "\n  To try: publish to any of them with the same key, and then");
+    if one.ports.rtmps != Some(one.ports.rtmp) {
+        let _ = writeln!(text, "    lectern demo rtmp://{}/live/{key}", shown(one.ports.rtmp));
+    }
+    let (drain, kill) = (
+        format!("lectern node drain --admin-port {}", one.admin.port()),
+        format!("kill -9 {}", other.process),
+    );
+    let _ = writeln!(text, "    {drain:38} # {} ends, its viewers go on elsewhere", one.name);
+    let _ = writeln!(text, "    {kill:38} # {} is gone, its viewers find another node", other.name);
     text
 }
 
@@ -141,12 +209,23 @@ mod tests {
             link: None,
             rtmp_url: "rtmp://127.0.0.1:1/live".to_owned(),
         };
-        let addresses = Addresses { page: Some(page), node: Some(node), admin: address };
-        let shown = text(&addresses, Secrets::Show);
+        let nodes = ["main", "main-2", "main-3"].map(|name| Neighbour {
+            name: name.to_owned(),
+            process: 4711,
+            admin: address,
+            ports: node.clone(),
+        });
+        let addresses =
+            Addresses { page: Some(page), node: Some(node), admin: address, nodes: nodes.to_vec() };
+        let shown = text(&addresses, &Secrets::Show);
         assert!(shown.contains("the-stream-key") && shown.contains("123456"), "{shown}");
         assert!(shown.contains("123456  (asked for from outside"), "{shown}");
-        let kept = text(&addresses, Secrets::KeptIn(Path::new("/var/lib/lectern")));
+        assert!(
+            shown.contains("main-3") && shown.contains("lectern demo rtmp://127.0.0.1:1/live/the-stream-key")
+        );
+        let kept = text(&addresses, &Secrets::KeptIn("/var/lib/lectern".into()));
         assert!(!kept.contains("the-stream-key") && !kept.contains("123456"), "{kept}");
         assert!(kept.contains("/var/lib/lectern/stream-key") && kept.contains("rtmp://127.0.0.1:1/live"));
+        assert!(kept.contains("$(cat '/var/lib/lectern/stream-key')") && kept.contains("4711"), "{kept}");
     }
 }

@@ -24,7 +24,7 @@ fn shown(text: &str) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// A server with a certificate, which is kept as long as the folder.
+/// A server with a certificate and a link to other nodes, which is kept as long as the folder.
 fn with_tls() -> (Server, TempDir) {
     let folder = TempDir::new().unwrap();
     let program = env!("CARGO_BIN_EXE_lectern");
@@ -33,9 +33,10 @@ fn with_tls() -> (Server, TempDir) {
     let file = |name: &str| folder.path().join(name);
     let config = format!("[tls]\ncert = {:?}\nkey = {:?}\n", file("cert.pem"), file("key.pem"));
     std::fs::write(file("lectern.toml"), config).unwrap();
-    let arguments = ["--open", "--rtmps-port", "0", "--config", file("lectern.toml").to_str().unwrap()]
-        .map(str::to_owned);
-    (Server::start(program, &arguments.each_ref().map(String::as_str)), folder)
+    let config = file("lectern.toml");
+    let config = config.to_str().unwrap();
+    let server = Server::start(program, &["--open", "--cluster", "--rtmps-port", "0", "--config", config]);
+    (server, folder)
 }
 
 #[tokio::test]

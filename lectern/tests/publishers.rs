@@ -6,6 +6,7 @@ mod aiortc;
 mod lesson;
 
 use std::process::Command;
+use std::time::Instant;
 
 use serde_json::Value;
 use sqlx::SqlitePool;
@@ -88,6 +89,34 @@ async fn publishers_that_must_go_read_why() {
     first.wait_for("Another app publishes this class now.", LIVE);
     server.process.interrupt();
     second.wait_for("The server is being shut down; publish again.", LIVE);
+}
+
+/// Whoever has found the key of a class is sent away within the second, and the teacher goes on with another one.
+#[tokio::test]
+async fn a_publisher_whose_key_is_revoked_is_sent_away_and_another_takes_the_class_on() {
+    let server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
+    let secret = std::fs::read_to_string(server.data_dir().join("operator-secret")).unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let keys = format!("http://{}/api/v1/classes/lesson/stream-keys", server.addresses.http);
+    let operate = |request: reqwest::RequestBuilder| request.bearer_auth(secret.trim()).send();
+    let known: Value = operate(http.get(&keys)).await.unwrap().json().await.unwrap();
+    let leaked = format!("{keys}/{}", known[0]["id"].as_str().unwrap());
+    let made: Value = operate(http.post(&keys)).await.unwrap().json().await.unwrap();
+    let mut intruder = publish(&server, &server.addresses.key, &[&PICTURE], &H264);
+    until_live(&server).await;
+    let asked = Instant::now();
+    assert_eq!(operate(http.delete(&leaked)).await.unwrap().status(), 204);
+    intruder.wait_for("The stream key was revoked.", LIVE);
+    println!("sent away {} ms after the key was revoked", asked.elapsed().as_millis());
+    let mut again = publish(&server, &server.addresses.key, &[&PICTURE], &H264);
+    again.wait_for("The stream key is not valid.", LIVE);
+    let _teacher = publish(&server, made["stream_key"].as_str().unwrap(), &[&PICTURE], &H264);
+    until_live(&server).await;
+    until("the record", LIVE, async || match ends(&server).await {
+        found if found == ["superseded", "open"] => Ok(()),
+        found => Err(found.join(", ")),
+    })
+    .await;
 }
 
 /// OBS reconnects by itself, two seconds after it was told to go: the phone that has taken over would be told next.

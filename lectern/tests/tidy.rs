@@ -37,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("rtc", &["media", "rtp"]),
     ("rtmp", &[]),
     ("rtp", &["media"]),
+    ("sim", &["agent", "control", "coordinator", "hub", "link", "media"]),
     ("testkit", &[]),
     ("whep-node", &["control", "hub", "media", "process", "rtc", "rtp"]),
 ];

@@ -4,7 +4,8 @@
 //! own, so none inherits another's memory.
 mod scene;
 mod scenes;
-mod scrape;
+pub(crate) mod scrape;
+mod tokens;
 
 use std::path::PathBuf;
 

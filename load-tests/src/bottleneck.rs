@@ -2,9 +2,8 @@
 //!
 //! Server, publisher and viewers run in network namespaces; `tc tbf` stands between the server and each viewer. Viewers
 //! join at places spread evenly over the group of pictures.
-mod interrupt;
 mod lesson;
-mod namespace;
+mod link;
 mod outcome;
 mod player;
 mod server;
@@ -15,11 +14,11 @@ use anyhow::ensure;
 use serde_json::json;
 
 use self::lesson::Lesson;
-use self::namespace::Quality;
+use self::link::Quality;
 use self::outcome::Series;
 use self::player::{Player, Watching};
 use self::server::{Kind, Programs, Scene};
-use crate::report;
+use crate::{chromium, interrupt, namespace, report};
 
 /// What the tables leave unsaid.
 const NOTE: &str = "\nMediaMTX does not turn AAC into Opus: without sound, its links carry 0.15 Mbit/s less.";
@@ -64,11 +63,12 @@ pub(crate) struct Arguments {
 
 /// Measures and prints the tables.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    if let Err(reason) = namespace::enter()? {
+    if let Err(reason) = namespace::enter(&["ip", "tc"])? {
         report::result(&format!("skipped: {reason}"));
         return Ok(());
     }
     interrupt::watch()?;
+    link::take_address()?;
     let bench = Bench::new(arguments)?;
     let mut measured = Vec::new();
     for gop_s in &arguments.gops {
@@ -129,7 +129,7 @@ impl<'a> Bench<'a> {
             servers,
             links_kbps: arguments.links.iter().map(|mbps| kbps(*mbps)).collect::<anyhow::Result<_>>()?,
             folder: arguments.folder.canonicalize()?,
-            frontend: if has_chromium { player::frontend()? } else { PathBuf::new() },
+            frontend: if has_chromium { chromium::frontend()? } else { PathBuf::new() },
         })
     }
 

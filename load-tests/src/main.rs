@@ -1,9 +1,13 @@
 //! `lectern-load`: load for any RTMP or WHEP server, and what it costs them.
 mod bench;
 mod bottleneck;
+mod chromium;
 mod compare;
 mod faults;
+mod http;
+mod interrupt;
 mod limit;
+mod namespace;
 mod process;
 mod publish;
 mod report;
@@ -45,6 +49,15 @@ enum Command {
     Faults(faults::Arguments),
     /// Draws what was measured.
     Report(report::Arguments),
+    /// Asks an HTTP server the same over and over.
+    #[command(hide = true)]
+    Requests(http::requests::Arguments),
+    /// A server that does nothing but answer.
+    #[command(hide = true)]
+    Bare(http::bare::Arguments),
+    /// Nodes that do nothing but report.
+    #[command(hide = true)]
+    Nodes(http::nodes::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +72,9 @@ fn main() -> ExitCode {
         Command::Bottleneck(arguments) => bottleneck::run(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Requests(arguments) => http::requests::run(&arguments),
+        Command::Bare(arguments) => http::bare::run(&arguments),
+        Command::Nodes(arguments) => http::nodes::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

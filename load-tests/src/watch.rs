@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch as channel};
 use tokio::task::JoinSet;
 
@@ -42,6 +43,7 @@ use dtls::Identity;
 use join::{Entrance, Newcomer};
 use options::{Churn, Common, Storm, Watch};
 use orders::{Gauge, Group, Order, Outcome};
+use person::People;
 use report::{Progress, Report};
 use worker::Handle;
 
@@ -79,7 +81,10 @@ pub(crate) fn watch(options: &Watch) -> Result<()> {
         run.admit(others, options.rate).await;
         run.settle().await;
         run.say_ready(common)?;
-        tokio::time::sleep(options.duration).await;
+        tokio::select! {
+            () = tokio::time::sleep(options.duration) => {}
+            _ = run.last_call.recv() => run.everybody_back().await,
+        }
         Ok(())
     })
 }
@@ -91,7 +96,11 @@ pub(crate) fn churn(options: &Churn) -> Result<()> {
         let mut ticks = ticks(options.rate);
         let end = tokio::time::Instant::now() + options.duration;
         let mut number = 0;
-        while ticks.tick().await < end {
+        let is_asked = loop {
+            tokio::select! {
+                now = ticks.tick() => if now >= end { break false },
+                _ = run.last_call.recv() => break true,
+            }
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                 run.turned_away += 1;
                 continue;
@@ -107,8 +116,12 @@ pub(crate) fn churn(options: &Churn) -> Result<()> {
             // Those who have gone leave nothing behind.
             while run.tasks.try_join_next().is_some() {}
             number += 1;
-        }
+        };
         run.settle().await;
+        if is_asked {
+            // The last ones stay as long as all before them.
+            tokio::time::sleep(options.stay).await;
+        }
         run.say_ready(&options.common)
     })
 }
@@ -139,6 +152,8 @@ struct Run {
     entrance: Arc<Entrance>,
     handles: Vec<Handle>,
     tasks: JoinSet<()>,
+    /// SIGUSR2: whoever runs us wants the end as soon as nothing is open.
+    last_call: Signal,
     end: channel::Sender<bool>,
     admitted: u64,
     turned_away: u64,
@@ -193,9 +208,10 @@ impl Run {
             .map(|number| Handle::start(number, Arc::clone(&identity), quality))
             .collect::<std::io::Result<_>>()
             .context("starting the viewers' threads")?;
-        let door = {
+        let (door, mut anew, last_call) = {
             let _guard = runtime.enter();
-            crate::whep::Door::new(access, &from).context("setting up HTTP")?
+            let door = crate::whep::Door::new(access, &from).context("setting up HTTP")?;
+            (door, signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?)
         };
         let entrance = Entrance {
             door,
@@ -206,6 +222,7 @@ impl Run {
             decrypt_every: common.decrypt_every,
             client: common.client,
             follows: common.follow,
+            people: People::default(),
             seats: AtomicUsize::new(0),
             places: Semaphore::new(usize::try_from(common.posts)?),
             totals: Mutex::default(),
@@ -213,10 +230,19 @@ impl Run {
             failed: AtomicU64::new(0),
             crate_connected: AtomicU64::new(0),
         };
+        let entrance = Arc::new(entrance);
+        let told = Arc::clone(&entrance);
+        // It ends with the run.
+        runtime.spawn(async move {
+            while anew.recv().await.is_some() {
+                told.people.begin_anew();
+            }
+        });
         Ok(Self {
-            entrance: Arc::new(entrance),
+            entrance,
             handles,
             tasks: JoinSet::new(),
+            last_call,
             end: channel::Sender::new(false),
             admitted: 0,
             turned_away: 0,
@@ -246,6 +272,11 @@ impl Run {
         self.joining = self.began.elapsed();
     }
 
+    /// Waits until everybody plays, or will not.
+    async fn everybody_back(&self) {
+        let _ = tokio::time::timeout(SETTLE_TIMEOUT, self.entrance.people.are_back()).await;
+    }
+
     fn settled(&self) -> u64 {
         let of = |gauge: &Gauge| gauge.ever_connected.load(Relaxed) + gauge.failed.load(Relaxed);
         let threads: u64 = self.handles.iter().map(|handle| of(&handle.gauge)).sum();
@@ -266,6 +297,8 @@ impl Run {
     /// Ends all viewers, then tells the server.
     fn finish(mut self, command: &'static str, began: Instant, runtime: &Runtime) -> Report {
         let time = began.elapsed();
+        // Nobody sees anything once the threads have ended.
+        let people = self.entrance.people.rounds();
         let outcomes: Vec<Outcome> = self.handles.into_iter().map(Handle::stop).collect();
         self.end.send_replace(true);
         let left = runtime.block_on(async {
@@ -282,6 +315,13 @@ impl Run {
             cpu_us: socket::cpu_time_us(),
             ..Report::default()
         };
+        self.entrance.record(Group::Viewers, |totals| {
+            for (round, is_back) in &people {
+                totals.person_longest_gap_ms.record_time(round.longest_gap);
+                totals.not_back += u64::from(!is_back);
+            }
+        });
+        report.people = people;
         report.add_groups(&self.entrance.totals.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         for outcome in &outcomes {
             report.add(outcome);

@@ -23,6 +23,8 @@ const IDLE_CONNECTIONS_MAX: usize = 64;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 /// The wait when it does not say how long.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+/// The wait when nobody answers.
+const UNANSWERED_PAUSE: Duration = Duration::from_millis(500);
 
 /// Where and how viewers ask. `{n}` in a text stands for the viewer's number.
 #[derive(Clone, Debug)]
@@ -32,7 +34,7 @@ pub(crate) struct Access {
     pub(crate) token: Option<String>,
     pub(crate) token_url: Option<String>,
     pub(crate) headers: Vec<(String, String)>,
-    /// Further tries while nobody publishes yet, and after 429 or 503.
+    /// Further tries while nobody publishes yet, after 429 or 503, and where nobody answers.
     pub(crate) retries: u32,
 }
 
@@ -43,6 +45,9 @@ pub(crate) enum JoinError {
     Status { step: &'static str, status: StatusCode, retry_after: Option<Duration> },
     #[error("{step}: {reason}")]
     Request { step: &'static str, reason: &'static str },
+    /// As our page does, the next try is for another node.
+    #[error("POST: {reason}")]
+    Lost { node: String, reason: &'static str },
     #[error("{step}: the answer is longer than {BODY_BYTES_MAX} bytes or not text")]
     Body { step: &'static str },
     #[error("{0} is not an address that can be asked")]
@@ -112,18 +117,27 @@ impl Door {
 
     /// Gets viewer `number` in.
     pub(crate) async fn join(&self, number: u64, offer: &str, way: Way<'_>) -> Result<Session, JoinError> {
-        let mut tries = 0;
-        loop {
-            match self.try_join(number, offer, way).await {
-                Err(JoinError::Status { status, retry_after, .. })
-                    if tries < self.access.retries && may_change(status) =>
-                {
-                    tries += 1;
-                    tokio::time::sleep(retry_after.unwrap_or(RETRY_AFTER_DEFAULT).min(RETRY_AFTER_MAX)).await;
+        let mut lost: Option<String> = None;
+        for _ in 0..self.access.retries {
+            let way = lost.as_deref().map_or(way, Way::Elsewhere);
+            let wait = match self.try_join(number, offer, way).await {
+                Err(JoinError::Status { status, retry_after, .. }) if may_change(status) => {
+                    // There may be no other.
+                    lost = None;
+                    retry_after.unwrap_or(RETRY_AFTER_DEFAULT).min(RETRY_AFTER_MAX)
                 }
+                Err(JoinError::Lost { node, .. }) => {
+                    lost = Some(node);
+                    UNANSWERED_PAUSE
+                }
+                // Whoever was sent to a node may be sent to another, by the one that he is at.
+                Err(JoinError::Request { .. }) if !matches!(way, Way::To(..)) => UNANSWERED_PAUSE,
                 outcome => return outcome,
-            }
+            };
+            tokio::time::sleep(wait).await;
         }
+        let way = lost.as_deref().map_or(way, Way::Elsewhere);
+        self.try_join(number, offer, way).await
     }
 
     /// Ends a session. That a server does not answer changes nothing for us.
@@ -192,7 +206,11 @@ impl Door {
             request = request.bearer_auth(token);
         }
         let request = request.header("Content-Type", "application/sdp").body(offer.to_owned());
-        let response = request.send().await.map_err(|error| refused(STEP, &error))?;
+        let node = token.as_deref().filter(|_| !matches!(way, Way::To(..))).and_then(node_of);
+        let response = request.send().await.map_err(|error| match (refused(STEP, &error), node) {
+            (JoinError::Request { reason, .. }, Some(node)) => JoinError::Lost { node, reason },
+            (refused, _) => refused,
+        })?;
         let server = response.remote_addr();
         if response.status() != StatusCode::CREATED && response.status() != StatusCode::OK {
             return Err(status_of(STEP, &response));

@@ -96,7 +96,7 @@ fn on_closed(
     stats: &ViewerStats,
 ) {
     let Some(session) = sessions.on_closed(viewer) else { return };
-    let reason = reason.as_str();
+    let reason = if session.is_revoked { "revoked" } else { reason.as_str() };
     // The one line that a viewer is worth at this level: at the beginning of a lesson hundreds come in a second.
     tracing::info!(
         session = session.report_id,

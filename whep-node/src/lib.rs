@@ -6,6 +6,7 @@ mod http;
 mod journal;
 mod metrics;
 mod moving;
+mod revoking;
 mod server;
 mod sessions;
 mod stream;

@@ -23,6 +23,8 @@ pub(crate) struct Metrics {
     pub(crate) joins_refused_busy: IntCounter,
     /// Sessions that made room for another one of their token.
     pub(crate) sessions_displaced: IntCounter,
+    /// Sessions whose tokens were revoked.
+    pub(crate) sessions_revoked: IntCounter,
 }
 
 impl Metrics {
@@ -68,6 +70,10 @@ impl Metrics {
             sessions_displaced: counter(
                 "lectern_whep_sessions_displaced_total",
                 "Sessions ended because their token opened another one",
+            )?,
+            sessions_revoked: counter(
+                "lectern_whep_sessions_revoked_total",
+                "Sessions ended because their token was revoked",
             )?,
         })
     }

@@ -24,7 +24,7 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::stream::Streams;
-use crate::{delivery, journal, moving};
+use crate::{delivery, journal, moving, revoking};
 
 /// For the last reports when the engine has ended: the coordinator of one machine answers in milliseconds, and the end of
 /// the process waits for no other.
@@ -208,6 +208,8 @@ impl Bound {
         let streams = streams.with_fault(self.feed_fault);
         let feeding_failed = streams.failed();
         let first_fetch = verifier.clone();
+        let revoking =
+            revoking::run(sessions.clone(), engine.clone(), verifier.clone(), self.metrics.clone());
         let app = App {
             streams,
             engine: engine.clone(),
@@ -236,6 +238,7 @@ impl Bound {
             // Requests that are being served when the drain begins are finished.
             () = server.run(self.listener, drain.clone()) => None,
             never = moving => match never {},
+            never = revoking => match never {},
             () = feeding_failed.cancelled() => Some(io::Error::other("a task that feeds a stream panicked")),
             ended = &mut shards => Some(early("the egress engine", ended.unwrap_or_else(|error| Err(error.into())))),
             ended = &mut follow => Some(early("the task that follows viewers", ended.map_err(Into::into))),

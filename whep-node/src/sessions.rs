@@ -1,5 +1,6 @@
 //! The WHEP sessions of this node: one row for each, found by its URL, its viewer or its token.
 mod events;
+mod revocation;
 #[cfg(test)]
 mod tests;
 
@@ -78,8 +79,10 @@ pub(crate) struct Session {
     pub(crate) join_time: Option<Duration>,
     id: SessionId,
     class: Arc<str>,
-    /// The number of the token that opened it.
+    /// The number of the token that opened it, the key that signed that, and when.
     token: Arc<str>,
+    kid: Box<str>,
+    issued_at: u64,
     etag: EntityTag,
     /// The viewer's credentials; others in a PATCH mean an ICE restart.
     remote: Credentials,
@@ -88,6 +91,8 @@ pub(crate) struct Session {
     events: Option<Box<Subscription>>,
     /// Its URL is gone and it counts no more; the engine has still to let go of the viewer.
     is_ending: bool,
+    /// That is because its token is void.
+    pub(crate) is_revoked: bool,
 }
 
 /// What a session begins with.
@@ -95,6 +100,9 @@ pub(crate) struct NewSession<'a> {
     pub(crate) viewer: ViewerId,
     pub(crate) class: &'a str,
     pub(crate) token: &'a str,
+    /// The key that signed it, and when, in seconds since 1970.
+    pub(crate) kid: &'a str,
+    pub(crate) issued_at: u64,
     pub(crate) remote: Credentials,
     pub(crate) report_id: String,
     pub(crate) stream_session: String,
@@ -259,7 +267,18 @@ impl Table {
 
     /// Adds a row. Returns the viewer whose session had to make room.
     fn insert(&mut self, id: SessionId, etag: EntityTag, new: NewSession<'_>) -> Option<ViewerId> {
-        let NewSession { viewer, class, token, remote, report_id, stream_session, by, origin } = new;
+        let NewSession {
+            viewer,
+            class,
+            token,
+            kid,
+            issued_at,
+            remote,
+            report_id,
+            stream_session,
+            by,
+            origin,
+        } = new;
         if let Some(by) = by {
             self.count_join(by);
         }
@@ -286,11 +305,14 @@ impl Table {
             id,
             class,
             token,
+            kid: kid.into(),
+            issued_at,
             etag,
             remote,
             origin,
             events: None,
             is_ending: false,
+            is_revoked: false,
         };
         self.rows.insert(viewer, session);
         displaced

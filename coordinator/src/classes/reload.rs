@@ -1,6 +1,6 @@
 //! What other coordinators have changed.
 use super::{ChangeError, Classes};
-use crate::directory::Directory;
+use crate::directory::{Directory, REVOKED_KEYS_MAX};
 use crate::shared;
 use crate::store::{Class, SealedSecret, StoreError};
 
@@ -10,6 +10,7 @@ impl Classes {
         // A change of this one comes before or after, in memory as in the database.
         let _change = self.changes.lock().await;
         let (classes, keys) = (self.store.classes().await?, self.store.stream_keys().await?);
+        let revoked = self.store.revoked_stream_keys(REVOKED_KEYS_MAX.get()).await?;
         let before = self.all();
         let has_new_pin = |class: &&Class| {
             let before = before.iter().find(|before| before.id == class.id);
@@ -17,7 +18,7 @@ impl Classes {
         };
         let with_new_pins: Vec<String> =
             classes.iter().filter(has_new_pin).map(|class| class.id.clone()).collect();
-        *self.write() = Directory::new(classes, keys);
+        *self.write() = Directory::new(classes, keys, revoked);
         for id in with_new_pins {
             self.guesses().on_new_pin(&id);
         }
@@ -25,13 +26,13 @@ impl Classes {
         Ok(())
     }
 
-    /// The key and the PIN that people are shown are those of every coordinator.
+    /// The key and the PIN that people are shown, and the keys that sign tokens, are those of every coordinator.
     async fn follow_files(&self, known: Vec<SealedSecret>) {
         let Some(seal) = self.seal.clone() else { return };
         let folder = self.folder.clone();
         let written = tokio::task::spawn_blocking(move || shared::follow(&seal, &known, &folder)).await;
         if let Ok(Err(error)) = written {
-            tracing::error!(%error, "the key and the PIN in the data folder are not those of the cluster");
+            tracing::error!(%error, "key, PIN or signing keys in the data folder are not those of the cluster");
         }
     }
 

@@ -101,7 +101,8 @@ pub(super) async fn add(
     Ok((StatusCode::CREATED, Json(made)))
 }
 
-/// Removes a class: its keys and its PIN are void at once, what was recorded stays. Nobody who watches is cut off.
+/// Removes a class: its keys and its PIN are void at once, and whoever publishes with one of them is sent away; what was recorded
+/// stays. Tokens stay good until they expire, unless they are revoked.
 #[utoipa::path(delete, path = "/api/v1/classes/{class}", security(("operator" = [])),
     params(("class" = String, Path)), responses(
     (status = 204), (status = 403), (status = 404), (status = 409, description = "it is the default class"),

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use control::api::{
     Admission, AdmitRequest, Heartbeat, HeartbeatAnswer, MovingViewer, Places, PlacesRequest, PublishGrant,
-    PublishRequest, SessionEvent, Source, SourceRequest,
+    PublishRequest, SessionEvent, Source, SourceRequest, StreamReport,
 };
 use serde_json::{Value, json};
 
@@ -50,14 +50,14 @@ pub(super) async fn authorize(
     Json(request): Json<PublishRequest>,
 ) -> Result<Json<PublishGrant>, Failure> {
     check(&node, &request.node)?;
-    let class = app.classes.class_of_key(&request.key).ok_or_else(Failure::wrong_key)?;
+    let (class, key) = app.classes.class_of_key(&request.key).ok_or_else(Failure::wrong_key)?;
     // Whoever names a class must have a key of that class.
     let named = request.name.as_deref().map(|name| app.classes.canonical(name));
     if named.is_some_and(|name| name != class.slug && name != request.key) {
         return Err(Failure::wrong_key());
     }
     let (session, epoch) = openings::open(&app, &class, &request).await;
-    Ok(Json(PublishGrant { class: class.slug, session, epoch }))
+    Ok(Json(PublishGrant { class: class.slug, session, epoch, key }))
 }
 
 /// Decides about a viewer without a token, by the same rule as about one who asks for a token without a PIN.
@@ -78,7 +78,8 @@ pub(super) async fn source(
     Json(request): Json<SourceRequest>,
 ) -> Result<Json<Option<Source>>, Failure> {
     check(&node, &request.node)?;
-    Ok(Json(app.registry().source(&request.class, &request.node)))
+    let SourceRequest { class, failed, .. } = &request;
+    Ok(Json(app.registry().source(class, &request.node, failed.as_deref())))
 }
 
 /// Says where viewers of a node that is about to end are to go.
@@ -114,24 +115,37 @@ pub(super) async fn heartbeat(
     Json(mut heartbeat): Json<Heartbeat>,
 ) -> Result<Json<HeartbeatAnswer>, Failure> {
     check(&node, &heartbeat.node)?;
+    if heartbeat.coordinator != app.run {
+        // It may have been recorded in a life of which nothing is known any more. The node says it again.
+        return Ok(Json(HeartbeatAnswer { coordinator: app.run.clone(), ..HeartbeatAnswer::default() }));
+    }
     // The address that it joined with, whatever it says now: a stolen node must not send a class elsewhere.
     heartbeat.public_url = node.public_url;
+    let has_key = |stream: &&StreamReport| !stream.is_relayed && !stream.key.is_empty();
+    let keys = heartbeat.streams.iter().filter(has_key).map(|stream| stream.key.clone()).collect();
+    let known_version = heartbeat.revocations;
     // Its sessions first. If that fails, what follows is heard all the same: viewers are not concerned.
-    let flushed = openings::flush(&app).await;
+    let flushed = openings::flush_or_leave(&app).await;
     let written = reaper::hear(&app, caller.address(), heartbeat, (Instant::now(), now_ms())).await;
-    if let (Err(error), Ok(())) = (&flushed, &written) {
-        app.on_database_error(error);
-    }
-    written.map_err(|error| match error {
-        Unheard::Store(error) => Failure::database(&app, error),
-        Unheard::Stale(stale) => {
+    match (flushed, written) {
+        (_, Err(Unheard::Stale(stale))) => {
             app.metrics.heartbeats_refused.inc();
             tracing::debug!(node = node.name, %stale, "a heartbeat is refused");
-            Failure::stale(stale)
+            return Err(Failure::stale(stale));
         }
-    })?;
+        // It is known here, and written down with one of the next: the node hears what it must in the meantime.
+        (_, Err(Unheard::Store(error))) | (Err(error), Ok(())) => app.on_database_error(&error),
+        (Ok(()), Ok(())) => {}
+    }
     let superseded = app.registry().superseded(&node.name);
-    Ok(Json(HeartbeatAnswer { coordinator: app.run.clone(), superseded }))
+    let (revocations_version, revocations) = app.revocations.news(known_version);
+    Ok(Json(HeartbeatAnswer {
+        coordinator: app.run.clone(),
+        superseded,
+        revoked_keys: app.classes.revoked_of(keys),
+        revocations_version,
+        revocations,
+    }))
 }
 
 /// Takes what happened to sessions.

@@ -52,8 +52,8 @@ pub(super) async fn add(
     Ok((StatusCode::CREATED, Json(MadeKey { class: class.slug, id: key.id, stream_key: key.secret })))
 }
 
-/// Revokes a stream key: whoever publishes with it goes on, and is refused the next time. The key that stands in the
-/// file `stream-key` is replaced by a new one there.
+/// Revokes a stream key: whoever publishes with it is sent away within a second or two, and refused when he comes back. The key that
+/// stands in the file `stream-key` is replaced by a new one there.
 #[utoipa::path(delete, path = "/api/v1/classes/{class}/stream-keys/{id}", security(("operator" = [])),
     params(("class" = String, Path), ("id" = String, Path)), responses(
     (status = 204), (status = 403), (status = 404), (status = 503, description = "the database fails"),

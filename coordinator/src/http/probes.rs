@@ -1,6 +1,9 @@
 //! Whether the coordinator works, and the keys that its tokens are verified with. Answered from memory, each of them.
 use axum::Json;
 use axum::extract::State;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::IntoResponse;
+use control::KEYS_AGE_MAX;
 use serde::Serialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -50,8 +53,9 @@ pub(super) async fn live() -> Json<Value> {
     Json(serde_json::json!({ "status": "ok" }))
 }
 
-/// The keys that tokens are verified with (RFC 7517).
+/// The keys that tokens are verified with (RFC 7517). Whoever keeps them for as long as the answer says knows each key before it signs.
 #[utoipa::path(get, path = "/.well-known/jwks.json", responses((status = 200)))]
-pub(super) async fn jwks(State(app): Shared) -> Json<Value> {
-    Json(app.key.jwks())
+pub(super) async fn jwks(State(app): Shared) -> impl IntoResponse {
+    let age_max = format!("public, max-age={}", KEYS_AGE_MAX.as_secs());
+    ([(CACHE_CONTROL, age_max)], Json(app.keys.jwks()))
 }

@@ -9,6 +9,7 @@ use control::Problem;
 use crate::app::App;
 use crate::classes::ChangeError;
 use crate::registry::Stale;
+use crate::shared::SharedError;
 use crate::store::StoreError;
 
 /// Seconds after which a player that finds no lesson tries again, as nodes say it.
@@ -53,6 +54,10 @@ impl Failure {
 
     pub(crate) fn token_expired() -> Self {
         Self::unauthorized("the token has expired").code("token_expired")
+    }
+
+    pub(crate) fn token_revoked() -> Self {
+        Self::unauthorized("the token was revoked").code("token_revoked")
     }
 
     pub(crate) fn token_invalid() -> Self {
@@ -178,7 +183,13 @@ impl Failure {
         let text = error.to_string();
         let conflict = |code| Self::new(StatusCode::CONFLICT, "Conflict", &text).code(code);
         match error {
-            ChangeError::Store(error) => Self::database(app, error),
+            ChangeError::Store(error) | ChangeError::Shared(SharedError::Store(error)) => {
+                Self::database(app, error)
+            }
+            ChangeError::Shared(error) => {
+                tracing::error!(%error, "what coordinators share cannot be changed");
+                Self::internal()
+            }
             ChangeError::File(error) => {
                 tracing::error!(%error, "a file of the data folder cannot be written");
                 let detail = "a file of the data folder cannot be written; nothing was changed";
@@ -188,7 +199,9 @@ impl Failure {
             ChangeError::IsDefault => conflict("class_is_default"),
             ChangeError::Full(_) => conflict("limit_reached"),
             ChangeError::Pin | ChangeError::Key => Self::bad_request(&text),
+            ChangeError::RotationUnderWay => conflict("rotation_under_way"),
             ChangeError::NoClass => Self::no_class(),
+            ChangeError::NoSigningKey => Self::not_found(&text).code("no_signing_key"),
             ChangeError::NoKey => Self::not_found(&text).code("no_stream_key"),
         }
     }

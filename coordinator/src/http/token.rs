@@ -1,6 +1,6 @@
 //! `POST /api/token`: who may watch what.
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::caller::Caller;
 use super::{Failure, Shared};
-use crate::app::App;
+use crate::app::{App, now_seconds};
 use crate::registry::{NoNode, Wish};
 use crate::secret;
 
@@ -173,7 +173,7 @@ pub(super) fn sign(
     user_id: &str,
     (slug, node): (&str, String),
 ) -> Result<String, Failure> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = now_seconds();
     let claims = Claims {
         iss: Claims::ISSUER.to_owned(),
         aud: Claims::AUDIENCE.to_owned(),
@@ -184,12 +184,13 @@ pub(super) fn sign(
         cls: slug.to_owned(),
         exp: now + app.token_ttl.as_secs(),
         nbf: now,
-        iat: now,
+        iat: app.revocations.issued_at(now, slug, user_id),
         jti: secret::random_text(JTI_LEN),
         by: Some(app.run.clone()),
         node: Some(node),
+        kid: String::new(),
     };
-    app.key.sign(&claims).map_err(|error| {
+    app.keys.sign(&claims).map_err(|error| {
         tracing::error!(%error, "a token cannot be signed");
         Failure::internal()
     })

@@ -1,7 +1,7 @@
 //! WHEP for players that know the coordinator alone: it places the viewer, and sends the offer on to its node.
 mod forward;
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
@@ -135,8 +135,9 @@ impl Viewer {
             let name = format!("{}-{}", caller.address(), secret::random_text(GUEST_LEN));
             return Ok(Self { class: class.ok_or_else(Failure::no_class)?, name, hint: None, token: None });
         };
-        let claims = app.key_set.verify(token, SystemTime::now()).map_err(|error| match error {
+        let claims = app.verify(token).map_err(|error| match error {
             TokenError::Expired => Failure::token_expired(),
+            TokenError::Revoked => Failure::token_revoked(),
             _ => Failure::token_invalid(),
         })?;
         let class = class.filter(|class| claims.cls == class.slug && claims.rights.contains(&Right::View));

@@ -86,6 +86,7 @@ impl Still {
             class: "lesson".to_owned(),
             session: (*session).to_owned(),
             epoch: 1,
+            key: String::new(),
             is_relayed: false,
             state: StreamState::Active,
             viewers: 0,

@@ -1,9 +1,10 @@
 //! Which nodes have the stream of a class, and from whom it comes.
 use std::collections::{BTreeMap, BTreeSet};
 
-use control::api::{Heartbeat, LinkAddress, Source, StreamReport, Superseded};
+use control::api::{Heartbeat, LinkAddress, Source, StreamReport, StreamState, Superseded};
 
 use super::{Node, Registry};
+use crate::assign::{FIRST_LEVEL_EDGES, MemberState, score};
 
 /// A stream and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,14 +84,51 @@ impl Registry {
         self.classes.0.keys().filter(|class| self.directory(class).newest.is_some()).count()
     }
 
-    /// Where `asking`, which has viewers of a class, gets its stream from.
-    pub fn source(&self, class: &str, asking: &str) -> Option<Source> {
-        let (heartbeat, report) = self.directory(class).newest.filter(|(node, _)| node.node != asking)?;
-        let LinkAddress { host, port } = heartbeat.link?;
-        let node = self.nodes.get(&heartbeat.node)?;
+    /// Where `asking`, which has viewers of a class, gets its stream from, unless it could not get it from there just now: then from
+    /// the origin, and if it was that, from a node that has the stream, for the way there may be open.
+    pub fn source(&mut self, class: &str, asking: &str, failed: Option<&str>) -> Option<Source> {
+        let (origin, report) = self.directory(class).newest.filter(|(node, _)| node.node != asking)?;
+        let (origin, epoch) = (origin.node.clone(), report.epoch);
+        let is_live = report.state == StreamState::Active;
+        let parent = match failed {
+            Some(failed) if failed == origin => self.detour(class, epoch, asking),
+            _ => self.parent(class, &origin, asking).filter(|parent| Some(&**parent) != failed),
+        };
+        let name = parent.unwrap_or(origin);
+        let node = self.nodes.get(&name)?;
+        let LinkAddress { host, port } = node.heartbeat()?.link?;
         // Whoever asks knows where this machine is.
         let from = Some(node.from).filter(|from| !from.is_loopback());
-        Some(Source { node: heartbeat.node.clone(), host: host.or(from), port, epoch: report.epoch })
+        Some(Source { node: name, host: host.or(from), port, epoch, is_live })
+    }
+
+    /// A node that gets the stream of this epoch from elsewhere. Each of those that ask has another one first.
+    fn detour(&self, class: &str, epoch: u64, asking: &str) -> Option<String> {
+        let has = |report: &StreamReport| {
+            report.is_relayed && report.epoch == epoch && report.state == StreamState::Active
+        };
+        let others = self.reports(class).filter(|(node, report)| node.node != asking && has(report));
+        let reachable = others.filter(|(node, _)| {
+            let is_ready = self.nodes.get(&node.node).is_some_and(|node| node.state == MemberState::Ready);
+            is_ready && node.link.is_some()
+        });
+        let names = reachable.map(|(node, _)| node.node.as_str());
+        names.max_by_key(|name| score::hash(&[class, asking, name])).map(str::to_owned)
+    }
+
+    /// The node other than the origin that passes a stream on to `asking`, where so many have it that the origin does not feed them
+    /// all. Of a publisher that has just gone elsewhere it may have nothing yet; then it has it soon.
+    fn parent(&mut self, class: &str, origin: &str, asking: &str) -> Option<String> {
+        let reports = self.reports(class).filter(|(node, report)| report.is_relayed && node.link.is_some());
+        let mut edges: Vec<String> = reports.map(|(node, _)| node.node.clone()).collect();
+        if edges.len() < FIRST_LEVEL_EDGES {
+            return None;
+        }
+        edges.push(asking.to_owned());
+        let edges: Vec<&str> = edges.iter().map(String::as_str).collect();
+        let parent = self.placement.assignment().parent(class, origin, &edges, asking)?;
+        let is_ready = self.nodes.get(parent).is_some_and(|node| node.state == MemberState::Ready);
+        (parent != origin && is_ready).then(|| parent.to_owned())
     }
 
     /// The streams of a node that somebody publishes elsewhere by now.

@@ -4,15 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use control::api::{Heartbeat, NodeLoad};
+use control::api::{Heartbeat, NodeLoad, StreamReport};
 use thiserror::Error;
 
 use super::loads::Source;
 use super::{Node, Registry};
 use crate::assign::{Assignment, Explanation, LoadReport, Member, MemberState, NoRoom, Request};
 
-/// What a stream counts for while nobody knows its rate: 720p of a phone with audio.
-const RATE_USUAL_BPS: u64 = 2_650_000;
 /// Coordinators of one system at most.
 const COORDINATORS_MAX: u32 = 64;
 /// No node sends more than this: 10 Tbit/s.
@@ -127,7 +125,7 @@ impl Placement {
         self.coordinators.remove(node);
     }
 
-    fn assignment(&mut self) -> &mut Assignment {
+    pub(super) fn assignment(&mut self) -> &mut Assignment {
         if std::mem::take(&mut self.is_changed) {
             self.assignment.set_members(self.members.values().map(|entry| entry.member.clone()).collect());
             // Of those that were no members before; the others' are known.
@@ -201,7 +199,7 @@ impl Registry {
             viewers += u64::from(report.viewers);
             cost_bps = cost_bps.max(report.bitrate_bps);
         }
-        let cost_bps = Some(cost_bps).filter(|bps| *bps > 0).unwrap_or(RATE_USUAL_BPS);
+        let cost_bps = Some(cost_bps).filter(|bps| *bps > 0).unwrap_or(StreamReport::RATE_USUAL_BPS);
         Request { stream: class, viewer, cost_bps, viewers, hint, excluded, region }
     }
 }

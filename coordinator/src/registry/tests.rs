@@ -1,8 +1,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use control::api::NodeLoad;
+use control::api::{LinkAddress, NodeLoad};
 
 use super::*;
+use crate::assign::FIRST_LEVEL_EDGES;
 
 const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -11,6 +12,7 @@ fn report(state: StreamState) -> StreamReport {
         class: "room101".to_owned(),
         session: "s1".to_owned(),
         epoch: 1,
+        key: String::new(),
         is_relayed: false,
         state,
         viewers: 0,
@@ -275,4 +277,49 @@ fn of_a_stream_that_many_nodes_have_the_publishers_counts() {
         |node| registry.superseded(node).iter().map(|superseded| superseded.epoch).collect::<Vec<_>>();
     assert_eq!((epochs("b"), epochs("c")), (vec![2], vec![]));
     assert_eq!(registry.epoch("room101"), 2);
+}
+
+#[test]
+fn where_many_nodes_have_a_stream_they_pass_it_on_to_each_other() {
+    let (mut registry, now) = (Registry::default(), Instant::now());
+    let link = Some(LinkAddress { host: None, port: 7000 });
+    let published = heartbeat(1, vec![report(StreamState::Active)]);
+    hear(&mut registry, now, Heartbeat { node: "origin".to_owned(), link, ..published });
+    let edges: Vec<String> = (0..60).map(|index| format!("edge-{index}")).collect();
+    let mut sources = BTreeMap::new();
+    for edge in &edges {
+        let source = registry.source("room101", edge, None).expect("somebody has it").node;
+        sources.insert(edge.clone(), source);
+        let relayed = StreamReport { is_relayed: true, ..report(StreamState::Active) };
+        hear(&mut registry, now, Heartbeat { node: edge.clone(), link, ..heartbeat(1, vec![relayed]) });
+    }
+    let of_origin =
+        |sources: &BTreeMap<String, String>| sources.values().filter(|from| *from == "origin").count();
+    assert!(of_origin(&sources) < 20, "{} pull from the origin", of_origin(&sources));
+    // When all of them ask anew.
+    for (edge, source) in &mut sources {
+        *source = registry.source("room101", edge, None).expect("somebody has it").node;
+    }
+    assert_eq!(of_origin(&sources), FIRST_LEVEL_EDGES);
+    for (edge, source) in sources.iter().filter(|(_, source)| *source != "origin") {
+        assert_eq!(
+            sources.get(source).map(String::as_str),
+            Some("origin"),
+            "{edge} is two nodes away at most"
+        );
+        let again = registry.source("room101", edge, Some(source)).expect("somebody has it");
+        assert_eq!(again.node, "origin", "{edge} could not pull from {source}");
+    }
+    let detours: BTreeSet<String> = edges
+        .iter()
+        .map(|edge| {
+            let source = registry.source("room101", edge, Some("origin")).expect("others have it").node;
+            assert!(
+                source != *edge && source != "origin",
+                "{edge} does not reach the origin, and is sent to {source}"
+            );
+            source
+        })
+        .collect();
+    assert!(detours.len() > 20, "only {} are asked by those that do not reach the origin", detours.len());
 }

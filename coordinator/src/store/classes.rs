@@ -82,6 +82,15 @@ impl Store {
         rows.iter().map(key_of).collect()
     }
 
+    /// The keys that were revoked last, by their ids, the last one at the end.
+    pub(crate) async fn revoked_stream_keys(&self, limit: usize) -> Result<Vec<String>, StoreError> {
+        let query =
+            "SELECT id FROM stream_keys WHERE revoked_at IS NOT NULL ORDER BY revoked_at DESC, id LIMIT $1";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = sqlx::query(query).bind(limit).fetch_all(&self.pool).await?;
+        rows.iter().rev().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
     /// Adds a class together with its first key, or neither.
     pub(crate) async fn add_class(
         &self,

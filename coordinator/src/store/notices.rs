@@ -1,4 +1,4 @@
-//! Notices that classes or keys were changed, among the coordinators of one PostgreSQL database.
+//! Notices that classes, keys or revocations were changed, among the coordinators of one PostgreSQL database.
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{Any, Executor, Transaction};
 
@@ -48,8 +48,8 @@ impl Store {
         self.notices.is_some()
     }
 
-    /// Commits a change of classes or keys, and tells the others of it with the same.
-    pub(super) async fn commit_change(
+    /// Commits a change of classes, keys or revocations, and tells the others of it with the same.
+    pub(crate) async fn commit_change(
         &self,
         mut transaction: Transaction<'_, Any>,
     ) -> Result<(), StoreError> {

@@ -37,3 +37,9 @@ pub(crate) async fn put(
     sqlx::query(query).bind(&secret.name).bind(&secret.sealed).execute(&mut **transaction).await?;
     Ok(())
 }
+
+/// Removes one, if it is there.
+pub(crate) async fn remove(transaction: &mut Transaction<'_, Any>, name: &str) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM secrets WHERE name = $1").bind(name).execute(&mut **transaction).await?;
+    Ok(())
+}

@@ -3,7 +3,7 @@ use control::api::{PublishRequest, SessionEvent, StreamReport, StreamState};
 use sqlx::{AnyConnection, Row};
 
 use super::viewers::Changes;
-use super::{Class, Store, StoreError, without_zero};
+use super::{Class, Store, StoreError, clamp, without_zero};
 use crate::secret;
 
 /// Why a session ended, as the record keeps it.
@@ -36,20 +36,26 @@ impl EndReason {
 
 /// A publisher that was let in.
 #[derive(Clone, Debug)]
-pub(crate) struct Opening {
-    pub(crate) session: String,
-    pub(crate) class_id: String,
-    pub(crate) node: String,
-    pub(crate) peer_ip: String,
-    pub(crate) encoder: String,
-    pub(crate) at_ms: i64,
-    /// The least epoch that it may have, and the one that it has if it was given one already.
-    pub(crate) epoch: Epoch,
+pub struct Opening {
+    /// Its own number.
+    pub session: String,
+    /// What it publishes.
+    pub class_id: String,
+    /// The node that it speaks to.
+    pub node: String,
+    /// Where it comes from.
+    pub peer_ip: String,
+    /// What it calls itself.
+    pub encoder: String,
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+    /// The least epoch that it may have, or the one that it has if it was given one already.
+    pub epoch: Epoch,
 }
 
 /// The number of a publisher among those of its class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Epoch {
+pub enum Epoch {
     /// The next one, which is greater than this.
     After(u64),
     /// This one, given while the database was away.
@@ -67,6 +73,38 @@ impl Opening {
             encoder: request.encoder.clone(),
             at_ms,
             epoch,
+        }
+    }
+}
+
+/// What `stream_epochs` has of one class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EpochRow {
+    /// The newest epoch.
+    pub epoch: u64,
+    /// Whose it is.
+    pub session: String,
+}
+
+impl EpochRow {
+    /// The row after an opening, by the rule of the statement in `next_epoch`: for whoever has no database at hand.
+    pub fn after(row: Option<Self>, opening: &Opening) -> Self {
+        let (floor, given) = opening.epoch.parts();
+        match row {
+            None => Self { epoch: floor + 1, session: opening.session.clone() },
+            Some(row) if given > 0 && given <= row.epoch => row,
+            Some(row) if row.session == opening.session => row,
+            Some(row) => Self { epoch: floor.max(row.epoch) + 1, session: opening.session.clone() },
+        }
+    }
+}
+
+impl Epoch {
+    /// What it must be greater than, and what it is if it was given; else 0.
+    fn parts(self) -> (u64, u64) {
+        match self {
+            Self::After(floor) => (floor, 0),
+            Self::Given(given) => (given.saturating_sub(1), given),
         }
     }
 }
@@ -204,10 +242,7 @@ impl Store {
 
 /// Two publishers never get the same, whichever coordinators they ask: the row is changed and read in one statement.
 async fn next_epoch(connection: &mut AnyConnection, opening: &Opening) -> Result<u64, StoreError> {
-    let (floor, given) = match opening.epoch {
-        Epoch::After(floor) => (floor, 0),
-        Epoch::Given(given) => (given.saturating_sub(1), given),
-    };
+    let (floor, given) = opening.epoch.parts();
     let query = "INSERT INTO stream_epochs (class_id, epoch, session_id) VALUES ($1, $2 + 1, $3)
         ON CONFLICT (class_id) DO UPDATE SET session_id = CASE
             WHEN $4 > 0 AND $4 <= stream_epochs.epoch THEN stream_epochs.session_id ELSE $3 END,
@@ -219,8 +254,4 @@ async fn next_epoch(connection: &mut AnyConnection, opening: &Opening) -> Result
     let query = sqlx::query_scalar::<_, i64>(query).bind(&opening.class_id).bind(clamp(floor));
     let epoch = query.bind(&opening.session).bind(clamp(given)).fetch_one(connection).await?;
     Ok(u64::try_from(epoch).unwrap_or(0))
-}
-
-fn clamp(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }

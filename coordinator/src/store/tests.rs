@@ -1,5 +1,6 @@
 //! What both databases must do alike, on both of them.
 mod classes;
+mod revocations;
 mod sessions;
 mod sqlite;
 

@@ -127,7 +127,7 @@ async fn what_is_in_the_data_folder_is_its_owners_alone() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&data), 0o700);
     for name in [
-        "signing-key.pkcs8",
+        "signing-keys.json",
         "stream-key",
         "class-pin",
         "node-secret",

@@ -165,6 +165,77 @@ async fn tokens_and_nodes_of_one_coordinator_are_those_of_the_other() {
     assert_eq!(cluster.a.secret, cluster.b.secret);
 }
 
+/// The ids of the keys that nodes are told, and what tokens are signed with.
+async fn signing_keys(running: &Running) -> Vec<(String, String)> {
+    let (_, listed) = operate(running, Method::GET, "/api/v1/signing-keys", Value::Null).await;
+    let text = |key: &Value, name: &str| key[name].as_str().unwrap().to_owned();
+    listed.as_array().unwrap().iter().map(|key| (text(key, "kid"), text(key, "state"))).collect()
+}
+
+/// Waits until both have the same keys, so many.
+async fn have_keys(cluster: &Cluster, count: usize) -> Vec<(String, String)> {
+    until("the same keys", HEARD, async || {
+        let (a, b) = (signing_keys(&cluster.a).await, signing_keys(&cluster.b).await);
+        if a == b && a.len() == count { Ok(a) } else { Err(format!("{a:?} and {b:?}")) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_one_revokes_nodes_hear_of_the_other() {
+    let cluster = Cluster::start(Postgres::shared().create_database()).await;
+    let Cluster { a, b, url, folder } = cluster;
+    let revoked = operate(&a, Method::POST, "/api/v1/revocations", json!({ "class": "lesson" })).await;
+    assert_eq!(revoked.0, StatusCode::CREATED);
+    let list = until("it is heard", HEARD, async || {
+        let answer = b.node.heartbeat(&crate::running::heartbeat(Vec::new())).await.unwrap();
+        answer.revocations.ok_or("nothing")
+    })
+    .await;
+    assert_eq!(list.len(), 1, "{list:?}");
+    b.stop().await;
+    let b = start_with(member(folder.path(), "b", &url)).await;
+    let answer = b.node.heartbeat(&crate::running::heartbeat(Vec::new())).await.unwrap();
+    assert_eq!(answer.revocations, Some(list), "whoever begins later knows it too");
+}
+
+#[tokio::test]
+async fn signing_keys_are_changed_by_one_coordinator_at_a_time_and_known_to_all() {
+    let cluster = Cluster::start(Postgres::shared().create_database()).await;
+    let first = have_keys(&cluster, 1).await;
+    let path = "/api/v1/signing-keys/rotate";
+    let (at_a, at_b) = tokio::join!(
+        operate(&cluster.a, Method::POST, path, Value::Null),
+        operate(&cluster.b, Method::POST, path, Value::Null),
+    );
+    let mut statuses = [at_a.0.as_u16(), at_b.0.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409], "{at_a:?} {at_b:?}");
+    let both = have_keys(&cluster, 2).await;
+    assert_eq!(both[0], first[0]);
+    assert_eq!(both[1].1, "next");
+    until("the files are the same", HEARD, async || {
+        let files = ["a", "b"].map(|coordinator| cluster.file(coordinator, "signing-keys.json"));
+        if files[0] == files[1] { Ok(()) } else { Err("they are not") }
+    })
+    .await;
+
+    // A stolen key: the next one signs at once, wherever tokens are given.
+    let stolen = json!({ "kid": first[0].0 });
+    let revoked = operate(&cluster.b, Method::POST, "/api/v1/revocations", stolen).await;
+    assert_eq!(revoked.0, StatusCode::CREATED);
+    let left = have_keys(&cluster, 1).await;
+    assert_eq!(left, [(both[1].0.clone(), "signing".to_owned())]);
+    let verifier = TokenVerifier::new(&cluster.b.base).unwrap();
+    let query = "user_type=student&user_id=s&wait=1";
+    let (_, body) = cluster.a.token(query, Some(("X-Class-Pin", &cluster.a.pin))).await;
+    assert_eq!(verifier.verify(body["token"].as_str().unwrap()).await.unwrap().kid, left[0].0);
+    let Cluster { a, b, url, folder } = cluster;
+    a.stop().await;
+    let a = start_with(member(folder.path(), "a", &url)).await;
+    assert_eq!((signing_keys(&a).await, signing_keys(&b).await), (left.clone(), left));
+}
+
 #[tokio::test]
 async fn epochs_never_come_twice_and_only_rise_whoever_gives_them() {
     let cluster = Cluster::start(Postgres::shared().create_database()).await;
@@ -192,7 +263,7 @@ async fn the_database_alone_tells_no_secret() {
     let (authority, secrets) = (["link/ca-key.pem", "link/ca.pem"], ["node-secret", "pin-secret"]);
     // That of operators was set.
     let expected =
-        ["class-pin", authority[0], authority[1], secrets[0], secrets[1], "signing-key.pkcs8", "stream-key"];
+        ["class-pin", authority[0], authority[1], secrets[0], secrets[1], "signing-keys.json", "stream-key"];
     assert_eq!(names, expected);
     // Whoever has another key can do nothing with them.
     let folder = TempDir::new().unwrap();

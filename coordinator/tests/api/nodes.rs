@@ -47,7 +47,7 @@ async fn who_knows_the_secret_becomes_a_node_and_speaks_for_itself_only() {
     let node = Client::new(&running.base, &answer.credential).unwrap();
     node.heartbeat(&beat("node-2")).await.unwrap();
     assert_eq!(code(node.heartbeat(&beat("n1")).await), "not_this_node");
-    let source = SourceRequest { node: "n1".to_owned(), class: "lesson".to_owned() };
+    let source = SourceRequest { node: "n1".to_owned(), class: "lesson".to_owned(), failed: None };
     assert_eq!(code(node.source(&source).await), "not_this_node");
     let [name, key, ip, encoder] = ["n1", &*running.key, "192.0.2.7", "phone"].map(str::to_owned);
     let publish = PublishRequest { node: name, name: None, key, peer_ip: ip, encoder };
@@ -93,7 +93,7 @@ async fn a_node_learns_where_a_stream_is_and_that_its_own_publisher_is_not_the_n
     let node =
         Client::new(&running.base, &join(&running, &request("node-2")).await.unwrap().credential).unwrap();
     let ask = async || {
-        let source = SourceRequest { node: "node-2".to_owned(), class: "lesson".to_owned() };
+        let source = SourceRequest { node: "node-2".to_owned(), class: "lesson".to_owned(), failed: None };
         node.source(&source).await.unwrap()
     };
     assert_eq!(ask().await, None, "nobody publishes");

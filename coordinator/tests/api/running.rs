@@ -145,6 +145,7 @@ impl Running {
             class: "lesson".to_owned(),
             session: session.to_owned(),
             epoch: 1,
+            key: String::new(),
             is_relayed: false,
             state,
             viewers: 3,

@@ -3,28 +3,19 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Instant, SystemTime};
 
-use control::Client;
-use control::api::{
-    Heartbeat, HeartbeatAnswer, LinkAddress, StreamProblem, StreamReport, StreamState, Superseded,
-};
-use hub::{Hub, State, Status};
-use media::Tracks;
+use control::api::{Heartbeat, HeartbeatAnswer, LinkAddress};
+use control::{Client, TokenVerifier};
+use hub::Hub;
 use process::drain::Draining;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::beat::{Beat, Reach, obey, reports};
 use crate::load::{Audience, Gauges, Meter};
 use crate::pulls::Pulls;
 use crate::sweep::report_ended;
-
-/// How often a node reports when nothing changes.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// How often while somebody watches a lesson whose publisher is gone.
-const INTERVAL_WAITING: Duration = Duration::from_millis(200);
-/// The least time between two reports when much changes.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Who reports.
 pub struct Reporter<A> {
@@ -40,6 +31,8 @@ pub struct Reporter<A> {
     pub gauges: Gauges,
     /// To whom.
     pub control: Client,
+    /// Who is told which tokens are revoked.
+    pub verifier: TokenVerifier,
     /// The node's name.
     pub node: String,
     /// The port of its WHEP server.
@@ -69,7 +62,10 @@ struct Life {
 struct Beats {
     /// The life of the coordinator, as it said last.
     coordinator: String,
+    /// The version of the revocations that it has sent.
+    revocations: u64,
     meter: Meter,
+    beat: Beat,
 }
 
 impl<A: Audience> Reporter<A> {
@@ -89,63 +85,61 @@ impl<A: Audience> Reporter<A> {
 
     /// Reports to one of them until drained.
     async fn report(self: Arc<Self>, control: Client, life: Arc<Life>, drain: CancellationToken) {
-        let (mut is_reachable, mut is_warned, mut changes) = (false, false, self.hub.changes());
+        let (mut is_warned, mut changes) = (false, self.hub.changes());
         let mut standing = self.draining.subscribe();
-        let mut beats = Beats { coordinator: String::new(), meter: Meter::new(self.capacity_bps) };
+        let meter = Meter::new(self.capacity_bps);
+        let mut beats = Beats { coordinator: String::new(), revocations: 0, meter, beat: Beat::default() };
         while !drain.is_cancelled() {
             let heartbeat = self.heartbeat(&mut beats, &life);
-            match control.heartbeat(&heartbeat).await {
+            beats.beat.on_sent();
+            let answer = control.heartbeat(&heartbeat).await;
+            match beats.beat.on_outcome(Instant::now(), answer.is_ok()) {
+                Some(Reach::Found) => _ = life.coordinators.fetch_add(1, Relaxed),
+                Some(Reach::Lost) => _ = life.coordinators.fetch_sub(1, Relaxed),
+                None => {}
+            }
+            match answer {
                 Ok(answer) => {
-                    if !std::mem::replace(&mut is_reachable, true) {
-                        life.coordinators.fetch_add(1, Relaxed);
-                    }
                     if std::mem::take(&mut is_warned) {
                         tracing::info!("heartbeat succeeds again");
                     }
-                    self.on_answer(&mut beats, answer);
+                    self.on_answer(&mut beats, &answer);
                 }
-                Err(error) => {
-                    if std::mem::take(&mut is_reachable) {
-                        life.coordinators.fetch_sub(1, Relaxed);
-                    }
-                    if !std::mem::replace(&mut is_warned, true) {
-                        tracing::warn!(%error, "heartbeat failed; repeated until it succeeds");
-                    }
+                Err(error) if !std::mem::replace(&mut is_warned, true) => {
+                    tracing::warn!(%error, "heartbeat failed; repeated until it succeeds");
                 }
+                Err(_) => {}
             }
-            tokio::time::sleep(PAUSE).await;
-            tokio::select! {
-                () = tokio::time::sleep(self.interval()) => {}
-                () = changes.next() => {}
-                Ok(()) = standing.changed() => {}
-                () = drain.cancelled() => {}
+            while let Some(due) = beats.beat.due(&self.hub)
+                && due > Instant::now()
+            {
+                tokio::select! {
+                    () = tokio::time::sleep_until(due.into()) => {}
+                    () = changes.next() => beats.beat.on_change(),
+                    Ok(()) = standing.changed() => beats.beat.on_change(),
+                    () = drain.cancelled() => return,
+                }
             }
         }
     }
 
-    /// Who watches a lesson whose teacher is gone waits for a word of where he is.
-    fn interval(&self) -> Duration {
-        let is_waited_for = |status: &Status| status.state == State::Grace && status.subscribers > 0;
-        if self.hub.statuses().iter().any(is_waited_for) { INTERVAL_WAITING } else { INTERVAL }
-    }
-
-    fn on_answer(&self, beats: &mut Beats, answer: HeartbeatAnswer) {
+    fn on_answer(&self, beats: &mut Beats, answer: &HeartbeatAnswer) {
         if beats.coordinator != answer.coordinator {
-            let former = std::mem::replace(&mut beats.coordinator, answer.coordinator);
+            let former = std::mem::replace(&mut beats.coordinator, answer.coordinator.clone());
             self.gauges.forget(&self.node, &former);
         }
-        for Superseded { class, epoch } in &answer.superseded {
-            self.hub.supersede(class, *epoch);
-            let is_watched = self.hub.status(class).is_some_and(|status| status.subscribers > 0);
-            if let Some(pulls) = self.pulls.as_ref().filter(|_| is_watched) {
-                pulls.want(class);
-            }
+        if let Some(revocations) = &answer.revocations {
+            self.verifier.revoke(revocations, SystemTime::now());
+            beats.revocations = answer.revocations_version;
+        }
+        answer.revoked_keys.iter().for_each(|key| self.hub.revoke(key));
+        for class in obey(&self.hub, answer) {
+            self.pulls.iter().for_each(|pulls| drop(pulls.want(&class)));
         }
     }
 
     fn heartbeat(&self, beats: &mut Beats, life: &Life) -> Heartbeat {
-        let statuses = self.hub.statuses().into_iter();
-        let streams: Vec<StreamReport> = statuses.map(|status| self.stream(status)).collect();
+        let streams = reports(&self.hub, |class| self.audience.viewers(class));
         let joins_seen = self.audience.joins_by(&beats.coordinator);
         let rates = streams.iter().map(|stream| (stream.viewers, stream.bitrate_bps));
         let load = beats.meter.measure(self.audience.sent(), joins_seen, rates);
@@ -155,6 +149,7 @@ impl<A: Audience> Reporter<A> {
             node: self.node.clone(),
             boot: life.boot,
             seq,
+            coordinator: beats.coordinator.clone(),
             started_at_ms: self.started_at_ms,
             is_draining: self.draining.is_on(),
             coordinators: life.coordinators.load(Relaxed).max(1),
@@ -165,33 +160,8 @@ impl<A: Audience> Reporter<A> {
             whep_port: self.whep_port,
             link: self.link,
             metrics: Some(self.metrics),
+            revocations: beats.revocations,
             streams,
-        }
-    }
-
-    fn stream(&self, status: Status) -> StreamReport {
-        let problems = status.problems.into_iter();
-        // Until the publisher's own are known, they are those of the one before.
-        let tracks = if status.state == State::Starting { Tracks::default() } else { status.tracks };
-        StreamReport {
-            viewers: self.audience.viewers(&status.name),
-            class: status.name,
-            session: status.session,
-            epoch: status.epoch,
-            is_relayed: status.is_relayed,
-            state: match status.state {
-                State::Starting => StreamState::Starting,
-                State::Active => StreamState::Active,
-                State::Grace => StreamState::Grace,
-            },
-            has_video: tracks.video.is_some(),
-            has_audio: tracks.audio,
-            width: tracks.video.as_ref().map_or(0, |video| video.width),
-            height: tracks.video.as_ref().map_or(0, |video| video.height),
-            bitrate_bps: status.bitrate_bps,
-            problems: problems
-                .map(|problem| StreamProblem { code: problem.code.to_owned(), text: problem.text })
-                .collect(),
         }
     }
 }

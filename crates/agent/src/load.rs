@@ -1,14 +1,12 @@
 //! What a node carries, for coordinators and for whoever scrapes its metrics: one set of figures for both.
 use std::time::{Duration, Instant};
 
-use control::api::NodeLoad;
+use control::api::{NodeLoad, StreamReport};
 use process::clock::cpu_time;
 use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
 
 /// Rates are measured over this time at least: a heartbeat that a change brings forward has those of the last one.
 const SPAN_MIN: Duration = Duration::from_millis(900);
-/// What a stream counts for while its rate is not known: 720p of a phone with audio.
-const RATE_USUAL_BPS: u64 = 2_650_000;
 /// Headers of a packet that carries media: IPv4, UDP, RTP, and SRTP's tag.
 const PACKET_OVERHEAD: u64 = 20 + 8 + 12 + 10;
 
@@ -139,7 +137,7 @@ impl Meter {
         let (mut viewers, mut load_bps) = (0_u32, 0_u64);
         for (count, bps) in streams {
             viewers = viewers.saturating_add(count);
-            let bps = if bps == 0 { RATE_USUAL_BPS } else { bps };
+            let bps = if bps == 0 { StreamReport::RATE_USUAL_BPS } else { bps };
             load_bps = load_bps.saturating_add(bps.saturating_mul(count.into()));
         }
         let Self { capacity_bps, egress_bps, cpu, loss, .. } = *self;
@@ -176,7 +174,7 @@ mod tests {
         let mut meter = Meter::new(1_000_000_000);
         let streams = [(3, 2_000_000), (0, 9_000_000), (1, 0)];
         let load = meter.measure(Sent::default(), 4, streams.into_iter());
-        assert_eq!((load.viewers, load.load_bps), (4, 6_000_000 + RATE_USUAL_BPS));
+        assert_eq!((load.viewers, load.load_bps), (4, 6_000_000 + StreamReport::RATE_USUAL_BPS));
         assert_eq!((load.capacity_bps, load.egress_bps, load.joins_seen), (1_000_000_000, 0, 4));
     }
 

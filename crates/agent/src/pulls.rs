@@ -1,25 +1,17 @@
-//! Streams that are wanted here and published elsewhere.
+//! Streams that are wanted here and published elsewhere: the loops around [`Follow`].
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use control::Client;
 use control::api::{Source, SourceRequest};
-use hub::{Hub, State};
+use hub::{Hub, Relay, State};
 use link::{Link, PullEnd, Pulled};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How long a viewer waits for a stream to come: connecting, and the first group.
-const WAIT_MAX: Duration = Duration::from_secs(3);
-/// How long a stream that nobody takes is kept coming: a page that is loaded anew does not wait for it.
-const IDLE_MAX: Duration = Duration::from_secs(10);
-/// How often it is looked whether anybody takes it, and whether its publisher has gone to another node.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two attempts to have it from somewhere, at first and at last.
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(2);
+use crate::follow::{Act, Follow, Seen, WAIT_MAX};
 
 /// Pulls what viewers of this node want; clones share the streams.
 #[derive(Clone, Debug)]
@@ -71,7 +63,7 @@ impl Pulls {
         let drain = self.drain.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = wanted.pull() => {}
+                () = wanted.run() => {}
                 () = drain.cancelled() => {}
             }
         });
@@ -79,8 +71,9 @@ impl Pulls {
     }
 
     /// Asks where the stream is.
-    async fn find(&self, class: &str) -> Option<Source> {
-        let request = SourceRequest { node: self.link.node().to_owned(), class: class.to_owned() };
+    async fn find(&self, class: &str, failed: Option<String>) -> Option<Source> {
+        let (node, class_name) = (self.link.node().to_owned(), class.to_owned());
+        let request = SourceRequest { node, class: class_name, failed };
         match self.control.source(&request).await {
             Ok(source) => source,
             Err(error) => {
@@ -88,6 +81,17 @@ impl Pulls {
                 None
             }
         }
+    }
+
+    /// Asks for the stream where it is.
+    async fn connect(&self, class: &str, source: Source) -> Result<Pulled, PullEnd> {
+        let Source { node, host, port, .. } = source;
+        let Some(address) = self.control.resolve(host, port).await else {
+            return Err(PullEnd::Lost(format!("the node {node} has no address")));
+        };
+        let pulled = self.link.pull(class, &node, address).await?;
+        tracing::info!(class, node, %address, "a stream is pulled");
+        Ok(pulled)
     }
 
     async fn wait(&self, class: &str) {
@@ -113,116 +117,94 @@ impl hub::Source for Pulls {
     }
 }
 
-/// What is next for a stream that was pulled.
-enum Next {
-    /// It is to be had from wherever it is now.
-    Anew,
-    /// It is not wanted here, or it is over.
-    Over,
+/// What one stream comes by.
+#[derive(Default)]
+struct Held {
+    /// Asked for and not yet there.
+    connecting: JoinSet<Result<Pulled, PullEnd>>,
+    present: Option<Pulled>,
+    former: Option<Pulled>,
+}
+
+impl Held {
+    /// How the present pull ends, whether or not it ever begins.
+    async fn end(&mut self) -> PullEnd {
+        loop {
+            if let Some(pulled) = &mut self.present {
+                return pulled.run().await;
+            }
+            match self.connecting.join_next().await {
+                Some(Ok(Ok(pulled))) => self.present = Some(pulled),
+                Some(Ok(Err(end))) => return end,
+                Some(Err(_)) => return PullEnd::Lost("connecting was given up".to_owned()),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn relay(&self) -> Option<&Relay> {
+        self.present.as_ref().and_then(Pulled::relay)
+    }
 }
 
 impl Wanted {
     /// Has the stream come for as long as it is wanted, from wherever it is.
-    async fn pull(&self) {
-        let begun = Instant::now();
-        // What came before stays until the next has taken over: with it the stream stays in the hub.
-        let mut last: Option<Pulled> = None;
-        let mut retry = RETRY_MIN;
-        loop {
-            let source = self.pulls.find(&self.class).await;
-            if source.is_none() && last.is_none() {
-                return;
-            }
-            if let Some(source) = source
-                && let Some(mut pulled) = self.connect(source).await
-            {
-                if let Next::Over = self.follow(&mut pulled, &mut last).await {
-                    return;
-                }
-                if pulled.relay().is_some() {
-                    (last, retry) = (Some(pulled), RETRY_MIN);
-                }
-            }
-            let goes_on = match last.as_ref().and_then(Pulled::relay) {
-                // Who watches is told, and the hub measures the time for which it waits.
-                Some(relay) => relay.pause().is_ok() && self.subscribers() > 0,
-                // It never came, and nobody waits for it any longer.
-                None => begun.elapsed() < WAIT_MAX,
-            };
-            if !goes_on {
-                return;
-            }
-            tokio::time::sleep(retry).await;
-            retry = (retry * 2).min(RETRY_MAX);
-        }
-    }
-
-    /// Passes the stream on until something ends that. `before` is what it came by before: it is let go when this has taken over.
-    async fn follow(&self, pulled: &mut Pulled, before: &mut Option<Pulled>) -> Next {
-        let hub = self.pulls.hub();
-        let mut looks = tokio::time::interval(LOOK_INTERVAL);
-        let mut idle_since: Option<Instant> = None;
+    async fn run(&self) {
+        let (mut follow, mut held) = (Follow::new(Instant::now()), Held::default());
         let mut finding: JoinSet<Option<Source>> = JoinSet::new();
         loop {
-            let end = tokio::select! {
-                end = pulled.run() => end,
-                Some(Ok(found)) = finding.join_next(), if !finding.is_empty() => {
-                    let known = hub.status(&self.class).map_or(0, |status| status.epoch);
-                    if found.is_some_and(|source| source.epoch > known) {
-                        return Next::Anew;
-                    }
-                    continue;
-                }
-                _ = looks.tick() => {
-                    let (Some(relay), Some(status)) = (pulled.relay(), hub.status(&self.class)) else { continue };
-                    *before = None;
-                    if status.subscribers > 0 {
-                        idle_since = None;
-                    } else if idle_since.get_or_insert_with(Instant::now).elapsed() >= IDLE_MAX && hub.release(relay) {
-                        tracing::info!(class = self.class, "nobody takes a stream any more: it is pulled no longer");
-                        return Next::Over;
-                    }
-                    // It may publish at another node by now.
-                    if status.state == State::Grace && finding.is_empty() {
+            while let Some(act) = follow.poll() {
+                match act {
+                    Act::Find(failed) => {
                         let (pulls, class) = (self.pulls.clone(), self.class.clone());
-                        finding.spawn(async move { pulls.find(&class).await });
+                        finding.spawn(async move { pulls.find(&class, failed).await });
                     }
-                    continue;
+                    Act::Pull(source) => {
+                        let (pulls, class) = (self.pulls.clone(), self.class.clone());
+                        held.connecting.spawn(async move { pulls.connect(&class, source).await });
+                    }
+                    Act::Keep => held.former = held.present.take(),
+                    Act::Drop => held.present = None,
+                    Act::DropFormer => held.former = None,
+                    Act::Pause => {
+                        let relay = held.former.as_ref().and_then(Pulled::relay);
+                        if relay.is_none_or(|relay| relay.pause().is_err()) {
+                            follow.on_gone();
+                        }
+                    }
+                    Act::Release => {
+                        if held.relay().is_some_and(|relay| self.pulls.hub().release(relay)) {
+                            tracing::info!(
+                                class = self.class,
+                                "nobody takes a stream any more: it is pulled no longer"
+                            );
+                            follow.on_gone();
+                        }
+                    }
+                    Act::End => return,
+                }
+            }
+            let deadline = follow.deadline();
+            let late = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
                 }
             };
-            tracing::info!(class = self.class, reason = %end, "a pull has ended");
-            let is_published_here = || hub.status(&self.class).is_some_and(|status| !status.is_relayed);
-            return match end {
-                PullEnd::Ended | PullEnd::Full(_) => Next::Over,
-                PullEnd::Superseded if is_published_here() => Next::Over,
-                _ => Next::Anew,
-            };
+            tokio::select! {
+                end = held.end() => {
+                    tracing::info!(class = self.class, reason = %end, "a pull has ended");
+                    follow.on_pull_end(Instant::now(), &end, &self.seen(&held));
+                }
+                Some(found) = finding.join_next(), if !finding.is_empty() => {
+                    follow.on_found(Instant::now(), found.unwrap_or_default(), &self.seen(&held));
+                }
+                () = late => follow.on_timeout(Instant::now(), &self.seen(&held)),
+            }
         }
     }
 
-    fn subscribers(&self) -> usize {
-        self.pulls.hub().status(&self.class).map_or(0, |status| status.subscribers)
-    }
-
-    /// Asks for the stream where it is.
-    async fn connect(&self, source: Source) -> Option<Pulled> {
-        let Some(address) = self.pulls.control.resolve(source.host, source.port).await else {
-            tracing::warn!(
-                class = self.class,
-                node = source.node,
-                "the node that has a stream has no address"
-            );
-            return None;
-        };
-        match self.pulls.link.pull(&self.class, &source.node, address).await {
-            Ok(pulled) => {
-                tracing::info!(class = self.class, node = source.node, %address, "a stream is pulled");
-                Some(pulled)
-            }
-            Err(error) => {
-                tracing::warn!(class = self.class, node = source.node, %error, "a stream cannot be pulled");
-                None
-            }
-        }
+    fn seen(&self, held: &Held) -> Seen {
+        Seen { status: self.pulls.hub().status(&self.class), is_passing: held.relay().is_some() }
     }
 }

@@ -3,6 +3,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::token::Revocation;
+
 /// `POST /internal/v1/join`, with the secret that nodes join with: a machine wants to be a node.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct JoinRequest {
@@ -49,6 +51,9 @@ pub struct PublishGrant {
     pub session: String,
     /// Its number among the publishers of this class: greater than those of all before.
     pub epoch: u64,
+    /// The id of the stream key that it has.
+    #[serde(default)]
+    pub key: String,
 }
 
 /// `POST /internal/v1/admit`: somebody wants to watch and has no token.
@@ -87,6 +92,9 @@ pub struct SourceRequest {
     pub node: String,
     /// The class.
     pub class: String,
+    /// The node that it could not pull the stream from just now.
+    #[serde(default)]
+    pub failed: Option<String>,
 }
 
 /// The answer: where to pull the stream from.
@@ -100,6 +108,9 @@ pub struct Source {
     pub port: u16,
     /// The number of the stream's publisher.
     pub epoch: u64,
+    /// Whether that publisher is there now.
+    #[serde(default)]
+    pub is_live: bool,
 }
 
 /// `POST /internal/v1/places`: a node that is about to end asks where its viewers are to go.
@@ -166,6 +177,9 @@ pub struct StreamReport {
     pub session: String,
     /// The number of its publisher.
     pub epoch: u64,
+    /// The id of the stream key that its publisher was let in with, as the grant says it. Nothing if the node has it from another one.
+    #[serde(default)]
+    pub key: String,
     /// Whether the node has it from another one.
     pub is_relayed: bool,
     /// Where it is in its life.
@@ -184,6 +198,11 @@ pub struct StreamReport {
     pub bitrate_bps: u64,
     /// What is wrong.
     pub problems: Vec<StreamProblem>,
+}
+
+impl StreamReport {
+    /// What a stream counts for while its rate is not known, bits a second: 720p of a phone with audio.
+    pub const RATE_USUAL_BPS: u64 = 2_650_000;
 }
 
 /// Where a node's link is.
@@ -223,6 +242,10 @@ pub struct Heartbeat {
     pub boot: u64,
     /// Rises with each heartbeat of that life: what comes late or twice is refused.
     pub seq: u64,
+    /// The life of the coordinator that it is meant for, as that said in its last answer. One that has just begun knows by it what
+    /// was recorded before.
+    #[serde(default)]
+    pub coordinator: String,
     /// When its process began, in milliseconds since 1970, for the records.
     pub started_at_ms: u64,
     /// Whether it takes no new viewers.
@@ -241,6 +264,9 @@ pub struct Heartbeat {
     pub link: Option<LinkAddress>,
     /// Where its `/metrics` listens, as it sees that itself.
     pub metrics: Option<SocketAddr>,
+    /// The version of the revocations that it has from this coordinator; 0 if it has none.
+    #[serde(default)]
+    pub revocations: u64,
     /// Its streams.
     pub streams: Vec<StreamReport>,
 }
@@ -248,12 +274,21 @@ pub struct Heartbeat {
 /// The answer to a heartbeat.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct HeartbeatAnswer {
-    /// The life of the coordinator that answers: its tokens carry it.
+    /// The life of the coordinator that answers: its tokens carry it. A heartbeat that is meant for another one has changed nothing.
     #[serde(default)]
     pub coordinator: String,
     /// Streams of this node whose publisher is not the newest any more: that one is at another node.
     #[serde(default)]
     pub superseded: Vec<Superseded>,
+    /// Of the stream keys that publishers of this node have, those that are revoked, by their ids.
+    #[serde(default)]
+    pub revoked_keys: Vec<String>,
+    /// The version of what this coordinator knows to be revoked, whichever number that is.
+    #[serde(default)]
+    pub revocations_version: u64,
+    /// All of it, if the node has another version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocations: Option<Vec<Revocation>>,
 }
 
 /// A class that somebody publishes elsewhere by now.

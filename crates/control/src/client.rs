@@ -19,8 +19,8 @@ use crate::body::{self, ReadError};
 
 /// The coordinator answers from memory and a local database; what takes longer is an outage.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// Bytes of an answer: a grant has about 100, a problem a few sentences.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an answer: a grant has about 100, a problem a few sentences, and each of a thousand revocations 300 at most.
+const ANSWER_BYTES_MAX: usize = 512 << 10;
 
 /// Speaks to the first coordinator that answers; clones share the connections, and which one that is.
 #[derive(Clone)]
@@ -131,9 +131,15 @@ impl Client {
         tokio::net::lookup_host((host, port)).await.ok()?.next()
     }
 
-    /// Reports the node's streams.
+    /// Reports the node's streams, anew if the coordinator has begun another life since.
     pub async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<HeartbeatAnswer, ClientError> {
-        self.post("/internal/v1/heartbeat", heartbeat).await
+        const PATH: &str = "/internal/v1/heartbeat";
+        let answer: HeartbeatAnswer = self.post(PATH, heartbeat).await?;
+        if answer.coordinator == heartbeat.coordinator {
+            return Ok(answer);
+        }
+        let heartbeat = Heartbeat { coordinator: answer.coordinator, ..heartbeat.clone() };
+        self.post(PATH, &heartbeat).await
     }
 
     /// Asks where viewers are to go.
@@ -208,7 +214,7 @@ mod tests {
             stream.write_all(answer).await.unwrap();
         };
         let client = Client::of(&bases, "secret").unwrap();
-        let request = SourceRequest { node: "n1".to_owned(), class: "room".to_owned() };
+        let request = SourceRequest { node: "n1".to_owned(), class: "room".to_owned(), failed: None };
         let (answered, ()) = tokio::join!(client.source(&request), answer());
         assert_eq!(answered.unwrap(), None);
         assert_eq!(client.current(), bases[1].trim_end_matches('/'), "it is asked first from now on");

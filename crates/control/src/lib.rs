@@ -19,4 +19,7 @@ pub use problem::Problem;
 /// The name in the URLs of the oldest players for the only class there is.
 pub const DEFAULT_CLASS_ALIAS: &str = "stream";
 
-pub use token::{Claims, KeySet, Right, Role, TokenError, TokenVerifier};
+pub use token::{
+    Claims, KEYS_AGE_MAX, KeySet, LEEWAY_SECONDS, Marks, Revocation, Revocations, Revoked, Right, Role,
+    TokenError, TokenVerifier,
+};

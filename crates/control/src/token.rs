@@ -1,8 +1,9 @@
 //! Tokens: JSON Web Tokens (RFC 7519) signed with EdDSA (RFC 8037), verified without asking anybody.
+mod revocations;
 mod verifier;
 
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
@@ -10,13 +11,17 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::revocations::{Marks, Revocation, Revocations, Revoked};
 pub use self::verifier::TokenVerifier;
 
+/// For how long the published keys may be kept: by nodes, which fetch them anew then, and by whatever else stands between. For so
+/// long a key that is withdrawn is trusted, and one that is new may not be known.
+pub const KEYS_AGE_MAX: Duration = Duration::from_secs(300);
 /// Seconds by which the clocks of a node and of the coordinator may differ.
-const LEEWAY_SECONDS: u64 = 30;
+pub const LEEWAY_SECONDS: u64 = 30;
 /// Characters of a token: ours have about 500.
 const TOKEN_LEN_MAX: usize = 4096;
-/// Keys of one set: the one that signs, its predecessor, and room.
+/// Keys of one set: the one that signs, the next, those whose tokens are still good, and room.
 const KEYS_MAX: usize = 32;
 
 /// What somebody is.
@@ -81,6 +86,9 @@ pub struct Claims {
     /// The node that its holder was sent to. It is good at every other one, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// The key that signed it. It stands in the token's head, and is known of those that were verified.
+    #[serde(skip)]
+    pub kid: String,
 }
 
 impl Claims {
@@ -88,6 +96,11 @@ impl Claims {
     pub const ISSUER: &'static str = "lectern";
     /// The audience of tokens for media.
     pub const AUDIENCE: &'static str = "lectern-media";
+
+    /// By what revocations know the token.
+    pub fn marks(&self) -> Marks<'_> {
+        Marks { token: &self.jti, kid: &self.kid, class: &self.cls, user: &self.sub, issued_at: self.iat }
+    }
 }
 
 /// Why a token is not good. Nothing in it helps to make a better forgery.
@@ -99,6 +112,9 @@ pub enum TokenError {
     /// It was good once.
     #[error("the token has expired")]
     Expired,
+    /// It was taken back.
+    #[error("the token was revoked")]
+    Revoked,
     /// It is for somebody else.
     #[error("the token is for another audience or issuer")]
     Foreign,
@@ -137,7 +153,8 @@ impl KeySet {
         if header.alg != Algorithm::EdDSA {
             return Err(TokenError::Invalid);
         }
-        let key = self.0.get(&header.kid.ok_or(TokenError::Invalid)?).ok_or(TokenError::UnknownKey)?;
+        let kid = header.kid.ok_or(TokenError::Invalid)?;
+        let key = self.0.get(&kid).ok_or(TokenError::UnknownKey)?;
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[Claims::ISSUER]);
         validation.set_audience(&[Claims::AUDIENCE]);
@@ -150,8 +167,20 @@ impl KeySet {
             _ => TokenError::Invalid,
         })?;
         decoded.claims.check_time(now)?;
-        Ok(decoded.claims)
+        Ok(Claims { kid, ..decoded.claims })
     }
+
+    /// These and others.
+    fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+}
+
+/// The key that a token says to be signed with. Nothing of it is verified.
+fn key_of(token: &str) -> Option<String> {
+    let is_short = token.len() <= TOKEN_LEN_MAX;
+    is_short.then(|| decode_header(token).ok()).flatten().and_then(|header| header.kid)
 }
 
 impl std::fmt::Debug for KeySet {

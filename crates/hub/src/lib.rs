@@ -5,6 +5,7 @@
 //! stream waits for it through a grace period before it is forgotten.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod epoch;
 mod gop;
 mod place;
@@ -15,6 +16,7 @@ mod source;
 mod stats;
 mod stream;
 
+pub use clock::Clock;
 pub use epoch::{Epoch, Timeline};
 pub use place::{Place, StreamFrame};
 pub use publisher::{Publisher, Relay, Superseded};

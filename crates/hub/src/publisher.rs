@@ -6,6 +6,7 @@ use media::{Frame, MediaTime, Tracks};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::place::Place;
 use crate::registry::Bell;
 use crate::stream::{Problem, Stream};
@@ -34,14 +35,26 @@ impl Publisher {
         self.resume_after
     }
 
-    /// Cancelled when another publisher takes over.
+    /// Cancelled when another publisher takes over, or this one may not publish any more.
     pub fn superseded(&self) -> CancellationToken {
         self.feed.superseded.clone()
     }
 
+    /// Cancelled before that when it has to go because its key was revoked.
+    pub fn revoked(&self) -> CancellationToken {
+        self.feed.revoked.clone()
+    }
+
+    /// Says by which key its publisher was let in, for [`crate::Hub::revoke`].
+    pub fn set_key(&self, key: &str) -> Result<(), Superseded> {
+        self.with(|stream| key.clone_into(&mut stream.key))?;
+        self.feed.bell.ring();
+        Ok(())
+    }
+
     /// Says which tracks there are. Frames pushed before reach nobody who joins.
     pub fn set_tracks(&self, tracks: &Tracks) -> Result<(), Superseded> {
-        self.with(|stream| stream.set_tracks(tracks, Instant::now()))?;
+        self.with(|stream| stream.set_tracks(tracks, self.feed.clock.now()))?;
         self.feed.bell.ring();
         Ok(())
     }
@@ -91,7 +104,7 @@ impl Relay {
 
     /// Says which tracks there are.
     pub fn set_tracks(&self, tracks: &Tracks) -> Result<(), Superseded> {
-        self.feed.with(|stream| stream.set_tracks(tracks, Instant::now()))?;
+        self.feed.with(|stream| stream.set_tracks(tracks, self.feed.clock.now()))?;
         self.feed.bell.ring();
         Ok(())
     }
@@ -103,7 +116,7 @@ impl Relay {
 
     /// The publisher is gone, or the node that it is at: the stream waits.
     pub fn pause(&self) -> Result<(), Superseded> {
-        self.feed.with(|stream| stream.pause(Instant::now()))?;
+        self.feed.with(|stream| stream.pause(self.feed.clock.now()))?;
         self.feed.bell.ring();
         Ok(())
     }
@@ -114,7 +127,9 @@ impl Relay {
 pub(crate) struct Feed {
     pub(crate) stream: Arc<Mutex<Stream>>,
     pub(crate) superseded: CancellationToken,
+    pub(crate) revoked: CancellationToken,
     pub(crate) bell: Arc<Bell>,
+    pub(crate) clock: Clock,
 }
 
 impl Feed {
@@ -129,7 +144,7 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        let _ = self.with(|stream| stream.pause(Instant::now()));
+        let _ = self.with(|stream| stream.pause(self.clock.now()));
         self.bell.ring();
     }
 }

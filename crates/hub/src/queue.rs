@@ -1,6 +1,7 @@
 //! What a subscriber has not taken yet, bounded, and the drop policy when it is slow.
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use media::{Frame, Track, Tracks};
 use tokio::sync::Notify;
@@ -21,7 +22,7 @@ const NOTICES_MAX: usize = 64;
 /// What a stream tells its subscribers.
 #[derive(Clone, Debug)]
 pub enum Update {
-    /// A publisher has begun: what follows is of its epoch.
+    /// A publisher has begun: what follows is of its epoch. Or the epoch that there is comes by another way.
     Epoch(Epoch),
     /// The tracks of the publisher are known, or have changed.
     Tracks(Tracks),
@@ -42,17 +43,16 @@ impl Subscription {
     pub async fn next(&mut self) -> Option<Update> {
         loop {
             let notified = self.queue.ready.notified();
-            {
-                let mut inner = self.queue.lock();
-                if let Some(update) = inner.take() {
-                    return Some(update);
-                }
-                if inner.closed {
-                    return None;
-                }
+            if let Poll::Ready(update) = self.queue.take() {
+                return update;
             }
             notified.await;
         }
+    }
+
+    /// The next update if there is one now; `None` once the stream is no more.
+    pub fn try_next(&mut self) -> Poll<Option<Update>> {
+        self.queue.take()
     }
 
     /// Frames that were dropped because this subscriber was slow.
@@ -116,6 +116,15 @@ impl Queue {
         drop(inner);
         self.ready.notify_one();
         true
+    }
+
+    fn take(&self) -> Poll<Option<Update>> {
+        let mut inner = self.lock();
+        match inner.take() {
+            Some(update) => Poll::Ready(Some(update)),
+            None if inner.closed => Poll::Ready(None),
+            None => Poll::Pending,
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -1,11 +1,12 @@
 //! All streams by name.
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::epoch::Epoch;
 use crate::publisher::{Feed, Publisher, Relay};
 use crate::queue::Subscription;
@@ -68,20 +69,27 @@ impl Changes {
 /// The streams of this process; clones share them.
 #[derive(Clone, Debug)]
 pub struct Hub {
-    streams: Arc<Mutex<HashMap<String, Arc<Mutex<Stream>>>>>,
+    streams: Arc<Mutex<BTreeMap<String, Arc<Mutex<Stream>>>>>,
     bell: Arc<Bell>,
     limits: Limits,
     stats: Stats,
+    clock: Clock,
 }
 
 impl Hub {
     /// An empty hub.
     pub fn new(limits: Limits) -> Self {
+        Self::with_clock(limits, Clock::default())
+    }
+
+    /// An empty hub that lives by another clock than the machine's.
+    pub fn with_clock(limits: Limits, clock: Clock) -> Self {
         Self {
             streams: Arc::default(),
             bell: Arc::new(Bell(watch::Sender::new(()))),
             limits,
             stats: Stats::default(),
+            clock,
         }
     }
 
@@ -93,7 +101,7 @@ impl Hub {
     /// Opens a new epoch of the stream `name`, which is created if there is none, and takes it over if there is one. The number
     /// is the coordinator's, and greater than all before.
     pub fn publish(&self, name: &str, session: &str, epoch: u64) -> Result<Publisher, Refused> {
-        let now = Instant::now();
+        let now = self.clock.now();
         // Under both locks throughout: a stream that is swept in between would be fed for nobody.
         let mut streams = self.lock();
         let stream = self.open(&mut streams, name, now, |stream| epoch > stream.epoch)?;
@@ -113,7 +121,7 @@ impl Hub {
         };
         let stream = self.open(&mut streams, name, epoch.timeline.zero, is_admitted)?;
         let mut inner = lock(&stream);
-        inner.begin_relay(epoch, Instant::now());
+        inner.begin_relay(epoch, self.clock.now());
         let feed = self.feed(&stream, &inner);
         Ok(Relay { feed })
     }
@@ -121,7 +129,20 @@ impl Hub {
     /// Somebody publishes the stream elsewhere, as this epoch: who publishes it here is told to go, and the stream waits.
     pub fn supersede(&self, name: &str, epoch: u64) {
         if let Some(stream) = self.lock().get(name).cloned() {
-            lock(&stream).supersede(epoch, Instant::now());
+            lock(&stream).supersede(epoch, self.clock.now());
+            self.bell.ring();
+        }
+    }
+
+    /// Whoever publishes with this key may not do so any more and is told to go; the stream waits for somebody else.
+    pub fn revoke(&self, key: &str) {
+        let streams: Vec<_> = self.lock().values().cloned().collect();
+        let now = self.clock.now();
+        let revoke = |stream: &Arc<Mutex<Stream>>| {
+            let mut stream = lock(stream);
+            stream.key == key && stream.revoke(now)
+        };
+        if streams.iter().filter(|stream| revoke(stream)).count() > 0 {
             self.bell.ring();
         }
     }
@@ -154,7 +175,7 @@ impl Hub {
     /// The stream of this name if it may be fed, or a new one whose media time is zero at `origin`.
     fn open(
         &self,
-        streams: &mut HashMap<String, Arc<Mutex<Stream>>>,
+        streams: &mut BTreeMap<String, Arc<Mutex<Stream>>>,
         name: &str,
         origin: Instant,
         is_admitted: impl Fn(&Stream) -> bool,
@@ -170,7 +191,7 @@ impl Hub {
             self.stats.on_stream_refused();
             return Err(Refused::Full { streams_max: self.limits.streams_max });
         }
-        let stream = Arc::new(Mutex::new(Stream::new(name, origin, self.stats.clone())));
+        let stream = Arc::new(Mutex::new(Stream::new(name, origin, self.clock.now(), self.stats.clone())));
         streams.insert(name.to_owned(), Arc::clone(&stream));
         Ok(stream)
     }
@@ -180,7 +201,9 @@ impl Hub {
         Feed {
             stream: Arc::clone(stream),
             superseded: inner.superseded.clone(),
+            revoked: inner.revoked.clone(),
             bell: Arc::clone(&self.bell),
+            clock: self.clock.clone(),
         }
     }
 
@@ -195,13 +218,13 @@ impl Hub {
     /// What one stream says of itself.
     pub fn status(&self, name: &str) -> Option<Status> {
         let stream = Arc::clone(self.lock().get(name)?);
-        let status = lock(&stream).status(Instant::now());
+        let status = lock(&stream).status(self.clock.now());
         Some(status)
     }
 
     /// What every stream says of itself.
     pub fn statuses(&self) -> Vec<Status> {
-        let now = Instant::now();
+        let now = self.clock.now();
         let streams: Vec<_> = self.lock().values().cloned().collect();
         streams.iter().map(|stream| lock(stream).status(now)).collect()
     }
@@ -230,7 +253,7 @@ impl Hub {
         Changes(self.bell.0.subscribe())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Mutex<Stream>>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Mutex<Stream>>>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -52,6 +52,8 @@ pub struct Status {
     pub bitrate_bps: u64,
     /// The number of its publisher; each has a greater one than those before.
     pub epoch: u64,
+    /// What its publisher was let in with, as [`crate::Publisher::set_key`] says it.
+    pub key: String,
     /// Whether it comes from another node.
     pub is_relayed: bool,
     /// Who takes it here: the packetiser, and nodes that it is passed on to.
@@ -75,6 +77,9 @@ pub(crate) struct Stream {
     pub(crate) problems: Vec<Problem>,
     /// Cancelled when another publisher takes over or the stream is removed.
     pub(crate) superseded: CancellationToken,
+    /// Cancelled before that when its publisher may not publish any more.
+    pub(crate) revoked: CancellationToken,
+    pub(crate) key: String,
     pub(crate) is_relayed: bool,
     path: Vec<String>,
     /// What frames' times are counted on where they were made, and what they are here.
@@ -93,17 +98,19 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(name: &str, origin: Instant, stats: Stats) -> Self {
+    pub(crate) fn new(name: &str, origin: Instant, now: Instant, stats: Stats) -> Self {
         Self {
             name: name.to_owned(),
             session: String::new(),
             epoch: 0,
             state: State::Starting,
-            state_since: Instant::now(),
+            state_since: now,
             origin,
             latest: None,
             problems: Vec::new(),
             superseded: CancellationToken::new(),
+            revoked: CancellationToken::new(),
+            key: String::new(),
             is_relayed: false,
             path: Vec::new(),
             timeline: Timeline { id: rand::random(), zero: origin },
@@ -132,9 +139,15 @@ impl Stream {
 
     /// Opens the epoch of a publisher of another node, or takes it up again from another one that passes it on.
     pub(crate) fn begin_relay(&mut self, epoch: &Epoch, now: Instant) {
+        let is_rerouted = self.path != epoch.path;
         self.path.clone_from(&epoch.path);
         if self.is_relayed && self.epoch == epoch.number {
             self.replace_token();
+            if is_rerouted {
+                // Who has it from here must know, so that it never comes back to where it was.
+                let epoch = self.current_epoch();
+                self.tell(&Update::Epoch(epoch));
+            }
             return;
         }
         self.is_relayed = true;
@@ -148,6 +161,8 @@ impl Stream {
 
     fn begin(&mut self, number: u64, session: &str, now: Instant) {
         self.replace_token();
+        self.revoked = CancellationToken::new();
+        self.key.clear();
         self.epoch = number;
         session.clone_into(&mut self.session);
         self.problems.clear();
@@ -226,6 +241,18 @@ impl Stream {
         }
     }
 
+    /// Its publisher is told to go, and the stream waits for one who may publish. False if there is none.
+    pub(crate) fn revoke(&mut self, now: Instant) -> bool {
+        let is_published = !self.is_relayed && !self.superseded.is_cancelled() && self.state != State::Grace;
+        if is_published {
+            // In this order: whoever learns that it has to go finds out why.
+            self.revoked.cancel();
+            self.superseded.cancel();
+            self.pause(now);
+        }
+        is_published
+    }
+
     pub(crate) fn close(&mut self) {
         self.superseded.cancel();
         for queue in self.subscribers.drain(..) {
@@ -260,6 +287,7 @@ impl Stream {
             bytes: self.bytes,
             bitrate_bps: self.rate.bps,
             epoch: self.epoch,
+            key: self.key.clone(),
             is_relayed: self.is_relayed,
             subscribers: self.subscribers(),
             problems: self.problems.clone(),

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::identity::Identity;
 use crate::peer::Peer;
 use crate::serve;
+use crate::stats::Stats;
 use crate::window::Window;
 
 /// Bytes that the system keeps for us when many streams have keyframes at once: with its default 4 % were lost on loopback.
@@ -68,6 +69,7 @@ pub struct Link {
     identity: Identity,
     hub: Hub,
     peers: Arc<Peers>,
+    stats: Stats,
 }
 
 impl Link {
@@ -79,7 +81,7 @@ impl Link {
             Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
         });
         let endpoint = bound.map_err(|error| LinkError::Bind(listen, error))?;
-        Ok(Self { endpoint, identity, hub, peers: Arc::default() })
+        Ok(Self { endpoint, identity, hub, peers: Arc::default(), stats: Stats::default() })
     }
 
     /// The port.
@@ -97,6 +99,11 @@ impl Link {
         &self.hub
     }
 
+    /// What its links carry.
+    pub fn stats(&self) -> Stats {
+        self.stats.clone()
+    }
+
     /// Serves the nodes that pull from this one until drained.
     pub async fn run(&self, drain: CancellationToken) {
         loop {
@@ -109,10 +116,11 @@ impl Link {
             let mut config = quinn::ServerConfig::with_crypto(self.identity.server());
             config.transport_config(Arc::new(transport(&window)));
             let Ok(connecting) = incoming.accept_with(Arc::new(config)) else { continue };
-            let (hub, node) = (self.hub.clone(), self.node().to_owned());
+            let (hub, node, stats) = (self.hub.clone(), self.node().to_owned(), self.stats.clone());
+            let offer = serve::Offer { hub, node, stats };
             tokio::spawn(async move {
                 match connecting.await {
-                    Ok(connection) => serve::serve(connection, hub, node, window).await,
+                    Ok(connection) => serve::serve(connection, offer, window).await,
                     Err(error) => tracing::warn!(%error, "a node was refused"),
                 }
             });

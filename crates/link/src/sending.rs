@@ -71,6 +71,8 @@ pub struct Sending {
     /// Groups that are finished and not yet known to have arrived, and since when a newer one is there.
     finished: VecDeque<(u64, Instant)>,
     next_stream: u64,
+    /// What a finished group has to arrive.
+    patience: Duration,
     to_send: VecDeque<ToSend>,
 }
 
@@ -85,6 +87,7 @@ impl Sending {
             audio: Outgoing::default(),
             finished: VecDeque::new(),
             next_stream: 0,
+            patience: LATE,
             to_send: VecDeque::new(),
         }
     }
@@ -119,16 +122,23 @@ impl Sending {
         }
     }
 
+    /// The way does not carry everything, or does again. While it does not, a group gives way to the next.
+    pub fn on_strain(&mut self, now: Instant, is_strained: bool) {
+        self.patience = if is_strained { Duration::ZERO } else { LATE };
+        self.on_timeout(now);
+    }
+
     /// Time has passed.
     pub fn on_timeout(&mut self, now: Instant) {
-        while let Some((stream, _)) = self.finished.pop_front_if(|(_, since)| *since + LATE <= now) {
+        let patience = self.patience;
+        while let Some((stream, _)) = self.finished.pop_front_if(|(_, since)| *since + patience <= now) {
             self.to_send.push_back(ToSend::Reset { stream });
         }
     }
 
     /// When [`Self::on_timeout`] is to be called.
     pub fn deadline(&self) -> Option<Instant> {
-        self.finished.front().map(|(_, since)| *since + LATE)
+        self.finished.front().map(|(_, since)| *since + self.patience)
     }
 
     /// What is to be done next.
@@ -141,9 +151,13 @@ impl Sending {
     }
 
     fn on_epoch(&mut self, now: Instant, epoch: &Epoch) {
-        for track in [Track::Video, Track::Audio] {
-            self.finish(now, track);
-            *self.outgoing(track) = Outgoing::default();
+        let is_rerouted = self.epoch.as_ref().is_some_and(|known| known.number == epoch.number);
+        // Only the way is another one: groups go on.
+        if !is_rerouted {
+            for track in [Track::Video, Track::Audio] {
+                self.finish(now, track);
+                *self.outgoing(track) = Outgoing::default();
+            }
         }
         let Epoch { number, session, timeline, path } = epoch;
         let path = path.iter().chain([&self.node]).cloned().collect();
@@ -208,4 +222,62 @@ fn elapsed(zero: Instant, now: Instant) -> MediaTime {
         i64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(i64::MAX)
     };
     MediaTime::from_micros(micros(zero, now) - micros(now, zero))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hub::{Place, Timeline};
+    use media::{AudioFrame, Frame};
+
+    use super::*;
+
+    /// A second of sound begins.
+    fn group(group: u64, at: Instant) -> Update {
+        let (epoch_time, packet) = (MediaTime::ZERO, Bytes::from_static(&[0; 3]));
+        let frame = Frame::Audio(AudioFrame { time: epoch_time, packet, arrival: at });
+        Update::Frame(Arc::new(StreamFrame { place: Place { epoch: 1, group, index: 0 }, epoch_time, frame }))
+    }
+
+    fn resets(sending: &mut Sending) -> Vec<u64> {
+        let acts = std::iter::from_fn(|| sending.poll());
+        acts.filter_map(|act| if let ToSend::Reset { stream } = act { Some(stream) } else { None }).collect()
+    }
+
+    #[test]
+    fn a_group_goes_on_when_its_epoch_comes_by_another_way() {
+        let (mut sending, now) = (Sending::new(0, "n1"), Instant::now());
+        let timeline = Timeline { id: 1, zero: now };
+        let mut epoch = Epoch { number: 1, session: String::new(), timeline, path: vec!["n2".to_owned()] };
+        sending.on_update(now, &Update::Epoch(epoch.clone()));
+        sending.on_update(now, &group(0, now));
+        std::iter::from_fn(|| sending.poll()).for_each(drop);
+        epoch.path = vec!["n3".to_owned()];
+        sending.on_update(now, &Update::Epoch(epoch));
+        let acts: Vec<_> = std::iter::from_fn(|| sending.poll()).collect();
+        assert!(
+            matches!(acts[..], [ToSend::Control(_)]),
+            "the other node hears of it, and no more: {acts:?}"
+        );
+    }
+
+    #[test]
+    fn a_group_gives_way_to_the_next_at_once_while_not_everything_is_carried() {
+        let (mut sending, now) = (Sending::new(0, "n1"), Instant::now());
+        let timeline = Timeline { id: 1, zero: now };
+        let epoch = Epoch { number: 1, session: String::new(), timeline, path: Vec::new() };
+        sending.on_update(now, &Update::Epoch(epoch));
+        sending.on_update(now, &group(0, now));
+        sending.on_update(now, &group(1, now));
+        assert!(resets(&mut sending).is_empty(), "it has half a second to arrive");
+        sending.on_strain(now, true);
+        assert_eq!(resets(&mut sending), [0]);
+        sending.on_update(now, &group(2, now));
+        sending.on_timeout(sending.deadline().unwrap());
+        assert_eq!((resets(&mut sending), sending.deadline()), (vec![1], None));
+        sending.on_strain(now, false);
+        sending.on_update(now, &group(3, now));
+        assert_eq!(sending.deadline(), Some(now + LATE));
+    }
 }

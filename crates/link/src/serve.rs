@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 use hub::{Hub, Subscription};
 use media::Track;
 use quinn::{Connection, RecvStream, SendStream, VarInt, WriteError};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::sending::{Sending, ToSend};
+use crate::stats::Stats;
+use crate::strain::{Level, Strain};
 use crate::window::{Need, Window};
 use crate::wire::{Control, ControlReader};
 
@@ -17,6 +20,8 @@ const BLOCKED_MAX: Duration = Duration::from_millis(500);
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the rate of what a connection carries is looked at.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether the way to the other node carries everything.
+const STRAIN_INTERVAL: Duration = Duration::from_millis(250);
 /// Priorities of QUIC streams: words before sound before pictures.
 const CONTROL_PRIORITY: i32 = 3;
 const AUDIO_PRIORITY: i32 = 2;
@@ -24,68 +29,98 @@ const VIDEO_PRIORITY: i32 = 1;
 /// Nobody wants the rest.
 pub(crate) const GIVEN_UP: VarInt = VarInt::from_u32(1);
 
+/// What this node has for others.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    pub(crate) hub: Hub,
+    /// This node.
+    pub(crate) node: String,
+    pub(crate) stats: Stats,
+}
+
 /// Serves one node until its connection ends.
-pub(crate) async fn serve(connection: Connection, hub: Hub, node: String, window: Window) {
+pub(crate) async fn serve(connection: Connection, offer: Offer, window: Window) {
     let mut subscriptions = JoinSet::new();
+    let (level, strain) = watch::channel(Level::Well);
+    let mut looks = tokio::time::interval(STRAIN_INTERVAL);
+    let (mut look, mut strained) = (Strain::default(), None);
     loop {
         tokio::select! {
             accepted = connection.accept_bi() => {
-                let Ok((send, receive)) = accepted else { break };
-                let (connection, hub, node, need) = (connection.clone(), hub.clone(), node.clone(), window.need());
-                subscriptions.spawn(async move { subscribe(connection, (send, receive), hub, node, need).await });
+                let Ok(streams) = accepted else { break };
+                let (connection, offer, strain) = (connection.clone(), offer.clone(), strain.clone());
+                let asked = Asked { connection, offer, need: window.need(), strain };
+                subscriptions.spawn(asked.subscribe(streams));
             }
             Some(_) = subscriptions.join_next(), if !subscriptions.is_empty() => {}
+            _ = looks.tick() => {
+                let path = connection.stats().path;
+                let now = look.on_look(Instant::now(), (path.sent_packets, path.lost_packets), path.rtt);
+                let before = level.send_replace(now);
+                if before != now {
+                    let to = connection.remote_address();
+                    tracing::warn!(%to, before = ?before, now = ?now, "what the way to another node carries has changed");
+                    strained = (now > Level::Well).then(|| offer.stats.strain());
+                }
+            }
         }
     }
+    drop(strained);
     tracing::debug!(reason = ?connection.close_reason(), "a node that pulled is gone");
 }
 
-async fn subscribe(
+/// One stream that the other node wants.
+struct Asked {
     connection: Connection,
-    (mut send, mut receive): (SendStream, RecvStream),
-    hub: Hub,
-    node: String,
+    offer: Offer,
     need: Need,
-) {
-    let _ = send.set_priority(CONTROL_PRIORITY);
-    let ((number, class), subscription) = match admit(&mut receive, &hub, &node).await {
-        Ok(admitted) => admitted,
-        Err(reason) => {
-            tracing::debug!(reason, "a node is refused a stream");
-            let _ = send.write_chunk(Control::Refused { reason }.encode()).await;
-            let _ = send.finish();
-            // Until it has read that.
-            let _ = tokio::time::timeout(SUBSCRIBE_TIMEOUT, send.stopped()).await;
-            return;
-        }
-    };
-    tracing::debug!(class, "a node pulls a stream");
-    let mut stream = Serving {
-        sending: Sending::new(number, &node),
-        connection,
-        hub,
-        class,
-        need,
-        control: send,
-        open: HashMap::new(),
-        waiting: JoinSet::new(),
-    };
-    // Whatever ends it, the other node sees it.
-    let _ = stream.run(subscription, &mut receive).await;
+    strain: watch::Receiver<Level>,
 }
 
-/// What the other node asks for, or why it does not get it.
-async fn admit(
-    receive: &mut RecvStream,
-    hub: &Hub,
-    node: &str,
-) -> Result<((u32, String), Subscription), String> {
-    let asked = tokio::time::timeout(SUBSCRIBE_TIMEOUT, read_subscribe(receive)).await;
-    let (number, class) = asked.map_err(|_| "nothing was asked for in time".to_owned())??;
-    let subscription = hub.subscribe(&class);
-    let subscription =
-        subscription.ok_or_else(|| format!("the node {node} does not have the class {class}"))?;
-    Ok(((number, class), subscription))
+impl Asked {
+    async fn subscribe(self, (mut send, mut receive): (SendStream, RecvStream)) {
+        let _ = send.set_priority(CONTROL_PRIORITY);
+        let ((number, class), subscription) = match self.admit(&mut receive).await {
+            Ok(admitted) => admitted,
+            Err(reason) => {
+                tracing::debug!(reason, "a node is refused a stream");
+                let _ = send.write_chunk(Control::Refused { reason }.encode()).await;
+                let _ = send.finish();
+                // Until it has read that.
+                let _ = tokio::time::timeout(SUBSCRIBE_TIMEOUT, send.stopped()).await;
+                return;
+            }
+        };
+        tracing::debug!(class, "a node pulls a stream");
+        let served = self.offer.stats.serve();
+        let mut stream = Serving {
+            sending: Sending::new(number, &self.offer.node),
+            asked: self,
+            class,
+            control: send,
+            open: HashMap::new(),
+            waiting: JoinSet::new(),
+        };
+        // Whatever ends it, the other node sees it.
+        let _ = stream.run(subscription, &mut receive).await;
+        drop(served);
+    }
+
+    /// What the other node asks for, or why it does not get it.
+    async fn admit(&self, receive: &mut RecvStream) -> Result<((u32, String), Subscription), String> {
+        let asked = tokio::time::timeout(SUBSCRIBE_TIMEOUT, read_subscribe(receive)).await;
+        let (number, class) = asked.map_err(|_| "nothing was asked for in time".to_owned())??;
+        let Offer { hub, node, stats } = &self.offer;
+        if *self.strain.borrow() == Level::Refusing {
+            stats.on_refused_overload();
+            return Err(format!("the way from the node {node} carries no further stream"));
+        }
+        let Some(subscription) = hub.subscribe(&class) else {
+            stats.on_refused_missing();
+            return Err(format!("the node {node} does not have the class {class}"));
+        };
+        Ok(((number, class), subscription))
+    }
 }
 
 async fn read_subscribe(receive: &mut RecvStream) -> Result<(u32, String), String> {
@@ -104,10 +139,8 @@ async fn read_subscribe(receive: &mut RecvStream) -> Result<(u32, String), Strin
 
 struct Serving {
     sending: Sending,
-    connection: Connection,
-    hub: Hub,
+    asked: Asked,
     class: String,
-    need: Need,
     control: SendStream,
     open: HashMap<u64, SendStream>,
     /// Finished streams, until all of them has arrived.
@@ -150,7 +183,13 @@ impl Serving {
                     false
                 }
                 _ = rates.tick() => {
-                    self.need.set(self.hub.status(&self.class).map_or(0, |status| status.bitrate_bps));
+                    let status = self.asked.offer.hub.status(&self.class);
+                    self.asked.need.set(status.map_or(0, |status| status.bitrate_bps));
+                    false
+                }
+                Ok(()) = self.asked.strain.changed() => {
+                    let is_strained = *self.asked.strain.borrow_and_update() > Level::Well;
+                    self.sending.on_strain(Instant::now(), is_strained);
                     false
                 }
                 // Nothing more is expected: it is closed by who wants no more.
@@ -170,7 +209,7 @@ impl Serving {
         match next {
             ToSend::Control(bytes) => self.control.write_chunk(bytes).await?,
             ToSend::Open { stream, track } => {
-                let opened = tokio::time::timeout(BLOCKED_MAX, self.connection.open_uni()).await;
+                let opened = tokio::time::timeout(BLOCKED_MAX, self.asked.connection.open_uni()).await;
                 match opened {
                     Ok(opened) => {
                         let opened = opened?;
@@ -179,6 +218,7 @@ impl Serving {
                             Track::Video => VIDEO_PRIORITY,
                         });
                         self.open.insert(stream, opened);
+                        self.asked.offer.stats.on_group();
                     }
                     Err(_) => self.sending.on_blocked(),
                 }
@@ -206,6 +246,7 @@ impl Serving {
             }
             ToSend::Reset { stream } => {
                 if let Some(mut open) = self.open.remove(&stream) {
+                    self.asked.offer.stats.on_group_given_up();
                     let _ = open.reset(GIVEN_UP);
                 }
             }

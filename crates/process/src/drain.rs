@@ -1,5 +1,7 @@
-//! The end of a process, asked for by a signal, and the time before it in which what it has moves elsewhere.
+//! The end of a process, asked for by a signal or brought by that of another one, and the time before it in which what it has moves
+//! elsewhere.
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +27,19 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
         std::process::exit(130);
     });
     Ok(drain)
+}
+
+/// A token that the end of the standard input cancels. Whoever has started this process holds the other end of that pipe, and lets go
+/// of it when it ends, however it does.
+pub fn at_end_of_input() -> std::io::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let ended = token.clone();
+    // A thread, which a read may hold up for ever: the process does not wait for it.
+    thread::Builder::new().name("input".to_owned()).spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        ended.cancel();
+    })?;
+    Ok(token)
 }
 
 /// Whether this process takes nothing new, because it is to end when what it has is gone; clones share it.

@@ -8,5 +8,5 @@ mod until;
 
 pub use postgres::Postgres;
 pub use process::Process;
-pub use server::{Addresses, Node, NodeAddresses, Server, launch};
+pub use server::{Addresses, Node, NodeAddresses, Server, launch, lectern_beside};
 pub use until::until;

@@ -98,6 +98,14 @@ impl Server {
         Self { program: program.into(), folder, process, addresses }
     }
 
+    /// Starts it after it has ended, with what it had, on other ports.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_again(&mut self, arguments: &[&str]) {
+        (self.process, self.addresses) = launch(&self.program, self.folder.path(), &["up"], arguments);
+    }
+
     /// Starts one more node of the cluster.
     ///
     /// # Panics
@@ -125,6 +133,22 @@ impl Server {
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
     }
+}
+
+/// The server's program beside another one of the workspace; built if only the crate of that one was.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn lectern_beside(program: &str) -> PathBuf {
+    let path = Path::new(program).with_file_name("lectern");
+    if !path.exists() {
+        let is_release = path.parent().is_some_and(|folder| folder.ends_with("release"));
+        let profile = if is_release { "release" } else { "dev" };
+        let built =
+            Command::new(env!("CARGO")).args(["build", "-p", "lectern", "--profile", profile]).status();
+        assert!(built.is_ok_and(|status| status.success()), "lectern cannot be built");
+    }
+    path
 }
 
 fn publish(program: &Path, url: &str) -> Process {

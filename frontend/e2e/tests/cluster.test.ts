@@ -1,6 +1,7 @@
 import { expect } from 'vitest';
 import { test } from '../harness/lesson';
 import { ClusterNode } from '../harness/node';
+import { pictures, watchPictures } from '../harness/pictures';
 import { LESSONS, publish } from '../harness/publisher';
 import { Server } from '../harness/server';
 import { Student } from '../harness/student';
@@ -37,32 +38,11 @@ function isAt(student: Student, { ready }: ClusterNode): boolean {
   return new URL(asked.at(-1)?.url() ?? 'http://nowhere').host === ready.whep;
 }
 
-/** Notes in the page how long every picture of the element stayed; and that the element was never without one. */
-async function watchPictures(
-  student: Student,
-): Promise<() => Promise<{ longestMs: number; pictures: number }>> {
-  await student.video.evaluate((video: HTMLVideoElement) => {
-    const seen = { longestMs: 0, pictures: 0, at: performance.now() };
-    const note = (now: number): void => {
-      seen.longestMs = Math.max(seen.longestMs, now - seen.at);
-      seen.pictures += 1;
-      seen.at = now;
-      video.requestVideoFrameCallback(note);
-    };
-    video.requestVideoFrameCallback(note);
-    Object.assign(window, { e2ePictures: seen });
-  });
-  return () =>
-    student.page.evaluate(
-      () => (window as unknown as { e2ePictures: { longestMs: number; pictures: number } }).e2ePictures,
-    );
-}
-
 clusterTest(
   'a student is carried over when its node drains, and hardly notices',
   async ({ cluster, student }) => {
     const { near, origin } = cluster;
-    const pictures = await watchPictures(student);
+    await watchPictures(student);
     const before = await student.connections();
     const began = performance.now();
     await near.drain();
@@ -70,7 +50,7 @@ clusterTest(
     const tookMs = performance.now() - began;
     expect(isAt(student, origin), 'it has gone to the other node').toBe(true);
     await student.plays();
-    const { longestMs } = await pictures();
+    const { longestMs } = await pictures(student);
     console.log(
       `drained in ${tookMs.toFixed(0)} ms, the longest picture stood for ${longestMs.toFixed(0)} ms`,
     );
@@ -84,11 +64,11 @@ clusterTest(
 
 clusterTest('a student whose node is killed plays again at another one', async ({ cluster, student }) => {
   const { near, origin } = cluster;
-  const pictures = await watchPictures(student);
+  await watchPictures(student);
   await near.process.kill();
   await until('a session at the other node', async () => (isAt(student, origin) ? true : undefined), 15_000);
   await student.plays();
-  const { longestMs } = await pictures();
+  const { longestMs } = await pictures(student);
   console.log(`killed: the longest picture stood for ${longestMs.toFixed(0)} ms`);
   expect(longestMs).toBeLessThan(10_000);
   expect(student.loads).toBe(1);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::scene::{Lesson, Place, Scene, number};
+use super::tokens::tokens;
 use super::{Row, with_unit};
 use crate::report::figure;
 
@@ -14,6 +15,8 @@ const STEADY: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_secs(5);
 /// Viewers for whom the cost of a packet is measured: the target.
 const VIEWERS: u64 = 3_800;
+/// Viewers of a node that pulls.
+const EDGE_VIEWERS: u64 = 600;
 /// Of the limit, as many viewers as are to be carried.
 const SHARE: f64 = 0.85;
 /// How fast viewers are let in where joins are not what is measured.
@@ -31,7 +34,7 @@ type Play = for<'a> fn(&'a Place) -> Playing<'a>;
 
 /// All of them: name, cores at the least, and what happens. Thousands of viewers take two cores beside the server's, or
 /// they measure themselves.
-pub(super) const ALL: [(&str, usize, Play); 9] = [
+pub(super) const ALL: [(&str, usize, Play); 11] = [
     ("capacity", 3, |place| Box::pin(capacity(place))),
     ("curve", 3, |place| Box::pin(curve(place))),
     ("shards", 3, |place| Box::pin(shards(place))),
@@ -41,6 +44,8 @@ pub(super) const ALL: [(&str, usize, Play); 9] = [
     ("loss", 2, |place| Box::pin(loss(place))),
     ("churn", 2, |place| Box::pin(churn(place))),
     ("hostile", 2, |place| Box::pin(hostile(place))),
+    ("edge", 2, |place| Box::pin(edge(place))),
+    ("tokens", 2, |place| Box::pin(tokens(place))),
 ];
 
 /// What one core carries, and what it costs.
@@ -323,4 +328,47 @@ async fn mischief(scene: &Scene<'_>, name: &'static str, how: &str, count: u32) 
 #[expect(clippy::cast_precision_loss, reason = "for people; counts far below 2^52")]
 fn f64_of(value: u64) -> f64 {
     value as f64
+}
+
+/// A node that pulls the stream, beside one that is published to.
+async fn edge(place: &Place) -> Rows {
+    let mut found = Vec::new();
+    for is_pulled in [false, true] {
+        let set = async || match is_pulled {
+            true => place.set_pulling(Lesson::WithSound).await,
+            false => place.set(1, Lesson::WithSound).await,
+        };
+        let many = format!("watch --viewers {EDGE_VIEWERS} --rate 200");
+        let (figures, steady) = set().await?.view_steadily(&many, STEADY).await?;
+        let lost = number(&figures, "/viewers/video/missed");
+        let few = set().await?.view("watch --viewers 5 --rate 50 --decrypt-every 1 --duration 20s").await?;
+        let delay = |quantile: &str| number(&few, &format!("/viewers/delay_ms/{quantile}"));
+        found.push((steady.us_per_packet(), lost, delay("p50"), delay("p99")));
+    }
+    let [(direct, _, p50, p99), (pulled, lost, far_p50, far_p99)] = found[..] else { return Ok(Vec::new()) };
+    Ok(vec![
+        Row::new(
+            "CPU per packet of a node that pulls, 600 viewers; of one that is published to",
+            format!(
+                "{}, {}; {} packets lost",
+                with_unit(pulled, "µs"),
+                with_unit(direct, "µs"),
+                figure(lost)
+            ),
+            "",
+            lost == 0.0,
+        ),
+        Row::new(
+            "publisher to decrypted through two nodes, p50, p99; through one",
+            format!(
+                "{}, {}; {}, {}",
+                with_unit(far_p50, "ms"),
+                with_unit(far_p99, "ms"),
+                with_unit(p50, "ms"),
+                with_unit(p99, "ms")
+            ),
+            "2 ms more",
+            far_p99 - p99 <= 2.0,
+        ),
+    ])
 }

@@ -5,10 +5,10 @@ use anyhow::Context;
 
 /// What `/metrics` said at one moment.
 #[derive(Debug, Default)]
-pub(super) struct Metrics(BTreeMap<String, f64>);
+pub(crate) struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
-    pub(super) async fn read(http: &reqwest::Client, address: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn read(http: &reqwest::Client, address: &str) -> anyhow::Result<Self> {
         let url = format!("http://{address}/metrics");
         let text = http.get(&url).send().await?.error_for_status()?.text().await?;
         Ok(Self::parse(&text))
@@ -24,6 +24,12 @@ impl Metrics {
                 })
                 .collect(),
         )
+    }
+
+    /// The sum of a gauge over its labels.
+    pub(crate) fn sum(&self, name: &str) -> f64 {
+        let prefix = format!("{name}{{");
+        self.0.iter().filter(|(line, _)| line.starts_with(&prefix)).map(|(_, value)| value).sum()
     }
 
     /// How much a counter has grown since `before`.

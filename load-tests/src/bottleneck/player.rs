@@ -1,17 +1,17 @@
 //! Those who watch, each behind a link of its own: this program's viewer, or Chromium.
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::interrupt;
 use super::lesson::Lesson;
-use super::namespace::{Bottleneck, Quality};
+use super::link::{Bottleneck, Quality};
 use super::outcome::Join;
 use super::server::{Door, Scene};
 use crate::compare::group::Group;
+use crate::{chromium, interrupt};
 
 /// From now to the first join: as long as the programs take to start.
 const LEAD: Duration = Duration::from_millis(500);
@@ -70,7 +70,7 @@ impl Watching<'_> {
             interrupt::sleep_until(first + self.place(number))?;
             let command = format!(
                 "exec {} watch --viewers 1 --decrypt-every 1 --duration {}s --json {} {}",
-                link.command(self.own),
+                link.within(&self.own.display().to_string()),
                 self.seconds,
                 file.display(),
                 match &self.scene.door {
@@ -111,12 +111,7 @@ impl Watching<'_> {
         });
         std::fs::write(&task, task_json.to_string())?;
         let log = folder.path().join("log");
-        let command = format!(
-            "cd {} && exec env LINK_TASK={} {} run --config e2e/vitest.config.ts --mode link",
-            self.frontend.display(),
-            task.display(),
-            link.command(Path::new("node_modules/.bin/vitest"))
-        );
+        let command = chromium::command(self.frontend, "link", &task, |program| link.within(program));
         let mut browser = Group::start(&command, &[], Some(std::fs::File::create(&log)?))?;
         wait(&mut browser, self.watched(self.joins.into()))?;
         let bytes = std::fs::read(&file)
@@ -143,11 +138,4 @@ fn wait(group: &mut Group, at_most: Duration) -> anyhow::Result<()> {
         std::thread::sleep(LOOK);
     }
     Ok(())
-}
-
-/// The folder of Chromium's harness, beside the workspace's other crates.
-pub(super) fn frontend() -> anyhow::Result<PathBuf> {
-    let folder = Path::new("frontend").canonicalize().context("run this in the project's folder")?;
-    ensure!(folder.join("node_modules/.bin/vitest").exists(), "Chromium needs `make setup` first");
-    Ok(folder)
 }

@@ -7,10 +7,10 @@ use anyhow::{bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::interrupt;
 use super::lesson::Lesson;
-use super::namespace::SERVER;
+use super::link::SERVER;
 use crate::compare::group::Group;
+use crate::interrupt;
 
 /// How long a server may take to be ready, and the publisher to be let in.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);

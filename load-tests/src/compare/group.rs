@@ -93,8 +93,9 @@ impl Group {
 
     /// Sends a signal to members that are known to exist, so that the number is theirs.
     pub(crate) fn signal(&self, name: &str) {
-        let group = format!("-{}", self.id());
-        let _ = Command::new("kill").args(["-s", name, "--", &group]).stderr(Stdio::null()).status();
+        // The shell's own: procps takes a group whose number is small, as those of a PID namespace are, for a signal.
+        let command = format!("kill -s {name} -- -{}", self.id());
+        let _ = Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status();
     }
 }
 

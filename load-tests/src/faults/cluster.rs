@@ -1,4 +1,4 @@
-//! A coordinator, its nodes and a publisher, as processes of this machine.
+//! Coordinators that share a database, nodes and a publisher, each on a machine of the lab.
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -7,17 +7,89 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::database::Database;
+use super::network::Network;
+use crate::bench::scrape::Metrics;
 use crate::compare::group::Group;
+use crate::interrupt;
+use crate::namespace::{run, within};
 
+/// The coordinators' machines. Whoever asks for [`DOOR`] finds the first that answers, as a name with several addresses has it.
+pub(super) const COORDINATORS: [&str; 2] = ["first", "second"];
+const DOOR: &str = "lectern";
+/// Where the teacher's phones and those who watch are.
+const PHONE: &str = "phone";
+const VIEWERS: &str = "viewers";
 /// How long a process may take until it is ready, or has ended.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(20);
-/// So many viewers of the lesson are a tenth of a node, which is what one stream has of it before it takes another.
-const VIEWERS_PER_SLICE: u64 = 60;
+/// One stream has a tenth of a node before it takes another: that is room for a fifth of those who watch, or for a few.
+const PARTS: u32 = 5;
+const PART_MIN: u32 = 4;
 /// Bits a second of the lesson: small, so that this machine has time for many viewers.
 const PACKETS_PER_SECOND: u64 = 40;
 const PAYLOAD_BYTES: u64 = 500;
+
+/// What all clusters have in common.
+#[derive(Debug)]
+pub(super) struct Lab {
+    lectern: PathBuf,
+    own: PathBuf,
+    capacity_mbps: u64,
+    pub(super) database: Database,
+    pub(super) network: Network,
+    _hosts: TempDir,
+}
+
+impl Lab {
+    /// With room for so many who watch.
+    pub(super) fn open(lectern: &Path, viewers: u32) -> anyhow::Result<Self> {
+        let lectern = lectern.canonicalize().with_context(|| format!("{} is missing", lectern.display()))?;
+        let mut network = Network::open()?;
+        let folder = TempDir::new()?;
+        let mut hosts = "127.0.0.1 localhost\n".to_owned();
+        for name in COORDINATORS {
+            hosts.push_str(&format!("{} {DOOR}\n", network.machine(name)?));
+        }
+        let file = folder.path().join("hosts");
+        std::fs::write(&file, hosts)?;
+        // Of this program and what it starts: the mounts are its own.
+        run("mount", &format!("--bind {} /etc/hosts", file.display()))?;
+        for name in [PHONE, VIEWERS] {
+            network.machine(name)?;
+        }
+        let database = Database::start(&mut network)?;
+        let part = u64::from((viewers / PARTS).max(PART_MIN));
+        let capacity_mbps = part * PACKETS_PER_SECOND * PAYLOAD_BYTES * 8 * 10 / 1_000_000;
+        Ok(Self { lectern, own: std::env::current_exe()?, capacity_mbps, database, network, _hosts: folder })
+    }
+
+    /// Has this program run on the machine of those who watch.
+    pub(super) fn viewers(&self, arguments: &str) -> anyhow::Result<Group> {
+        self.own(VIEWERS, arguments)
+    }
+
+    fn own(&self, machine: &str, arguments: &str) -> anyhow::Result<Group> {
+        let command = within(machine, &format!("{} {arguments}", self.own.display()));
+        Group::start(&format!("exec {command}"), &[], None)
+    }
+
+    /// What a shell runs to have `command` on the machine of those who watch.
+    pub(super) fn at_viewers(command: &str) -> String {
+        within(VIEWERS, command)
+    }
+
+    /// Where the page is.
+    pub(super) fn page() -> String {
+        format!("http://{DOOR}:8000/watch/lesson")
+    }
+
+    /// Where they ask for tokens, as this kind of people.
+    pub(super) fn token_url(kind: &str) -> String {
+        format!("http://{DOOR}:8000/api/token?user_type=student&user_id={kind}{{n}}&class_id=lesson")
+    }
+}
 
 /// A process and where it is.
 #[derive(Debug)]
@@ -27,16 +99,6 @@ struct Running {
 }
 
 impl Running {
-    fn start(command: &str, file: &Path) -> anyhow::Result<Self> {
-        let _ = std::fs::remove_file(file);
-        let mut group = Group::start(command, &[], None)?;
-        let ready = wait("a process", || {
-            ensure!(group.status()?.is_none(), "{command} has ended");
-            Ok(std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()))
-        })?;
-        Ok(Self { group, ready })
-    }
-
     fn field(&self, name: &str) -> &str {
         self.ready[name].as_str().unwrap_or_default()
     }
@@ -44,31 +106,34 @@ impl Running {
 
 /// What runs.
 #[derive(Debug)]
-pub(super) struct Cluster {
-    lectern: PathBuf,
-    own: PathBuf,
+pub(super) struct Cluster<'a> {
+    pub(super) lab: &'a mut Lab,
     folder: TempDir,
-    coordinator: Option<Running>,
-    /// The port at which the coordinator comes back.
-    http: String,
+    database_url: String,
+    coordinators: BTreeMap<String, Running>,
     nodes: BTreeMap<String, Running>,
     publisher: Option<Group>,
 }
 
-impl Cluster {
-    /// A coordinator with nodes that nobody publishes to.
-    pub(super) fn start(lectern: &Path, nodes: &[&str]) -> anyhow::Result<Self> {
+impl<'a> Cluster<'a> {
+    /// Two coordinators with nodes that nobody publishes to.
+    pub(super) fn start(lab: &'a mut Lab, nodes: &[&str]) -> anyhow::Result<Self> {
+        lab.network.heal()?;
         let mut cluster = Self {
-            lectern: lectern.canonicalize().with_context(|| format!("{} is missing", lectern.display()))?,
-            own: std::env::current_exe()?,
+            database_url: lab.database.create()?,
+            lab,
             folder: TempDir::new()?,
-            coordinator: None,
-            http: "0".to_owned(),
+            coordinators: BTreeMap::new(),
             nodes: BTreeMap::new(),
             publisher: None,
         };
-        cluster.start_coordinator()?;
-        nodes.iter().try_for_each(|name| cluster.start_node(name))?;
+        let [first, second] = COORDINATORS;
+        cluster.start_coordinator(first)?;
+        // What they share is sealed with this in the database.
+        std::fs::create_dir(cluster.path(second))?;
+        std::fs::copy(cluster.path(first).join("seal-key"), cluster.path(second).join("seal-key"))?;
+        cluster.start_coordinator(second)?;
+        cluster.start_nodes(nodes)?;
         Ok(cluster)
     }
 
@@ -76,46 +141,95 @@ impl Cluster {
         self.folder.path().join(name)
     }
 
-    fn command(&self, role: &str, name: &str, http_port: &str) -> String {
-        let limits = "LECTERN__COORDINATOR__TOKENS_AT_ONCE=100000 LECTERN__WHEP__REQUESTS_AT_ONCE=100000 \
-                      LECTERN__WHEP__REQUESTS_PER_SECOND=100000";
-        let bps = VIEWERS_PER_SLICE * PACKETS_PER_SECOND * PAYLOAD_BYTES * 8;
-        let capacity = format!("LECTERN__NODE__CAPACITY_MBPS={}", bps * 10 / 1_000_000);
-        let ports =
-            ["rtmp", "rtmps", "whep", "media", "admin", "link"].map(|port| format!("--{port}-port 0"));
-        format!(
-            "exec env LECTERN_LOG=warn {limits} {capacity} {} {role} --open --bind 127.0.0.1 --http-port {http_port} {} \
-             --data-dir {} --ready-file {} 2>>{}",
-            self.lectern.display(),
-            ports.join(" "),
-            self.path(name).display(),
-            self.path(&format!("{name}.json")).display(),
-            self.path("log").display(),
-        )
+    fn secret(&self, name: &str) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.path(COORDINATORS[0]).join(name))?.trim().to_owned())
     }
 
-    pub(super) fn start_coordinator(&mut self) -> anyhow::Result<()> {
-        let command = self.command("coordinator", "coordinator", &self.http);
-        let running = Running::start(&command, &self.path("coordinator.json"))?;
-        running.field("http").rsplit(':').next().unwrap_or_default().clone_into(&mut self.http);
-        self.coordinator = Some(running);
+    /// Starts a role on a machine, with the ports that it has by default.
+    fn launch(&mut self, machine: &str, role: &str) -> anyhow::Result<Group> {
+        let address = self.lab.network.machine(machine)?;
+        let file = self.path(&format!("{machine}.json"));
+        let _ = std::fs::remove_file(&file);
+        let limits = "LECTERN__COORDINATOR__TOKENS_AT_ONCE=100000 LECTERN__WHEP__REQUESTS_AT_ONCE=100000 \
+                      LECTERN__WHEP__REQUESTS_PER_SECOND=100000";
+        let command = format!(
+            "env LECTERN_LOG=warn {limits} LECTERN__NODE__CAPACITY_MBPS={} LECTERN__NODE__ADMIN_LISTEN={address}:9090 \
+             LECTERN__COORDINATOR__DATABASE_URL={} {} {role} --open --bind {address} --data-dir {} --ready-file {} 2>>{}",
+            self.lab.capacity_mbps,
+            self.database_url,
+            self.lab.lectern.display(),
+            self.path(machine).display(),
+            file.display(),
+            self.log(machine).display(),
+        );
+        Group::start(&format!("exec {}", within(machine, &command)), &[], None)
+    }
+
+    /// Waits until it is ready.
+    fn ready(&self, machine: &str, mut group: Group) -> anyhow::Result<Running> {
+        let file = self.path(&format!("{machine}.json"));
+        let ready = wait(machine, || {
+            let log = || std::fs::read_to_string(self.log(machine)).unwrap_or_default();
+            ensure!(group.status()?.is_none(), "{machine} has ended:\n{}", log());
+            Ok(std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        })?;
+        Ok(Running { group, ready })
+    }
+
+    fn log(&self, machine: &str) -> PathBuf {
+        self.path(&format!("{machine}.log"))
+    }
+
+    /// What each machine has logged.
+    pub(super) fn logs(&self) -> BTreeMap<String, String> {
+        let files =
+            std::fs::read_dir(self.folder.path()).into_iter().flatten().flatten().map(|entry| entry.path());
+        let log = |path: PathBuf| {
+            let name = path.file_name()?.to_str()?.strip_suffix(".log")?.to_owned();
+            Some((name, std::fs::read_to_string(&path).ok()?))
+        };
+        files.filter_map(log).collect()
+    }
+
+    pub(super) fn start_coordinator(&mut self, name: &str) -> anyhow::Result<()> {
+        let group = self.launch(name, "coordinator")?;
+        let running = self.ready(name, group)?;
+        self.coordinators.insert(name.to_owned(), running);
         Ok(())
     }
 
     /// As if its power were cut.
-    pub(super) fn kill_coordinator(&mut self) {
-        if let Some(running) = self.coordinator.take() {
-            running.group.kill();
-        }
+    pub(super) fn kill_coordinator(&mut self, name: &str) -> anyhow::Result<()> {
+        self.coordinators.remove(name).context("there is no such coordinator")?.group.kill();
+        Ok(())
     }
 
-    /// A node that joins, or comes back.
-    pub(super) fn start_node(&mut self, name: &str) -> anyhow::Result<()> {
-        let secret = std::fs::read_to_string(self.path("coordinator").join("node-secret"))?;
-        let role =
-            format!("node join http://127.0.0.1:{} --secret {} --name {name}", self.http, secret.trim());
-        let running = Running::start(&self.command(&role, name, "0"), &self.path(&format!("{name}.json")))?;
-        self.nodes.insert(name.to_owned(), running);
+    /// Waits until every coordinator says that its database works.
+    pub(super) fn wait_for_health(&self) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        for running in self.coordinators.values() {
+            let url = format!("http://{}/health", running.field("http"));
+            let health =
+                || runtime.block_on(http.get(&url).send()).is_ok_and(|answer| answer.status().is_success());
+            wait("a coordinator's database", || Ok(health().then_some(())))?;
+        }
+        Ok(())
+    }
+
+    /// Nodes that join, or come back.
+    pub(super) fn start_nodes(&mut self, names: &[&str]) -> anyhow::Result<()> {
+        let urls = self.coordinators.values().map(|running| format!("http://{}", running.field("http")));
+        let (urls, secret) = (urls.collect::<Vec<_>>().join(" "), self.secret("node-secret")?);
+        let join = |name: &&str| {
+            let role = format!("node join {urls} --secret {secret} --name {name}");
+            Ok(((*name).to_owned(), self.launch(name, &role)?))
+        };
+        let joining = names.iter().map(join).collect::<anyhow::Result<Vec<_>>>()?;
+        for (name, group) in joining {
+            let running = self.ready(&name, group)?;
+            self.nodes.insert(name, running);
+        }
         Ok(())
     }
 
@@ -133,68 +247,78 @@ impl Cluster {
         Ok(began.elapsed())
     }
 
-    /// Somebody publishes to a node; whoever did before ends.
+    /// A phone publishes to a node; the one that did before ends.
     pub(super) fn publish(&mut self, name: &str) -> anyhow::Result<()> {
-        self.publisher = None;
-        let rtmp = self.nodes.get(name).context("there is no such node")?.field("rtmp_url").to_owned();
-        let key = std::fs::read_to_string(self.path("coordinator").join("stream-key"))?;
-        let command = format!(
-            "exec {} publish --rtmp {rtmp}/{} --synthetic --packets-per-second {PACKETS_PER_SECOND} \
-             --payload {PAYLOAD_BYTES} --keyframe-packets 10 --duration 1h",
-            self.own.display(),
-            key.trim(),
-        );
-        self.publisher = Some(Group::start(&command, &[], None)?);
-        Ok(())
+        drop(self.publisher.take());
+        self.publish_beside(name).map(drop)
     }
 
-    pub(super) fn token_url(&self) -> String {
-        let class = self.coordinator.as_ref().map_or("lesson", |running| running.field("class"));
-        let class = if class.is_empty() { "lesson" } else { class };
-        format!("http://127.0.0.1:{}/api/token?user_type=student&user_id=s{{n}}&class_id={class}", self.http)
+    /// A phone publishes to a node, and has sent something when this returns. The one that did before, which is returned, does not
+    /// know.
+    pub(super) fn publish_beside(&mut self, name: &str) -> anyhow::Result<Option<Group>> {
+        let rtmp = self.nodes.get(name).context("there is no such node")?.field("rtmp_url");
+        let file = self.path("publishing");
+        let _ = std::fs::remove_file(&file);
+        let arguments = format!(
+            "publish --rtmp {rtmp}/{} --synthetic --packets-per-second {PACKETS_PER_SECOND} --payload {PAYLOAD_BYTES} \
+             --keyframe-packets 10 --duration 1h --ready-file {}",
+            self.secret("stream-key")?,
+            file.display(),
+        );
+        let mut publisher = self.lab.own(PHONE, &arguments)?;
+        wait("the publisher", || {
+            ensure!(publisher.status()?.is_none(), "the publisher is not let in");
+            Ok(file.exists().then_some(()))
+        })?;
+        Ok(self.publisher.replace(publisher))
+    }
+
+    /// The address of a node's WHEP server.
+    pub(super) fn whep(&self, name: &str) -> &str {
+        self.nodes.get(name).map_or("", |node| node.field("whep"))
     }
 
     /// How many watch at each node, by its metrics.
     pub(super) fn viewers(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
         let count = |(name, node): (&String, &Running)| {
-            let text = http_get(node.field("admin"), "/metrics")?;
-            let viewers = text.lines().filter(|line| line.starts_with("lectern_rtc_viewers{"));
-            let viewers = viewers.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+            let metrics = runtime.block_on(Metrics::read(&http, node.field("admin")))?;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-            let viewers = viewers.sum::<f64>() as u64;
+            let viewers = metrics.sum("lectern_rtc_viewers") as u64;
             Ok((name.clone(), viewers))
         };
         self.nodes.iter().map(count).collect()
     }
 }
 
-impl Drop for Cluster {
+impl Drop for Cluster<'_> {
     fn drop(&mut self) {
         // Nobody waits for them to drain.
-        let nodes = std::mem::take(&mut self.nodes).into_values().chain(self.coordinator.take());
-        nodes.for_each(|running| running.group.kill());
+        let all = [&mut self.nodes, &mut self.coordinators].map(std::mem::take);
+        all.into_iter().flat_map(BTreeMap::into_values).for_each(|running| running.group.kill());
     }
 }
 
-/// One request, as the page of metrics needs no more.
-fn http_get(address: &str, path: &str) -> anyhow::Result<String> {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(address)?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").as_bytes())?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
+/// Looks until something is there.
+pub(super) fn wait<T>(what: &str, look: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+    wait_for(what, TIMEOUT, look)
 }
 
-/// Looks until something is there.
-pub(super) fn wait<T>(what: &str, mut look: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
-    let deadline = Instant::now() + TIMEOUT;
+/// The same, with a time of its own.
+pub(super) fn wait_for<T>(
+    what: &str,
+    limit: Duration,
+    mut look: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = look()? {
             return Ok(found);
         }
+        interrupt::check()?;
         if Instant::now() >= deadline {
-            bail!("{what} takes longer than {} s", TIMEOUT.as_secs());
+            bail!("{what} takes longer than {} s", limit.as_secs());
         }
         std::thread::sleep(LOOK);
     }

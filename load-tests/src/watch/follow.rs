@@ -7,11 +7,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::join::{Entrance, Newcomer, give};
 use super::orders::{Order, Orders};
-use super::person::{Person, Showing};
+use super::person::{Person, SILENCE, Showing};
 use crate::whep::{Session, Way, node_of};
 
-/// Nothing for this long means that the node is gone, or that nobody publishes: the node is asked.
-const SILENCE: Duration = Duration::from_secs(2);
 /// How long the first picture of a session may take that is to take over.
 const TAKE_OVER: Duration = Duration::from_secs(10);
 /// Between two tries to find a node.
@@ -24,6 +22,13 @@ struct Seat {
     showing: Arc<Showing>,
 }
 
+impl Seat {
+    /// Where it is. Its token does not know: somebody who was sent elsewhere keeps it.
+    fn node(&self) -> Option<String> {
+        self.session.server.map(|server| server.to_string())
+    }
+}
+
 impl Entrance {
     /// Takes one person in, keeps it wherever it has to go, and sees it out.
     pub(super) async fn accompany(
@@ -32,7 +37,7 @@ impl Entrance {
         orders: Orders,
         mut end: watch::Receiver<bool>,
     ) {
-        let person = Arc::new(Person::new());
+        let person = self.people.newcomer();
         let mut seat = match self.sit(newcomer, &orders, &person, Way::Usual).await {
             Ok(seat) => seat,
             Err(reason) => {
@@ -42,6 +47,8 @@ impl Entrance {
             }
         };
         self.joined.fetch_add(1, Relaxed);
+        self.people.add(&person);
+        person.on_node(seat.node(), |_| ());
         tokio::select! {
             () = seat.showing.first() => {}
             () = over(&mut end) => {}
@@ -65,11 +72,6 @@ impl Entrance {
                 None => tokio::time::sleep(RETRY).await,
             }
         }
-        let (gap, silence) = (person.longest_gap(), person.silence());
-        self.record(newcomer.group, |totals| {
-            totals.person_longest_gap_ms.record_time(gap);
-            totals.not_back += u64::from(silence > SILENCE);
-        });
         self.door.leave(newcomer.number, &seat.session).await;
     }
 
@@ -86,6 +88,7 @@ impl Entrance {
         let is_there = tokio::time::timeout(TAKE_OVER, next.showing.first()).await.is_ok();
         self.record(newcomer.group, |totals| totals.moved += u64::from(is_there));
         if is_there {
+            person.on_node(next.node(), |round| round.moved += 1);
             return Some(next);
         }
         self.leave(newcomer.number, orders, next).await;
@@ -110,6 +113,7 @@ impl Entrance {
         };
         let is_there = tokio::time::timeout(TAKE_OVER, next.showing.first()).await.is_ok();
         self.record(newcomer.group, |totals| totals.rejoined += u64::from(is_there));
+        person.on_node(next.node(), |round| round.rejoined += u64::from(is_there));
         Some(next)
     }
 

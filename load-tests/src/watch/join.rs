@@ -13,7 +13,7 @@ use super::ice::Credentials;
 use super::misbehaviour::Misbehaviour;
 use super::options::Client;
 use super::orders::{GROUPS, Group, Order, Orders};
-use super::person::Showing;
+use super::person::{People, Showing};
 use super::socket;
 use super::totals::Totals;
 use super::viewer::Beginning;
@@ -46,6 +46,8 @@ pub(super) struct Entrance {
     pub(super) client: Client,
     /// Whether viewers go where they are sent, and look for another node when theirs is gone.
     pub(super) follows: bool,
+    /// Those people.
+    pub(super) people: People,
     /// The next number of a session, of those who have several.
     pub(super) seats: AtomicUsize,
     /// POSTs and DELETEs under way.

@@ -46,7 +46,7 @@ pub(crate) struct Common {
     /// POSTs under way at once
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub(super) posts: u64,
-    /// Further tries while nobody publishes yet, or the server has too much to do (409, 425, 429, 503)
+    /// Further tries while nobody publishes yet, the server has too much to do (409, 425, 429, 503), or nobody answers
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
     /// One viewer in K decrypts and checks everything; the others look at RTP headers
@@ -64,7 +64,8 @@ pub(crate) struct Common {
     /// Offer SRTP with HMAC-SHA1-80 only, as old clients do
     #[arg(long)]
     pub(super) sha1: bool,
-    /// Go where a server sends viewers when its node drains, and ask for another node when one is gone
+    /// Go where a server sends viewers when its node drains, and ask for another node when one is gone. SIGUSR1 lets what
+    /// people see count anew; SIGUSR2 ends `watch` once everybody has pictures, and lets nobody in any more with `churn`
     #[arg(long, requires = "token_url", conflicts_with = "whep")]
     pub(super) follow: bool,
     /// Whose WebRTC

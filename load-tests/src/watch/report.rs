@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::join::Entrance;
 use super::orders::{GROUPS, Gauge, Outcome};
+use super::person::Round;
 use super::totals::Totals;
 use crate::stats::{Histogram, rounded, to_f64};
 
@@ -76,6 +77,8 @@ pub(super) struct Report {
     pub(super) has_left: bool,
     pub(super) cpu_us: u64,
     pub(super) groups: [Totals; GROUPS],
+    /// Of those who go where they are sent: what each saw, and whether that still went on at the end.
+    pub(super) people: Vec<(Round, bool)>,
     pub(super) pass: Histogram,
     pub(super) link_lost: u64,
     pub(super) link_overflowed: u64,
@@ -125,6 +128,7 @@ impl Report {
             "link_lost": self.link_lost,
             "link_overflowed": self.link_overflowed,
             "every_session_deleted": self.has_left,
+            "people": self.people.iter().map(|(round, is_back)| round.to_json(*is_back)).collect::<Vec<_>>(),
         });
         if let Some(map) = all.as_object_mut() {
             for (name, totals) in self.used_groups() {

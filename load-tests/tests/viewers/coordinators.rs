@@ -11,28 +11,28 @@ use crate::nodes::{followers_of, read};
 use crate::program::{LIVE, lectern, load, number};
 
 /// A role that runs, and what its ready file says.
-struct Running {
-    process: Process,
-    ready: Value,
+pub(crate) struct Running {
+    pub(crate) process: Process,
+    pub(crate) ready: Value,
     folder: TempDir,
 }
 
 impl Running {
-    fn start(folder: TempDir, role: &[&str], arguments: &[&str]) -> Self {
+    pub(crate) fn start(folder: TempDir, role: &[&str], arguments: &[&str]) -> Self {
         let (process, ready) = launch(Path::new(lectern()), folder.path(), role, arguments);
         Self { process, ready, folder }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.ready["http"].as_str().unwrap())
     }
 
-    fn secret(&self, name: &str) -> String {
+    pub(crate) fn secret(&self, name: &str) -> String {
         fs::read_to_string(self.folder.path().join("data").join(name)).unwrap().trim().to_owned()
     }
 
     /// A teacher publishes to this node, until the process is dropped.
-    fn publish(&self, key: &str) -> Process {
+    pub(crate) fn publish(&self, key: &str) -> Process {
         let rtmp = format!("{}/{key}", self.ready["rtmp_url"].as_str().unwrap());
         let mut process = Process::start(Command::new(lectern()).args(["demo", &rtmp]));
         process.wait_for("is being published", LIVE);

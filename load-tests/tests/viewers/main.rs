@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod coordinators;
+mod fleet;
 mod nodes;
 mod program;
+mod revocations;
 
 use program::{check, lesson, load, number, token_url};
 

@@ -1,5 +1,5 @@
 //! The program, the server, and what the one says of the other.
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -11,21 +11,10 @@ use testkit::{Process, Server};
 /// From the publisher's start to the first viewer.
 pub(crate) const LIVE: Duration = Duration::from_secs(20);
 
-/// The server's binary, beside our own; built when only this crate was.
+/// The server's program.
 pub(crate) fn lectern() -> &'static str {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    let path = PATH.get_or_init(|| {
-        let path = Path::new(env!("CARGO_BIN_EXE_lectern-load")).with_file_name("lectern");
-        if !path.exists() {
-            let is_release = path.parent().unwrap().ends_with("release");
-            let profile = if is_release { "release" } else { "dev" };
-            let built =
-                Command::new(env!("CARGO")).args(["build", "-p", "lectern", "--profile", profile]).status();
-            assert!(built.unwrap().success());
-        }
-        path
-    });
-    path.to_str().unwrap()
+    PATH.get_or_init(|| testkit::lectern_beside(env!("CARGO_BIN_EXE_lectern-load"))).to_str().unwrap()
 }
 
 pub(crate) fn lesson() -> (Server, Process) {

@@ -10,7 +10,7 @@ use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, 
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use control::api::{Admission, AdmitRequest, SessionEvent};
-use control::{Right, Role, TokenError};
+use control::{Marks, Right, Role, TokenError};
 use media::Tracks;
 use process::address::Client;
 use process::clock::now_ms;
@@ -69,6 +69,17 @@ struct Viewer {
     token: String,
     /// The life of the coordinator that issued it.
     by: Option<String>,
+    /// The key that signed it; none, if there is no token.
+    kid: String,
+    /// When it was issued, or its bearer was let in without one, in seconds since 1970.
+    issued_at: u64,
+}
+
+impl Viewer {
+    /// By what revocations know it in a class.
+    fn marks<'a>(&'a self, class: &'a str) -> Marks<'a> {
+        Marks { token: &self.token, kid: &self.kid, class, user: &self.user_id, issued_at: self.issued_at }
+    }
 }
 
 /// One request to the endpoint.
@@ -125,6 +136,8 @@ impl Call<'_> {
             viewer,
             class: self.class,
             token: &who.token,
+            kid: &who.kid,
+            issued_at: who.issued_at,
             remote: answer.terms.remote.clone(),
             report_id,
             stream_session: open.session,
@@ -136,13 +149,16 @@ impl Call<'_> {
             },
         };
         let opened = app.sessions.open(new, || {
-            app.engine.add(seat, id, answer.terms)?;
+            // Heard since it was verified: what is heard from now on finds the session.
+            if app.verifier.revocations().cover(&who.marks(self.class)) {
+                return Err(Failure::revoked_token());
+            }
+            app.engine.add(seat, id, answer.terms).map_err(|_| {
+                app.metrics.joins_refused_busy.inc();
+                Failure::busy()
+            })?;
             app.journal.report(joined);
             Ok(())
-        });
-        let opened = opened.map_err(|_: rtc::Full| {
-            app.metrics.joins_refused_busy.inc();
-            Failure::busy()
         })?;
         if let Some(displaced) = opened.displaced {
             app.metrics.sessions_displaced.inc();
@@ -158,13 +174,21 @@ impl Call<'_> {
         let Some(token) = self.token() else { return self.admit().await };
         let claims = self.app.verifier.verify(token).await.map_err(|error| match error {
             TokenError::Expired => Failure::expired_token(),
+            TokenError::Revoked => Failure::revoked_token(),
             TokenError::NoKeys => Failure::no_keys(),
             TokenError::Invalid | TokenError::Foreign | TokenError::UnknownKey => Failure::bad_token(),
         })?;
         if claims.cls != self.class || !claims.rights.contains(&Right::View) {
             return Err(Failure::forbidden());
         }
-        Ok(Viewer { user_id: claims.sub, role: claims.role, token: claims.jti, by: claims.by })
+        Ok(Viewer {
+            user_id: claims.sub,
+            role: claims.role,
+            token: claims.jti,
+            by: claims.by,
+            kid: claims.kid,
+            issued_at: claims.iat,
+        })
     }
 
     fn token(&self) -> Option<&str> {
@@ -191,7 +215,10 @@ impl Call<'_> {
         match self.app.control.admit(&request).await {
             Ok(Admission::Open) => {
                 let name = random_text(GUEST_LEN);
-                Ok(Viewer { user_id: format!("guest-{name}"), role: Role::Student, token: name, by: None })
+                let (user_id, revocations) = (format!("guest-{name}"), self.app.verifier.revocations());
+                let issued_at = revocations.issued_at(now_ms() / 1000, self.class, &user_id);
+                let (role, by, kid) = (Role::Student, None, String::new());
+                Ok(Viewer { user_id, role, token: name, by, kid, issued_at })
             }
             Ok(Admission::NoClass) => Err(Failure::no_class()),
             Ok(Admission::TokenNeeded) => Err(Failure::no_token()),

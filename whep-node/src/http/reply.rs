@@ -73,6 +73,12 @@ impl Failure {
             .with_header(WWW_AUTHENTICATE, INVALID_TOKEN)
     }
 
+    /// A new one may be had where tokens are given.
+    pub(super) fn revoked_token() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "token_revoked", "Token refused", "the token was revoked")
+            .with_header(WWW_AUTHENTICATE, INVALID_TOKEN)
+    }
+
     pub(super) fn bad_token() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "token_invalid", "Token refused", "the token is not valid")
             .with_header(WWW_AUTHENTICATE, INVALID_TOKEN)
@@ -315,6 +321,7 @@ mod tests {
             (Failure::bad_query(), 400, "query_invalid", "duplicate query parameter", None, None),
             (Failure::no_token(), 401, "token_missing", "send a token as Bearer", None, bearer),
             (Failure::expired_token(), 401, "token_expired", "the token has expired", None, invalid),
+            (Failure::revoked_token(), 401, "token_revoked", "the token was revoked", None, invalid),
             (Failure::bad_token(), 401, "token_invalid", "the token is not valid", None, invalid),
             (Failure::forbidden(), 403, "forbidden", "does not allow to watch this class", None, None),
             (Failure::no_class(), 404, "no_class", "no such class", None, None),

@@ -7,6 +7,7 @@ use rtc::{Engine, EngineHandle};
 
 use std::time::Instant;
 
+use control::{Revocation, Revocations, Revoked};
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::*;
@@ -38,6 +39,8 @@ fn new<'a>(viewer: ViewerId, class: &'a str, token: &'a str) -> NewSession<'a> {
         viewer,
         class,
         token,
+        kid: "k1",
+        issued_at: 50,
         remote: credentials("first"),
         report_id: format!("report {viewer:?}"),
         stream_session: "stream".to_owned(),
@@ -270,4 +273,32 @@ fn viewers_that_can_be_told_to_go_are_told_once_until_they_have_had_time() {
     sessions.end("room", &opened[1].1);
     assert_eq!(sessions.leaving(now + Duration::from_secs(20), 10), []);
     assert_eq!(reads.try_recv(), Err(TryRecvError::Disconnected));
+}
+
+fn revocations(of: Revoked) -> Revocations {
+    let mut revocations = Revocations::default();
+    revocations.add(&Revocation { of, issued_until: 50, good_until: 100 });
+    revocations
+}
+
+#[test]
+fn what_is_revoked_ends_and_nothing_else() {
+    let (engine, sessions) = (engine(), Sessions::default());
+    let (ada, bob, other) = (viewer(&engine), viewer(&engine), viewer(&engine));
+    let of_ada = open(&sessions, ada, "room1", "a").id;
+    open(&sessions, bob, "room1", "b");
+    open(&sessions, other, "room2", "c");
+    let later = NewSession { issued_at: 51, ..new(viewer(&engine), "room1", "d") };
+    sessions.open(later, || Ok::<_, ()>(())).unwrap();
+    assert_eq!(sessions.revoke(&Revocations::default()), []);
+    let [user, class] = ["user of a", "room1"].map(str::to_owned);
+    assert_eq!(sessions.revoke(&revocations(Revoked::User { user, class: class.clone() })), [ada]);
+    assert!(!sessions.contains("room1", &of_ada));
+    assert!(sessions.has_ended(&of_ada), "its player may still say goodbye");
+    assert_eq!(sessions.revoke(&revocations(Revoked::Class { class })), [bob], "one ends once");
+    assert_eq!((sessions.count("room1"), sessions.count("room2")), (1, 1));
+    let mut left = sessions.revoke(&revocations(Revoked::Key { kid: "k1".to_owned() }));
+    left.retain(|viewer| *viewer != other);
+    assert_eq!((left.len(), sessions.all()), (1, 0));
+    assert!(sessions.on_closed(ada).unwrap().is_revoked, "which the record says");
 }

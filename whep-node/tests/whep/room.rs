@@ -55,6 +55,8 @@ pub(crate) struct Room {
     pub(crate) asked: Arc<AtomicUsize>,
     /// What operators let begin.
     pub(crate) draining: Draining,
+    /// What coordinators revoke it is told.
+    pub(crate) verifier: TokenVerifier,
     registry: Registry,
     events: UnboundedReceiver<SessionEvent>,
     key: EncodingKey,
@@ -136,7 +138,7 @@ impl Room {
             hub: hub.clone(),
             source: None,
             control: client,
-            verifier,
+            verifier: verifier.clone(),
             node,
             draining: draining.clone(),
             default_class,
@@ -154,6 +156,7 @@ impl Room {
             admitting,
             asked,
             draining,
+            verifier,
             registry,
             events,
             key: EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref()),
@@ -198,6 +201,7 @@ impl Room {
             jti: since.as_nanos().to_string(),
             by: None,
             node: None,
+            kid: String::new(),
         };
         change(&mut claims);
         let mut header = Header::new(Algorithm::EdDSA);

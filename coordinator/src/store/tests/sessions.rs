@@ -29,6 +29,7 @@ fn report(session: &str) -> StreamReport {
         class: "room".to_owned(),
         session: session.to_owned(),
         epoch: 1,
+        key: String::new(),
         is_relayed: false,
         state: StreamState::Active,
         viewers: 3,
@@ -58,6 +59,35 @@ async fn no_two_publishers_have_one_epoch_whichever_coordinator_they_ask(databas
     assert!(epochs.iter().copied().eq(1..=40), "{epochs:?}");
     let last = counts(&[("starting", 1), ("stopped", 39)]);
     assert_eq!(stores[0].session_counts().await.unwrap(), last, "each is over when the next one begins");
+}
+
+/// The simulator has the function in the database's place.
+async fn the_rule_of_epochs_is_that_of_the_statement(database: Database) {
+    let store = database.store().await;
+    let class = class(&store, "room").await;
+    let (mut row, mut known): (Option<EpochRow>, Vec<Opening>) = (None, Vec::new());
+    // Every choice follows every other: what is new, and what is written again.
+    for step in 0..120_u64 {
+        let newest = row.as_ref().map_or(0, |row| row.epoch);
+        let epoch = match step % 7 {
+            0 | 3 => Epoch::After(0),
+            1 => Epoch::After(newest + step % 3),
+            2 => Epoch::Given(newest + 1),
+            4 => Epoch::Given(newest + 4),
+            5 => Epoch::Given(newest.saturating_sub(step % 4).max(1)),
+            _ => Epoch::After(newest.saturating_sub(1)),
+        };
+        let again =
+            known.len().checked_sub(usize::try_from(step % 5).unwrap_or(0) + 1).filter(|_| step % 4 == 0);
+        let asked = match again.and_then(|index| known.get(index)) {
+            Some(known) => Opening { epoch, ..known.clone() },
+            None => opening(&class, epoch),
+        };
+        let epoch = store.open_stream(&asked).await.unwrap();
+        let next = EpochRow::after(row.take(), &asked);
+        assert_eq!(epoch, next.epoch, "step {step}: {asked:?}");
+        (row, _) = (Some(next), known.push(asked));
+    }
 }
 
 async fn an_epoch_that_was_given_in_an_outage_is_kept_and_none_comes_twice(database: Database) {
@@ -119,6 +149,7 @@ async fn a_node_that_comes_back_takes_back_that_it_was_lost(database: Database) 
 
 on_both!(
     no_two_publishers_have_one_epoch_whichever_coordinator_they_ask,
+    the_rule_of_epochs_is_that_of_the_statement,
     an_epoch_that_was_given_in_an_outage_is_kept_and_none_comes_twice,
     a_session_is_recorded_from_its_beginning_to_its_end,
     a_node_that_comes_back_takes_back_that_it_was_lost,

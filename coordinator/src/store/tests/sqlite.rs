@@ -1,4 +1,5 @@
 //! What is SQLite's alone.
+use control::{Revocation, Revoked};
 use tempfile::TempDir;
 
 use super::super::*;
@@ -48,6 +49,8 @@ async fn classes_and_keys_are_written_to_the_disk_at_once_and_the_record_is_not(
     let (id, slug) = ("id".to_owned(), "room".to_owned());
     let class = Class { id, name: slug.clone(), slug, pin_hash: None };
     let key = StreamKey::new(&class.id, "key", 0);
+    let of = Revoked::Class { class: "room".to_owned() };
+    let revocation = Revocation { of, issued_until: 1, good_until: 2 };
     store.lasting.close().await;
     for outcome in [
         store.add_class(&class, None, 0).await,
@@ -56,6 +59,7 @@ async fn classes_and_keys_are_written_to_the_disk_at_once_and_the_record_is_not(
         store.add_stream_key(&key).await,
         store.revoke_stream_key(&key.id, 0).await,
         store.put_file_key(&key, None, 0).await.map(drop),
+        store.add_revocation(&revocation, 0).await,
     ] {
         assert!(matches!(outcome, Err(StoreError::Database(sqlx::Error::PoolClosed))), "{outcome:?}");
     }

@@ -1,24 +1,28 @@
 //! The keys as a node holds them: fetched when a token names one that is not known, and again after a while, so that a
-//! withdrawn key stops being trusted.
+//! withdrawn key stops being trusted; and the revocations that it has heard of.
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use reqwest::header::CACHE_CONTROL;
 use thiserror::Error;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
 
-use super::{Claims, KeySet, TokenError};
+use super::{Claims, KEYS_AGE_MAX, KeySet, Revocation, Revocations, TokenError};
 use crate::body::{self, ReadError};
 
 /// The coordinator answers from memory; what takes longer is an outage.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
+/// When one coordinator has answered, the others have so much longer.
+const STRAGGLE_MAX: Duration = Duration::from_millis(500);
 /// Unknown keys lead to a fetch at most this often: strangers can name any key.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
-/// Keys older than this are fetched again: for this long a withdrawn key is trusted, if the coordinator answers.
-const AGE_MAX: Duration = Duration::from_secs(300);
 /// A coordinator that did not answer is asked again after this long; until then the known keys are good.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// Bytes of a set of keys: one key has about 150.
 const KEYS_BYTES_MAX: usize = 16 << 10;
+/// Revocations that are kept: twice what a coordinator allows at a time, for two that are cut off from each other.
+const REVOCATIONS_MAX: usize = 2048;
 
 /// Verifies tokens with the coordinator's published keys; clones share them.
 #[derive(Clone, Debug)]
@@ -29,6 +33,10 @@ struct Inner {
     jwks_urls: Vec<String>,
     http: reqwest::Client,
     keys: RwLock<KeySet>,
+    /// What was heard from any coordinator, until it is over.
+    revocations: RwLock<Arc<Revocations>>,
+    /// Tells that there are more of them.
+    revoked: watch::Sender<()>,
     /// Held while a fetch is under way, so that there is only one.
     fetched: Mutex<Fetched>,
     age_max: Duration,
@@ -68,8 +76,10 @@ impl TokenVerifier {
             jwks_urls: bases.iter().map(jwks_url).collect(),
             http,
             keys: RwLock::default(),
+            revocations: RwLock::default(),
+            revoked: watch::Sender::new(()),
             fetched: Mutex::default(),
-            age_max: AGE_MAX,
+            age_max: KEYS_AGE_MAX,
         })))
     }
 
@@ -89,9 +99,48 @@ impl TokenVerifier {
         }
     }
 
-    /// Verifies a token with the keys that are known.
+    /// Verifies a token with the keys and the revocations that are known.
     pub fn verify_offline(&self, token: &str, now: SystemTime) -> Result<Claims, TokenError> {
-        self.0.keys.read().unwrap_or_else(PoisonError::into_inner).verify(token, now)
+        let keys = self.0.keys.read().unwrap_or_else(PoisonError::into_inner);
+        self.revocations().verify(&keys, token, now)
+    }
+
+    /// What is revoked at this moment.
+    pub fn revocations(&self) -> Arc<Revocations> {
+        Arc::clone(&self.0.revocations.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Adds what a coordinator says is revoked. What others have said stays: one that is cut off does not know it yet.
+    pub fn revoke(&self, list: &[Revocation], now: SystemTime) {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut known = self.0.revocations.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Revocations::clone(&known);
+        next.forget(now);
+        let mut left_out = 0;
+        for revocation in list {
+            if next.len() < REVOCATIONS_MAX || next.contains(&revocation.of) {
+                next.add(revocation);
+            } else {
+                left_out += 1;
+            }
+        }
+        let is_changed = **known != next;
+        *known = Arc::new(next);
+        drop(known);
+        if left_out > 0 {
+            tracing::error!(
+                left_out,
+                "coordinators have more revocations than a node keeps: some do not count"
+            );
+        }
+        if is_changed {
+            self.0.revoked.send_replace(());
+        }
+    }
+
+    /// Hears of each change of what is revoked.
+    pub fn revocation_changes(&self) -> watch::Receiver<()> {
+        self.0.revoked.subscribe()
     }
 
     /// Fetches the keys, unless that was just done. Failure leaves the known ones. Returns whether the last fetch succeeded.
@@ -127,22 +176,37 @@ impl TokenVerifier {
         }
     }
 
-    /// From the first that has them.
+    /// From all coordinators that answer: one that is cut off from the others may not know their newest key yet.
     async fn fetch(&self) -> Result<KeySet, FetchError> {
-        let mut outcome = Ok(KeySet::default());
+        let mut fetching = JoinSet::new();
         for url in &self.0.jwks_urls {
-            outcome = self.fetch_from(url).await;
-            if outcome.is_ok() {
-                break;
+            fetching.spawn(fetch_from(self.0.http.clone(), url.clone()));
+        }
+        let (mut keys, mut failure): (Option<KeySet>, _) = (None, None);
+        loop {
+            let next = match &keys {
+                None => fetching.join_next().await,
+                Some(_) => tokio::time::timeout(STRAGGLE_MAX, fetching.join_next()).await.unwrap_or(None),
+            };
+            match next {
+                Some(Ok(Ok(more))) => keys = Some(keys.unwrap_or_default().and(more)),
+                Some(Ok(Err(error))) => failure = Some(error),
+                // It panicked, which the panic hook has logged.
+                Some(Err(_)) => {}
+                None => break,
             }
         }
-        outcome
+        match (keys, failure) {
+            (None, Some(error)) => Err(error),
+            (keys, _) => Ok(keys.unwrap_or_default()),
+        }
     }
+}
 
-    async fn fetch_from(&self, url: &str) -> Result<KeySet, FetchError> {
-        let response = self.0.http.get(url).send().await?.error_for_status()?;
-        Ok(KeySet::parse(&body::read(response, KEYS_BYTES_MAX).await?)?)
-    }
+/// The coordinator's own answer, and not one that something between has kept.
+async fn fetch_from(http: reqwest::Client, url: String) -> Result<KeySet, FetchError> {
+    let response = http.get(url).header(CACHE_CONTROL, "no-cache").send().await?.error_for_status()?;
+    Ok(KeySet::parse(&body::read(response, KEYS_BYTES_MAX).await?)?)
 }
 
 #[cfg(test)]
@@ -157,7 +221,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::{Right, Role};
+    use crate::{Revoked, Right, Role};
 
     /// A set of keys with this one, and a token that it signed.
     fn key_and_token(kid: &str) -> (String, String) {
@@ -180,6 +244,7 @@ mod tests {
             jti: "1".to_owned(),
             by: None,
             node: None,
+            kid: String::new(),
         };
         let header = Header { kid: Some(kid.to_owned()), ..Header::new(Algorithm::EdDSA) };
         let key = EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref());
@@ -234,14 +299,14 @@ mod tests {
     async fn a_token_is_not_called_bad_while_the_keys_cannot_be_fetched() {
         let (known, (_, unknown)) = (key_and_token("old"), key_and_token("new"));
         let (base, serving) = coordinator(vec![known.0]).await;
-        let node = verifier(&base, AGE_MAX);
+        let node = verifier(&base, KEYS_AGE_MAX);
         assert_eq!(
             node.verify(&unknown).await,
             Err(TokenError::UnknownKey),
             "the coordinator does not know it"
         );
         serving.await.unwrap();
-        let newcomer = verifier(&base, AGE_MAX);
+        let newcomer = verifier(&base, KEYS_AGE_MAX);
         assert_eq!(newcomer.verify(&known.1).await, Err(TokenError::NoKeys));
         assert_eq!(newcomer.verify(&unknown).await, Err(TokenError::NoKeys), "nor is it within the interval");
         assert_eq!(newcomer.verify("a.b.c").await, Err(TokenError::Invalid), "which no key would help");
@@ -252,11 +317,83 @@ mod tests {
     async fn keys_that_are_not_old_are_not_fetched_again() {
         let (set, token) = key_and_token("old");
         let (base, serving) = coordinator(vec![set, String::new()]).await;
-        let verifier = verifier(&base, AGE_MAX);
+        let verifier = verifier(&base, KEYS_AGE_MAX);
         for _ in 0..3 {
             assert!(verifier.verify(&token).await.is_ok());
         }
         assert!(!serving.is_finished(), "nobody asked a second time");
         serving.abort();
+    }
+
+    /// One that is cut off from the database may lack the newest key of the others, or not answer at all.
+    #[tokio::test]
+    async fn the_keys_are_those_of_all_coordinators_that_answer() {
+        let ((old_set, old_token), (new_set, new_token)) = (key_and_token("old"), key_and_token("new"));
+        let (first, serving_first) = coordinator(vec![old_set]).await;
+        let (second, serving_second) = coordinator(vec![new_set]).await;
+        // It takes connections and says nothing.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let bases = [first, second, format!("http://{}", silent.local_addr().unwrap())];
+        let verifier = TokenVerifier::of(&bases).unwrap();
+        for token in [old_token, new_token] {
+            assert!(verifier.verify(&token).await.is_ok());
+        }
+        serving_first.await.unwrap();
+        serving_second.await.unwrap();
+    }
+
+    fn revocation(token: &str, good_until: u64) -> Revocation {
+        Revocation { of: Revoked::Token { token: token.to_owned() }, issued_until: 0, good_until }
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[tokio::test]
+    async fn what_one_coordinator_has_revoked_stays_so_whatever_the_others_say() {
+        let (set, token) = key_and_token("k1");
+        let (base, serving) = coordinator(vec![set]).await;
+        let node = verifier(&base, KEYS_AGE_MAX);
+        let mut changes = node.revocation_changes();
+        assert!(node.verify(&token).await.is_ok());
+        serving.await.unwrap();
+        let now = SystemTime::now();
+        node.revoke(&[revocation("1", u64::MAX)], now);
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        node.revoke(&[], now);
+        node.revoke(&[revocation("1", u64::MAX)], now);
+        assert!(!changes.has_changed().unwrap(), "nothing new");
+        assert_eq!(node.verify(&token).await, Err(TokenError::Revoked));
+    }
+
+    #[test]
+    fn revocations_are_kept_until_they_are_over_and_are_bounded() {
+        let node = TokenVerifier::new("http://127.0.0.1:9").unwrap();
+        node.revoke(&[revocation("early", 10), revocation("late", 20)], at(5));
+        node.revoke(&[], at(10));
+        assert_eq!(node.revocations().list(), [revocation("late", 20)]);
+        let many: Vec<_> = (0..2 * REVOCATIONS_MAX).map(|n| revocation(&n.to_string(), 20)).collect();
+        node.revoke(&many, at(11));
+        assert_eq!(node.revocations().len(), REVOCATIONS_MAX);
+        node.revoke(&[revocation("late", 30)], at(12));
+        assert!(
+            node.revocations().list().contains(&revocation("late", 30)),
+            "what is known may still change"
+        );
+        node.revoke(&[revocation("new", 40)], at(20));
+        assert_eq!(node.revocations().len(), 2, "the others are over");
+    }
+
+    /// Neither a signature's check nor a question to the coordinator is worth it.
+    #[tokio::test]
+    async fn what_a_revoked_key_has_signed_is_refused_without_asking_for_the_key() {
+        let (_, token) = key_and_token("stolen");
+        let node = TokenVerifier::new("http://127.0.0.1:9").unwrap();
+        let of = Revoked::Key { kid: "stolen".to_owned() };
+        node.revoke(&[Revocation { of, issued_until: 0, good_until: u64::MAX }], SystemTime::now());
+        assert_eq!(node.verify(&token).await, Err(TokenError::Revoked));
+        assert!(node.0.fetched.lock().await.tried.is_none());
     }
 }

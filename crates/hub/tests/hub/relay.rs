@@ -1,4 +1,5 @@
 //! A stream that one hub passes on to another.
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use hub::{
@@ -179,4 +180,22 @@ async fn what_nobody_takes_any_more_is_forgotten_at_once() {
     assert!(node.release(&relay));
     assert!(node.status("room101").is_none());
     assert!(relay.superseded().is_cancelled());
+}
+
+#[tokio::test]
+async fn who_has_a_stream_from_here_hears_when_it_comes_by_another_way() {
+    let edge = hub();
+    let by = |node: &str| Epoch { path: vec![node.to_owned()], ..foreign(1, 100, Duration::ZERO) };
+    let first = edge.relay("room101", &by("a")).unwrap();
+    let mut passed_on = edge.subscribe("room101").unwrap();
+    assert_eq!(epoch(&mut passed_on).await.path, ["a"]);
+    let _second = edge.relay("room101", &by("b")).unwrap();
+    assert!(first.superseded().is_cancelled());
+    let news = passed_on.try_next();
+    let Poll::Ready(Some(Update::Epoch(epoch))) = news else {
+        panic!("or it could come back to where it was: {news:?}")
+    };
+    assert_eq!(epoch.path, ["b"]);
+    let _again = edge.relay("room101", &by("b")).unwrap();
+    assert!(passed_on.try_next().is_pending(), "the same way is no news");
 }

@@ -226,3 +226,32 @@ fn a_full_hub_refuses_new_names_but_not_known_ones() {
     assert_eq!(hub.stats().streams_refused(), 1);
     assert!(hub.publish("a", "s3", 2).is_ok());
 }
+
+#[tokio::test]
+async fn a_publisher_whose_key_is_revoked_is_told_to_go_and_the_stream_waits_for_another() {
+    let hub = Hub::new(Limits::default());
+    let (first, other) = (hub.publish("room101", "s1", 1).unwrap(), hub.publish("room102", "s2", 1).unwrap());
+    for (publisher, key) in [(&first, "key 1"), (&other, "key 2")] {
+        publisher.set_key(key).unwrap();
+        publisher.set_tracks(&tracks()).unwrap();
+    }
+    assert_eq!(hub.status("room101").unwrap().key, "key 1");
+    let mut subscription = hub.subscribe("room101").unwrap();
+    hub.revoke("key 1");
+    assert!(first.revoked().is_cancelled() && first.superseded().is_cancelled());
+    assert_eq!(first.push(video(0, true, 10)), Err(Superseded));
+    assert!(!other.superseded().is_cancelled(), "it has another key");
+    assert_eq!(hub.status("room101").unwrap().state, State::Grace);
+    drop(first);
+    hub.revoke("key 1");
+    let next = hub.publish("room101", "s3", 2).unwrap();
+    assert_eq!(hub.status("room101").unwrap().key, "", "the next one's key is not known yet");
+    hub.revoke("key 1");
+    assert!(!next.revoked().is_cancelled() && !next.superseded().is_cancelled());
+    next.set_tracks(&tracks()).unwrap();
+    next.push(video(600, true, 10)).unwrap();
+    assert_eq!(times(&frames(&mut subscription, 1).await), [600], "who watches has stayed");
+    let taken_over = next.revoked();
+    let _third = hub.publish("room101", "s4", 3).unwrap();
+    assert!(next.superseded().is_cancelled() && !taken_over.is_cancelled(), "that is no matter of keys");
+}

@@ -11,7 +11,7 @@ const LOOK: Duration = Duration::from_millis(50);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// From here on SIGINT and SIGTERM are noted instead of ending the process, until it ends.
-pub(super) fn watch() -> anyhow::Result<()> {
+pub(crate) fn watch() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut interrupt, mut terminate) = {
         let _guard = runtime.enter();
@@ -31,13 +31,13 @@ pub(super) fn watch() -> anyhow::Result<()> {
 }
 
 /// An error once somebody wants the end; whoever gets it ends what it has started on its way out.
-pub(super) fn check() -> anyhow::Result<()> {
+pub(crate) fn check() -> anyhow::Result<()> {
     ensure!(!INTERRUPTED.load(Relaxed), "interrupted");
     Ok(())
 }
 
 /// Sleeps until then, unless somebody wants the end.
-pub(super) fn sleep_until(time: SystemTime) -> anyhow::Result<()> {
+pub(crate) fn sleep_until(time: SystemTime) -> anyhow::Result<()> {
     while let Ok(left) = time.duration_since(SystemTime::now()) {
         check()?;
         std::thread::sleep(left.min(LOOK));
