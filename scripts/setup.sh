@@ -17,9 +17,9 @@ check_toolchains() {
     local rust node
     rust=$(rustc --version | cut -d' ' -f2)
     at_least 1.95.0 "$rust" || die "Rust $rust is too old; 1.95 or newer is needed"
-    command -v node >/dev/null || die "node is missing; install Node.js 20 or newer"
+    command -v node >/dev/null && command -v npm >/dev/null || die "node or npm is missing; install Node.js 22.12 or newer"
     node=$(node --version | tr -d v)
-    at_least 20.0.0 "$node" || die "Node.js $node is too old; 20 or newer is needed"
+    at_least 20.19.0 "$node" && { at_least 22.12.0 "$node" || [[ $node == 20.* ]]; } || die "Node.js $node is not supported; 20.19 or later of 20, or 22.12 or newer is needed"
 }
 
 # Debian packages that are wanted and not installed.

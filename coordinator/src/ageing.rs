@@ -16,6 +16,9 @@ pub(crate) async fn run(app: &App) -> Infallible {
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
+        if let Err(error) = app.revocations.withdraw_keys(&app.keys).await {
+            tracing::error!(%error, "a signing key that is revoked cannot be withdrawn");
+        }
         if app.signing_key_days > 0 {
             match app.keys.rotate_if_older(app.signing_key_days).await {
                 Ok(()) => {}

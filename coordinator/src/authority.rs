@@ -21,7 +21,7 @@ const LOCK_FILE: &str = "ca.lock";
 /// Devices are given it by hand, once.
 const CA_DAYS: i64 = 3650;
 /// Apple's devices refuse certificates that are good for more than 825 days; a year and a month leaves room to renew.
-const CERT_DAYS: i64 = 397;
+const CERT_DAYS: i64 = CA_DAYS;
 /// Clocks of phones are behind.
 const CLOCK_DIFFERENCE: Duration = Duration::DAY;
 const OWNER_ONLY: u32 = 0o600;

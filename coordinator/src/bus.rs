@@ -38,7 +38,9 @@ pub(crate) async fn run(app: &App) -> Infallible {
 /// Listens first and reads then: nothing is changed in between. Returns when the connection is lost.
 async fn follow(app: &App, mut notices: Notices, is_told: &mut bool) -> Result<Infallible, StoreError> {
     loop {
-        timeout(ANSWER_TIMEOUT, read(app)).await.unwrap_or(Err(StoreError::Timeout))?;
+        // Each has its own time: thousands of classes must not keep it from hearing what is revoked.
+        timeout(ANSWER_TIMEOUT, read_revoked(app)).await.unwrap_or(Err(StoreError::Timeout))?;
+        timeout(ANSWER_TIMEOUT, app.classes.reload()).await.unwrap_or(Err(StoreError::Timeout))?;
         if std::mem::take(is_told) {
             tracing::info!("what other coordinators change is heard again");
         }
@@ -57,9 +59,8 @@ async fn follow(app: &App, mut notices: Notices, is_told: &mut bool) -> Result<I
     }
 }
 
-/// Everything that coordinators share and keep in memory.
-async fn read(app: &App) -> Result<(), StoreError> {
-    app.classes.reload().await?;
-    app.revocations.reload().await?;
-    app.keys.reload().await
+/// What of the things that coordinators share and keep in memory must be known soon.
+async fn read_revoked(app: &App) -> Result<(), StoreError> {
+    app.keys.reload().await?;
+    app.revocations.reload().await
 }

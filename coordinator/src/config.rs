@@ -149,7 +149,7 @@ pub enum ConfigError {
     DatabaseUrl,
     /// Nobody could be asked. An address may hold a password, so it is not repeated.
     #[error(
-        "load_source is \"prometheus\", so prometheus_url must say where that is, such as http://127.0.0.1:9090"
+        "load_source is \"prometheus\", so prometheus_url must say where that is, such as http://127.0.0.1:9091"
     )]
     PrometheusUrl,
 }

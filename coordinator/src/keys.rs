@@ -136,6 +136,16 @@ impl Keys {
         self.change(Some(revocation), |ring, now_ms| ring.revoke(kid, spare, now_ms).map(|()| true)).await
     }
 
+    /// Withdraws a key whose tokens are void already.
+    pub(crate) async fn withdraw(&self, kid: &str) -> Result<(), ChangeError> {
+        let spare = SigningKey::generate()?;
+        match self.change(None, |ring, now_ms| ring.revoke(kid, spare, now_ms).map(|()| true)).await {
+            // Another coordinator has done it by now.
+            Err(ChangeError::NoSigningKey) => Ok(self.reload().await?),
+            withdrawn => withdrawn,
+        }
+    }
+
     /// Makes a change everywhere or nowhere, and knows what there is then. `act` says whether there is one to be made.
     async fn change(
         &self,
@@ -179,26 +189,22 @@ impl Keys {
         Ok(ring)
     }
 
-    /// The file comes first, as with the other ones: it is what counts at the next start.
+    /// A revocation comes first: a key whose tokens are void, and that the file still has, is withdrawn at the next start.
     async fn change_own(
         &self,
         revocation: Option<&Revocation>,
         now_ms: i64,
         act: impl FnOnce(&mut Ring) -> Result<bool, ChangeError>,
     ) -> Result<Ring, ChangeError> {
-        let before = self.known();
-        let mut ring = before.ring.clone();
+        let mut ring = self.known().ring.clone();
         if !act(&mut ring)? {
             return Ok(ring);
         }
-        self.write_file(ring.to_bytes()).await?;
         if let Some(revocation) = revocation {
             let now = u64::try_from(now_ms / 1000).unwrap_or(0);
-            if let Err(error) = self.store.add_revocation(revocation, now).await {
-                self.write_file(before.ring.to_bytes()).await?;
-                return Err(error.into());
-            }
+            self.store.add_revocation(revocation, now).await?;
         }
+        self.write_file(ring.to_bytes()).await?;
         Ok(ring)
     }
 

@@ -75,7 +75,13 @@ pub(crate) async fn flush_or_leave(app: &App) -> Result<(), StoreError> {
 async fn write(app: &App) -> Result<(), StoreError> {
     loop {
         let Some(opening) = app.openings.ledger().next().cloned() else { return Ok(()) };
-        try_write(app, &opening).await?;
+        match try_write(app, &opening).await {
+            Err(error) if error.is_final() => {
+                tracing::error!(%error, session = opening.session, "a publisher's session is never recorded");
+                app.metrics.openings_dropped.inc();
+            }
+            written => _ = written?,
+        }
         {
             let mut ledger = app.openings.ledger();
             ledger.on_written(&opening.session);
@@ -156,6 +162,24 @@ mod tests {
         let answer = http::router(app.clone()).oneshot(events).await.unwrap();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(app.metrics.database_errors.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_the_database_refuses_does_not_keep_the_next_from_it() {
+        let folder = TempDir::new().unwrap();
+        let listen = ([127, 0, 0, 1], 0).into();
+        let config = Config { listen, data_dir: folder.path().to_owned(), ..Config::default() };
+        let app = bind(config, &Prometheus::new()).await.unwrap().app;
+        let class = app.classes.class("lesson").unwrap();
+        let mut gone = Opening::new(&class, &publish_request(), Epoch::After(0), now_ms());
+        gone.class_id = "of a class that the database has forgotten".to_owned();
+        let next = Opening::new(&class, &publish_request(), Epoch::After(0), now_ms());
+        for opening in [gone, next] {
+            app.openings.ledger().give(opening, 0, 0);
+        }
+        flush(&app).await.unwrap();
+        assert_eq!((app.openings.ledger().waiting(), app.metrics.openings_dropped.get()), (0, 1));
+        assert_eq!(app.store.session_counts().await.unwrap(), [("starting".to_owned(), 1)]);
     }
 
     #[tokio::test]

@@ -16,6 +16,8 @@ use crate::{loads, openings};
 
 /// How often they are looked for.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// What it has for what a heartbeat changes: the node is answered then, and hears what it must.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 /// What the database has for its answer before it counts as away: less than a node waits for its own.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a database that works is asked to write, which takes a page of 4 KiB each time: where nothing is written nobody
@@ -50,7 +52,7 @@ async fn keep(app: &App) -> Infallible {
     loop {
         interval.tick().await;
         if app.store.is_shared() && heard.is_none_or(|heard| heard.elapsed() >= HEARING_INTERVAL) {
-            let nodes = app.registry().nodes();
+            let nodes = app.registry().heard(Instant::now());
             match in_time(app.store.hear(&nodes)).await {
                 Ok(()) => heard = Some(Instant::now()),
                 Err(error) => app.on_database_error(&error),
@@ -92,10 +94,17 @@ async fn probe(app: &App) {
 async fn reap(app: &App, now: Instant, now_ms: i64) {
     let (lost, nodes) = {
         let mut registry = app.registry();
-        (registry.take_lost(), registry.nodes())
+        (registry.take_lost(), registry.heard(now))
     };
     let lost = lost_everywhere(app, lost, now).await;
     let mut outcome = apply(app, &lost, now, now_ms).await;
+    for change in &lost {
+        let (now, mut registry) = (Instant::now(), app.registry());
+        // It has come back meanwhile: what it says is written over this.
+        if registry.is_heard(now, change.node()) {
+            registry.on_unsaved(now, change.node());
+        }
+    }
     if outcome.is_ok() {
         outcome = in_time(end_denied(app, &nodes, now_ms)).await;
     }
@@ -126,6 +135,8 @@ async fn lost_everywhere(app: &App, lost: Vec<Change>, now: Instant) -> Vec<Chan
             app.registry().expect(now, change.node());
         }
     }
+    let (now, registry) = (Instant::now(), app.registry());
+    found.retain(|change| !registry.is_heard(now, change.node()));
     found
 }
 
@@ -135,7 +146,7 @@ async fn end_denied(app: &App, nodes: &[String], now_ms: i64) -> Result<(), Stor
     for node in nodes {
         for session in app.store.open_streams(node, now_ms.saturating_sub(UNREPORTED_MAX_MS)).await? {
             // Asked after the database, so that a session that has just begun is known here.
-            if app.registry().denies(node, &session) {
+            if app.registry().denies(Instant::now(), node, &session) {
                 tracing::debug!(node, session, "a session that its node does not have");
                 app.store.end_stream(&session, EndReason::Unreported, now_ms).await?;
             }
@@ -155,8 +166,8 @@ pub(crate) enum Unheard {
     Store(#[from] StoreError),
 }
 
-/// Takes a heartbeat and writes down what it changes. Whoever sent it may give up meanwhile, which ends this where it
-/// stands: then it is told again.
+/// Takes a heartbeat and writes down what it changes, after the sessions that wait for it. Whoever sent it may give up meanwhile,
+/// which ends this where it stands: then it is told again, as it is when the database takes too long.
 pub(crate) async fn hear(
     app: &App,
     from: IpAddr,
@@ -169,7 +180,11 @@ pub(crate) async fn hear(
         let changes = registry.on_heartbeat(now, from, heartbeat)?;
         (changes, registry.unsaved(&node))
     };
-    apply(app, &changes, now, now_ms).await?;
+    let written = async {
+        openings::flush_or_leave(app).await?;
+        apply(app, &changes, now, now_ms).await
+    };
+    tokio::time::timeout(HEARTBEAT_TIMEOUT, written).await.unwrap_or(Err(StoreError::Timeout))?;
     if let Some(telling) = telling {
         app.registry().on_saved(&node, telling);
     }

@@ -235,15 +235,21 @@ impl Registry {
         node.is_some_and(|node| now.saturating_duration_since(node.heard) < SILENCE_MAX)
     }
 
+    /// Nodes that have been heard lately.
+    pub fn heard(&self, now: Instant) -> Vec<String> {
+        self.nodes.keys().filter(|name| self.is_heard(now, name)).cloned().collect()
+    }
+
     /// Nodes that have been heard.
     pub fn nodes(&self) -> Vec<String> {
         let heard = self.nodes.iter().filter(|(_, node)| node.heartbeat.is_some());
         heard.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether a node that has been heard says that it has no such session.
-    pub fn denies(&self, node: &str, session: &str) -> bool {
-        let heartbeat = self.nodes.get(node).and_then(|node| node.heartbeat.as_ref());
+    /// Whether a node that has been heard lately says that it has no such session.
+    pub fn denies(&self, now: Instant, node: &str, session: &str) -> bool {
+        let known = self.nodes.get(node).filter(|_| self.is_heard(now, node));
+        let heartbeat = known.and_then(|node| node.heartbeat.as_ref());
         heartbeat.is_some_and(|heartbeat| heartbeat.streams.iter().all(|stream| stream.session != session))
     }
 }

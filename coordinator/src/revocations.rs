@@ -14,7 +14,8 @@ use crate::store::{Store, StoreError};
 /// Revocations at once, about 200 kB in the answer to a node that has none of them. Each is over after a day; whoever has more users to
 /// send away than that revokes their class.
 const REVOCATIONS_MAX: usize = 1000;
-/// Further ones, of signing keys alone: whoever has used up the others can still do that.
+/// Further ones, of classes alone, and of signing keys: whoever has used up the others can still do that.
+const CLASS_REVOCATIONS_MAX: usize = 100;
 const KEY_REVOCATIONS_MAX: usize = 24;
 
 /// What is revoked, as a coordinator knows it.
@@ -106,18 +107,43 @@ impl Revocations {
         // Those too that were given by another clock, which is ahead. What is given from now on is issued after that.
         let issued_until = known.revocations.last_issued_at(now + LEEWAY_SECONDS, &of);
         let revocation = Revocation { of, issued_until, good_until: now + TOKENS_GONE_SECONDS };
-        let is_key = matches!(revocation.of, Revoked::Key { .. });
-        let max = self.max + if is_key { KEY_REVOCATIONS_MAX } else { 0 };
+        let further = match revocation.of {
+            Revoked::Token { .. } | Revoked::User { .. } => 0,
+            Revoked::Class { .. } => CLASS_REVOCATIONS_MAX,
+            Revoked::Key { .. } => CLASS_REVOCATIONS_MAX + KEY_REVOCATIONS_MAX,
+        };
+        let max = self.max + further;
         if known.list.len() >= max && !known.revocations.contains(&revocation.of) {
             return Err(ChangeError::Full(max));
         }
         match &revocation.of {
             // Together with its withdrawal: it must not go on signing.
-            Revoked::Key { kid } => keys.revoke(kid, &revocation).await?,
+            Revoked::Key { kid } => match keys.revoke(kid, &revocation).await {
+                // Somebody has done it, who may never have heard so.
+                Err(ChangeError::NoSigningKey) if self.has_revoked(&revocation.of).await? => {}
+                revoked => revoked?,
+            },
             _ => self.store.add_revocation(&revocation, now).await?,
         }
         self.know(std::slice::from_ref(&revocation));
         Ok(revocation)
+    }
+
+    /// Whether the database has such a one.
+    async fn has_revoked(&self, of: &Revoked) -> Result<bool, StoreError> {
+        self.reload().await?;
+        Ok(self.read().revocations.contains(of))
+    }
+
+    /// Withdraws the keys that are revoked and published all the same: from a backup, or a database that was set back.
+    pub(crate) async fn withdraw_keys(&self, keys: &Keys) -> Result<(), ChangeError> {
+        for (kid, ..) in keys.published() {
+            if self.read().revocations.contains(&Revoked::Key { kid: kid.clone() }) {
+                tracing::warn!(kid, "a signing key that is revoked is withdrawn anew");
+                keys.withdraw(&kid).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads what other coordinators have revoked.
@@ -183,15 +209,42 @@ mod tests {
     async fn there_are_not_more_than_there_may_be_and_a_key_can_be_revoked_all_the_same() {
         let folder = TempDir::new().unwrap();
         let (revocations, keys) = open(&folder, 2).await;
-        for class in ["a", "b", "a", "b"] {
-            revocations.add(of_class(class), &keys).await.unwrap();
+        let of_user = |user: &str| Revoked::User { user: user.to_owned(), class: "room".to_owned() };
+        for user in ["a", "b", "a", "b"] {
+            revocations.add(of_user(user), &keys).await.unwrap();
         }
-        let refused = revocations.add(of_class("c"), &keys).await;
+        let refused = revocations.add(of_user("c"), &keys).await;
         assert!(matches!(refused, Err(ChangeError::Full(2))), "{refused:?}");
-        let stolen = keys.published()[0].0.clone();
-        revocations.add(Revoked::Key { kid: stolen.clone() }, &keys).await.unwrap();
-        assert_ne!(keys.published()[0].0, stolen, "another one signs");
-        assert_eq!(revocations.list().len(), 3);
+        revocations.add(of_class("room"), &keys).await.unwrap();
+        let of = Revoked::Key { kid: keys.published()[0].0.clone() };
+        revocations.add(of.clone(), &keys).await.unwrap();
+        assert_ne!(of, Revoked::Key { kid: keys.published()[0].0.clone() }, "another one signs");
+        revocations.add(of, &keys).await.expect("nobody may have heard that it is done");
+        assert_eq!(revocations.list().len(), 4);
+        let unknown = revocations.add(Revoked::Key { kid: "unknown".to_owned() }, &keys).await;
+        assert!(matches!(unknown, Err(ChangeError::NoSigningKey)), "{unknown:?}");
+    }
+
+    #[tokio::test]
+    async fn a_revoked_key_that_a_backup_brings_back_is_withdrawn() {
+        let folder = TempDir::new().unwrap();
+        let (revocations, keys) = open(&folder, 10).await;
+        let backup = keys.published()[0].0.clone();
+        let before = std::fs::read(folder.path().join("signing-keys.json")).ok();
+        revocations.withdraw_keys(&keys).await.unwrap();
+        assert_eq!(keys.published()[0].0, backup, "nothing is revoked");
+        let now = now_seconds();
+        let of = Revoked::Key { kid: backup.clone() };
+        let row = Revocation { of, issued_until: now, good_until: now + 100 };
+        revocations.store.add_revocation(&row, now).await.unwrap();
+        revocations.reload().await.unwrap();
+        revocations.withdraw_keys(&keys).await.unwrap();
+        assert_ne!(keys.published()[0].0, backup);
+        assert_ne!(
+            std::fs::read(folder.path().join("signing-keys.json")).ok(),
+            before,
+            "nor after a restart"
+        );
     }
 
     #[tokio::test]

@@ -73,7 +73,7 @@ pub enum BindError {
     },
     /// Everybody in the world could ask for tokens.
     #[error(
-        "open mode gives everybody a token, so it is refused on the public address {0}; \
+        "open mode asks whoever is near for no PIN, so it is refused on the public address {0}; \
          listen on a private address, use guarded mode, or set allow_public_open"
     )]
     PublicOpen(IpAddr),

@@ -56,6 +56,15 @@ pub enum StoreError {
     Timeout,
 }
 
+impl StoreError {
+    /// Whether the database refuses just this, and would again: a reference to what is no more, or a number that is too large.
+    pub(crate) fn is_final(&self) -> bool {
+        const NUMERIC_VALUE_OUT_OF_RANGE: &str = "22003";
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.is_foreign_key_violation() || error.code().as_deref() == Some(NUMERIC_VALUE_OUT_OF_RANGE)
+    }
+}
+
 /// The database; clones share its connections.
 #[derive(Clone)]
 pub struct Store {

@@ -53,7 +53,7 @@ struct JoinArguments {
     /// Where the coordinators are: http://192.168.1.7:8000.
     #[arg(value_name = "URL", required = true, num_args = 1..)]
     coordinators: Vec<String>,
-    /// The secret that nodes join with, which the coordinator prints and keeps in data/node-secret [default:
+    /// The secret that nodes join with, which a coordinator keeps in data/node-secret [default:
     /// LECTERN_JOIN_SECRET in the environment].
     #[arg(long, value_name = "SECRET")]
     secret: Option<String>,

@@ -28,7 +28,7 @@ pub(crate) struct UpArguments {
 /// What every role can be told. What is left out comes from `lectern.toml` and the environment.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Anybody who reaches this machine may watch. Refused on public addresses.
+    /// Whoever comes from a private address may watch without a PIN. Refused on public addresses.
     #[arg(long)]
     open: bool,
     /// The same where only the local network reaches this machine; on a public address the class's PIN is asked for.
@@ -61,7 +61,7 @@ pub(crate) struct Arguments {
     /// The port at which other nodes pull streams, UDP [default: 8190].
     #[arg(long, value_name = "PORT")]
     link_port: Option<u16>,
-    /// The operators' port, always on loopback [default: 9090].
+    /// The operators' port, on loopback unless node.admin_listen says otherwise [default: 9090].
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
     /// Speak TLS with the certificate that `lectern tls init` has put into the data folder.

@@ -154,8 +154,13 @@ fn text(addresses: &Addresses, secrets: &Secrets) -> String {
         }
     }
     text.push_str(&nodes);
-    text.push_str("\n  No phone at hand?  lectern demo     Ctrl-C ends everything.\n");
+    let _ = writeln!(text, "\n  No phone at hand?  {} demo     Ctrl-C ends everything.", program());
     text
+}
+
+/// This program, as whoever started it called it.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "lectern".to_owned())
 }
 
 /// The nodes of this machine, and what can be tried with them.
@@ -175,10 +180,10 @@ fn nodes_text(nodes: &[Neighbour], key: &str, secrets: &Secrets) -> String {
     let other = others.first().unwrap_or(one);
     let _ = writeln!(text, "\n  To try: publish to any of them with the same key, and then");
     if one.ports.rtmps != Some(one.ports.rtmp) {
-        let _ = writeln!(text, "    lectern demo rtmp://{}/live/{key}", shown(one.ports.rtmp));
+        let _ = writeln!(text, "    {} demo rtmp://{}/live/{key}", program(), shown(one.ports.rtmp));
     }
     let (drain, kill) = (
-        format!("lectern node drain --admin-port {}", one.admin.port()),
+        format!("{} node drain --admin-port {}", program(), one.admin.port()),
         format!("kill -9 {}", other.process),
     );
     let _ = writeln!(text, "    {drain:38} # {} ends, its viewers go on elsewhere", one.name);
@@ -220,9 +225,7 @@ mod tests {
         let shown = text(&addresses, &Secrets::Show);
         assert!(shown.contains("the-stream-key") && shown.contains("123456"), "{shown}");
         assert!(shown.contains("123456  (asked for from outside"), "{shown}");
-        assert!(
-            shown.contains("main-3") && shown.contains("lectern demo rtmp://127.0.0.1:1/live/the-stream-key")
-        );
+        assert!(shown.contains("main-3") && shown.contains(" demo rtmp://127.0.0.1:1/live/the-stream-key"));
         let kept = text(&addresses, &Secrets::KeptIn("/var/lib/lectern".into()));
         assert!(!kept.contains("the-stream-key") && !kept.contains("123456"), "{kept}");
         assert!(kept.contains("/var/lib/lectern/stream-key") && kept.contains("rtmp://127.0.0.1:1/live"));

@@ -124,18 +124,15 @@ pub(super) async fn heartbeat(
     let has_key = |stream: &&StreamReport| !stream.is_relayed && !stream.key.is_empty();
     let keys = heartbeat.streams.iter().filter(has_key).map(|stream| stream.key.clone()).collect();
     let known_version = heartbeat.revocations;
-    // Its sessions first. If that fails, what follows is heard all the same: viewers are not concerned.
-    let flushed = openings::flush_or_leave(&app).await;
-    let written = reaper::hear(&app, caller.address(), heartbeat, (Instant::now(), now_ms())).await;
-    match (flushed, written) {
-        (_, Err(Unheard::Stale(stale))) => {
+    match reaper::hear(&app, caller.address(), heartbeat, (Instant::now(), now_ms())).await {
+        Err(Unheard::Stale(stale)) => {
             app.metrics.heartbeats_refused.inc();
             tracing::debug!(node = node.name, %stale, "a heartbeat is refused");
             return Err(Failure::stale(stale));
         }
         // It is known here, and written down with one of the next: the node hears what it must in the meantime.
-        (_, Err(Unheard::Store(error))) | (Err(error), Ok(())) => app.on_database_error(&error),
-        (Ok(()), Ok(())) => {}
+        Err(Unheard::Store(error)) => app.on_database_error(&error),
+        Ok(()) => {}
     }
     let superseded = app.registry().superseded(&node.name);
     let (revocations_version, revocations) = app.revocations.news(known_version);

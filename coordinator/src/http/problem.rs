@@ -105,7 +105,7 @@ impl Failure {
     }
 
     pub(crate) fn not_operator() -> Self {
-        let detail = "this takes the operator's secret; `lectern class` at the machine itself does it too";
+        let detail = "this takes the operators' secret, or the socket operator.sock in the data folder";
         Self::forbidden(detail).code("operator_only")
     }
 

@@ -62,6 +62,9 @@ impl<'a> Directory<'a> {
     }
 }
 
+/// What a node says beyond this is not counted on from: there must be greater ones.
+const EPOCH_MAX: u64 = 1 << 62;
+
 /// Two coordinators that could not write may have given one epoch twice.
 fn age(report: &StreamReport) -> (u64, &str) {
     (report.epoch, &report.session)
@@ -145,7 +148,7 @@ impl Registry {
 
     /// The greatest epoch of a class that any node has; 0 if there is none.
     pub fn epoch(&self, class: &str) -> u64 {
-        self.reports(class).map(|(_, report)| report.epoch).max().unwrap_or(0)
+        self.reports(class).map(|(_, report)| report.epoch).max().unwrap_or(0).min(EPOCH_MAX)
     }
 
     fn directory(&self, class: &str) -> Directory<'_> {

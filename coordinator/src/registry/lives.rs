@@ -8,7 +8,7 @@ use thiserror::Error;
 /// Lives of one node that are remembered: what was sent in them is refused.
 const LIVES_MAX: usize = 16;
 /// Nodes whose lives are remembered, those that are gone included.
-const NODES_MAX: usize = 40_000;
+const REMEMBERED_MAX: usize = 40_000;
 
 /// A heartbeat says less than is known.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Lives {
     pub(super) fn on_heartbeat(&mut self, heartbeat: &Heartbeat) -> Result<u64, Stale> {
         let Heartbeat { boot, seq, .. } = *heartbeat;
         let Some(life) = self.0.get_mut(&heartbeat.node) else {
-            if self.0.len() >= NODES_MAX {
+            if self.0.len() >= REMEMBERED_MAX {
                 self.0.pop_first();
             }
             self.0.insert(heartbeat.node.clone(), Life { number: 1, boot, seq, former: VecDeque::new() });

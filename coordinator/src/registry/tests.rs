@@ -131,10 +131,11 @@ fn a_node_denies_only_what_it_does_not_report() {
     let mut registry = Registry::default();
     let now = Instant::now();
     registry.expect(now, "n1");
-    assert!(!registry.denies("n1", "s2"), "it has not been heard");
+    assert!(!registry.denies(now, "n1", "s2"), "it has not been heard");
     hear(&mut registry, now, heartbeat(1, vec![report(StreamState::Starting)]));
-    assert_eq!((registry.denies("n1", "s1"), registry.denies("n1", "s2")), (false, true));
-    assert!(!registry.denies("n2", "s2"));
+    assert_eq!((registry.denies(now, "n1", "s1"), registry.denies(now, "n1", "s2")), (false, true));
+    assert!(!registry.denies(now, "n2", "s2"));
+    assert!(!registry.denies(now + SILENCE_MAX, "n1", "s2"), "it may have begun since");
 }
 
 #[test]

@@ -148,12 +148,15 @@ impl Store {
             let query =
                 "UPDATE stream_sessions SET status = $1, updated_at = $2, ended_at = NULL, end_reason = NULL,
                 video_codec = $3, audio_codec = $4, width = $5, height = $6, error_message = $7
-                WHERE session_id = $8 AND (ended_at IS NULL OR end_reason = $9)";
+                WHERE session_id = $8 AND (ended_at IS NULL OR end_reason IN ($9, $10, $11))";
             let query = sqlx::query(query).bind(status).bind(now_ms);
             let query =
                 query.bind(report.has_video.then_some("h264")).bind(report.has_audio.then_some("opus"));
             let query = query.bind(i64::from(report.width)).bind(i64::from(report.height)).bind(problem);
-            let query = query.bind(&report.session).bind(EndReason::NodeLost.as_str());
+            // What only looked like an end: its node has it.
+            let seeming = [EndReason::NodeLost, EndReason::NodeRestarted, EndReason::Unreported];
+            let query =
+                seeming.iter().fold(query.bind(&report.session), |query, end| query.bind(end.as_str()));
             query.execute(&mut *transaction).await?;
         }
         transaction.commit().await?;

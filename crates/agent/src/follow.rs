@@ -156,6 +156,15 @@ impl Follow {
         self.end();
     }
 
+    /// A coordinator says that it is published elsewhere by now.
+    pub fn on_superseded(&mut self) {
+        if let Step::Pulling { is_finding, .. } = &mut self.step
+            && !std::mem::replace(is_finding, true)
+        {
+            self.acts.push_back(Act::Find(None));
+        }
+    }
+
     /// Time has passed.
     pub fn on_timeout(&mut self, now: Instant, seen: &Seen) {
         match &mut self.step {
@@ -270,6 +279,21 @@ mod tests {
             acts.extend(std::iter::from_fn(|| follow.poll()).filter(|act| *act != Act::Find(None)));
         }
         acts
+    }
+
+    #[test]
+    fn a_relay_that_is_superseded_is_asked_for_once_at_a_time_and_left_for_a_newer_one() {
+        let begun = Instant::now();
+        let mut follow = Follow::new(begun);
+        follow.on_superseded();
+        follow.on_found(begun, Some(source("parent", true)), &Seen { status: None, is_passing: true });
+        std::iter::from_fn(|| follow.poll()).for_each(drop);
+        follow.on_superseded();
+        follow.on_superseded();
+        assert_eq!(std::iter::from_fn(|| follow.poll()).collect::<Vec<_>>(), [Act::Find(None)]);
+        let newer = Source { epoch: 2, ..source("other", true) };
+        follow.on_found(begun, Some(newer), &Seen { status: None, is_passing: true });
+        assert_eq!(follow.poll(), Some(Act::Keep), "until the other one passes");
     }
 
     #[test]

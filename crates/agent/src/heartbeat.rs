@@ -101,12 +101,12 @@ impl<A: Audience> Reporter<A> {
             match answer {
                 Ok(answer) => {
                     if std::mem::take(&mut is_warned) {
-                        tracing::info!("heartbeat succeeds again");
+                        tracing::info!(coordinator = control.current(), "heartbeat succeeds again");
                     }
                     self.on_answer(&mut beats, &answer);
                 }
                 Err(error) if !std::mem::replace(&mut is_warned, true) => {
-                    tracing::warn!(%error, "heartbeat failed; repeated until it succeeds");
+                    tracing::warn!(%error, coordinator = control.current(), "heartbeat failed; repeated until it succeeds");
                 }
                 Err(_) => {}
             }
@@ -134,7 +134,7 @@ impl<A: Audience> Reporter<A> {
         }
         answer.revoked_keys.iter().for_each(|key| self.hub.revoke(key));
         for class in obey(&self.hub, answer) {
-            self.pulls.iter().for_each(|pulls| drop(pulls.want(&class)));
+            self.pulls.iter().for_each(|pulls| pulls.on_superseded(&class));
         }
     }
 

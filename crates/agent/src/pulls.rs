@@ -8,6 +8,7 @@ use control::Client;
 use control::api::{Source, SourceRequest};
 use hub::{Hub, Relay, State};
 use link::{Link, PullEnd, Pulled};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,21 +20,30 @@ pub struct Pulls {
     link: Link,
     control: Client,
     /// Classes whose streams are being pulled, or looked for.
-    wanted: Arc<Mutex<HashMap<String, CancellationToken>>>,
+    wanted: Arc<Mutex<HashMap<String, Known>>>,
     drain: CancellationToken,
+}
+
+/// What is known of a class whose stream is being pulled, or looked for.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// Cancelled when it is pulled no longer.
+    over: CancellationToken,
+    /// A coordinator says that it is published elsewhere by now.
+    superseded: Arc<Notify>,
 }
 
 /// A class that is wanted, until this is dropped.
 struct Wanted {
     pulls: Pulls,
     class: String,
-    over: CancellationToken,
+    known: Known,
 }
 
 impl Drop for Wanted {
     fn drop(&mut self) {
         self.pulls.lock().remove(&self.class);
-        self.over.cancel();
+        self.known.over.cancel();
     }
 }
 
@@ -47,19 +57,20 @@ impl Pulls {
         self.link.hub()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, CancellationToken>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to pull a stream unless that has begun. Cancelled when it is pulled no longer.
-    pub(crate) fn want(&self, class: &str) -> CancellationToken {
+    fn want(&self, class: &str) -> CancellationToken {
         let mut wanted = self.lock();
-        if let Some(over) = wanted.get(class) {
-            return over.clone();
+        if let Some(known) = wanted.get(class) {
+            return known.over.clone();
         }
-        let over = CancellationToken::new();
-        wanted.insert(class.to_owned(), over.clone());
-        let wanted = Wanted { pulls: self.clone(), class: class.to_owned(), over: over.clone() };
+        let known = Known::default();
+        wanted.insert(class.to_owned(), known.clone());
+        let over = known.over.clone();
+        let wanted = Wanted { pulls: self.clone(), class: class.to_owned(), known };
         let drain = self.drain.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -68,6 +79,14 @@ impl Pulls {
             }
         });
         over
+    }
+
+    /// A stream that is watched here is published elsewhere by now, whichever way it has come until then.
+    pub(crate) fn on_superseded(&self, class: &str) {
+        drop(self.want(class));
+        if let Some(known) = self.lock().get(class) {
+            known.superseded.notify_one();
+        }
     }
 
     /// Asks where the stream is.
@@ -163,8 +182,14 @@ impl Wanted {
                         let (pulls, class) = (self.pulls.clone(), self.class.clone());
                         held.connecting.spawn(async move { pulls.connect(&class, source).await });
                     }
-                    Act::Keep => held.former = held.present.take(),
-                    Act::Drop => held.present = None,
+                    Act::Keep => {
+                        held.former = held.present.take();
+                        held.connecting = JoinSet::new();
+                    }
+                    Act::Drop => {
+                        held.present = None;
+                        held.connecting = JoinSet::new();
+                    }
                     Act::DropFormer => held.former = None,
                     Act::Pause => {
                         let relay = held.former.as_ref().and_then(Pulled::relay);
@@ -199,6 +224,7 @@ impl Wanted {
                 Some(found) = finding.join_next(), if !finding.is_empty() => {
                     follow.on_found(Instant::now(), found.unwrap_or_default(), &self.seen(&held));
                 }
+                () = self.known.superseded.notified() => follow.on_superseded(),
                 () = late => follow.on_timeout(Instant::now(), &self.seen(&held)),
             }
         }

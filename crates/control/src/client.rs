@@ -46,7 +46,7 @@ pub enum ClientError {
     #[error("{}", .0.detail)]
     Refused(Problem),
     /// The coordinator cannot be reached or does not answer as it should: nothing is decided.
-    #[error("the coordinator does not answer: {0}")]
+    #[error("the coordinator cannot be used: {0}")]
     Unreachable(#[from] Outage),
 }
 
@@ -57,7 +57,7 @@ pub enum Outage {
     #[error(transparent)]
     Http(#[from] reqwest::Error),
     /// It has troubles of its own, or does not know this node.
-    #[error("it answers {0}")]
+    #[error("it answers {status}{}", remedy(*.0), status = .0)]
     Status(StatusCode),
     /// Its answer is longer than any that is expected.
     #[error("its answer is longer than {0} bytes")]
@@ -65,6 +65,15 @@ pub enum Outage {
     /// Its answer says something else than what was asked for.
     #[error("its answer cannot be read: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+/// What helps, in words.
+fn remedy(status: StatusCode) -> &'static str {
+    if status == StatusCode::UNAUTHORIZED {
+        ": it does not know this node; delete node.json in its data folder and join anew"
+    } else {
+        ""
+    }
 }
 
 impl From<ReadError> for Outage {
@@ -97,7 +106,7 @@ impl Client {
     }
 
     /// The coordinator that answered last.
-    fn current(&self) -> &str {
+    pub fn current(&self) -> &str {
         self.bases.get(self.current.load(Ordering::Relaxed)).map_or("", String::as_str)
     }
 

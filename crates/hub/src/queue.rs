@@ -1,5 +1,6 @@
 //! What a subscriber has not taken yet, bounded, and the drop policy when it is slow.
 use std::collections::VecDeque;
+use std::mem::discriminant;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
@@ -15,7 +16,7 @@ use crate::stats::Stats;
 const QUEUE_LEN_MAX: usize = 640;
 /// Bytes of media that may wait for one subscriber: the largest snapshot and 8 s of 8 Mbit/s.
 const QUEUE_BYTES_MAX: usize = 24 << 20;
-/// Changes of tracks and pauses that may wait for one subscriber. Each makes the ones before it void, so the oldest goes:
+/// Changes of tracks and pauses that may wait for one subscriber. Each makes those of its kind before it void, so the oldest such goes:
 /// a publisher that comes and goes must not fill memory.
 const NOTICES_MAX: usize = 64;
 
@@ -179,7 +180,11 @@ impl Inner {
         if self.updates.iter().filter(|update| is_notice(update)).count() < NOTICES_MAX {
             return;
         }
-        if let Some(oldest) = self.updates.iter().position(is_notice) {
+        let is_void = |(at, update): (usize, &Update)| {
+            let is_of_kind = |later: &Update| discriminant(later) == discriminant(update);
+            is_notice(update) && self.updates.iter().skip(at + 1).any(is_of_kind)
+        };
+        if let Some(oldest) = self.updates.iter().enumerate().position(is_void) {
             self.updates.remove(oldest);
             if oldest < self.snapshot_len {
                 self.snapshot_len = self.snapshot_len.saturating_sub(1);

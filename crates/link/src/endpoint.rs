@@ -6,10 +6,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hub::Hub;
-use quinn::{Connection, ConnectionError, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::Identity;
@@ -35,6 +35,8 @@ const CONNECTION_WINDOW: u32 = 64 << 20;
 /// reorders by 2 ms makes QUIC send a burst of pictures twice (in `crates/link/tests/wire`, 20 streams: 73 ms instead of 34
 /// for one frame in a hundred).
 const PACKET_THRESHOLD: u32 = 128;
+/// Handshakes at once: each is a signature. With half of them under way, whoever comes must first show that he is where he says.
+const HANDSHAKES_MAX: usize = 256;
 /// Until a handshake is over.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -106,20 +108,35 @@ impl Link {
 
     /// Serves the nodes that pull from this one until drained.
     pub async fn run(&self, drain: CancellationToken) {
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         loop {
             let incoming = tokio::select! {
                 incoming = self.endpoint.accept() => incoming,
                 () = drain.cancelled() => break,
             };
             let Some(incoming) = incoming else { break };
+            let Ok(handshake) = Arc::clone(&handshakes).try_acquire_owned() else {
+                incoming.ignore();
+                continue;
+            };
+            if handshakes.available_permits() < HANDSHAKES_MAX / 2 && !incoming.remote_address_validated() {
+                // Whoever does not get the answer does not come again. One that cannot be told so has been told before.
+                let _ = incoming.retry();
+                continue;
+            }
             let window = Window::default();
             let mut config = quinn::ServerConfig::with_crypto(self.identity.server());
-            config.transport_config(Arc::new(transport(&window)));
+            let mut transport = transport(&window);
+            // Who pulls asks, and sends nothing else.
+            transport.max_concurrent_uni_streams(VarInt::from_u32(0));
+            config.transport_config(Arc::new(transport));
             let Ok(connecting) = incoming.accept_with(Arc::new(config)) else { continue };
             let (hub, node, stats) = (self.hub.clone(), self.node().to_owned(), self.stats.clone());
             let offer = serve::Offer { hub, node, stats };
             tokio::spawn(async move {
-                match connecting.await {
+                let connected = connecting.await;
+                drop(handshake);
+                match connected {
                     Ok(connection) => serve::serve(connection, offer, window).await,
                     Err(error) => tracing::warn!(%error, "a node was refused"),
                 }
@@ -130,8 +147,16 @@ impl Link {
 
     /// The connection to a node: the one that there is, or a new one.
     pub(crate) async fn peer(&self, node: &str, address: SocketAddr) -> Result<Peer, LinkError> {
+        // The wait for another stream that connects to the same node is part of it: all of them give up at the same time.
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(node, address)).await;
+        let no_answer =
+            || LinkError::Connect { node: node.to_owned(), address, reason: "no answer".to_owned() };
+        connected.unwrap_or_else(|_| Err(no_answer()))
+    }
+
+    async fn connect(&self, node: &str, address: SocketAddr) -> Result<Peer, LinkError> {
         let slot = self.slot(node, address);
-        // Held while it connects: two streams from one node need one connection. Connecting has a limit.
+        // Held while it connects: two streams from one node need one connection.
         let mut slot = slot.lock().await;
         if let Some(peer) = slot.as_ref().filter(|peer| peer.is_open()) {
             return Ok(peer.clone());
@@ -142,10 +167,7 @@ impl Link {
         config.transport_config(Arc::new(transport(&Window::default())));
         let connecting =
             self.endpoint.connect_with(config, address, &name).map_err(|error| refused(error.to_string()))?;
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
-        let connection: Result<Connection, ConnectionError> =
-            connected.map_err(|_| refused("no answer".to_owned()))?;
-        let peer = Peer::new(connection.map_err(|error| refused(error.to_string()))?);
+        let peer = Peer::new(connecting.await.map_err(|error| refused(error.to_string()))?);
         *slot = Some(peer.clone());
         Ok(peer)
     }

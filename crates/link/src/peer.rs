@@ -100,9 +100,9 @@ async fn read_group(mut receive: RecvStream, routes: Arc<Routes>) {
     };
     if let (Some(header), Some(inbound)) = (head, inbound) {
         let (wanted, mut unwanted) = oneshot::channel();
-        let begun = inbound.send(Inbound::Group { stream, header, wanted }).await;
+        let is_begun = inbound.send(Inbound::Group { stream, header, wanted }).await.is_ok();
         tokio::select! {
-            _ = read_frames(&mut receive, &mut reader, &inbound), if begun.is_ok() => {}
+            _ = read_frames(&mut receive, &mut reader, &inbound), if is_begun => {}
             _ = &mut unwanted => {}
         }
         // If nobody hears it, nobody needs to.

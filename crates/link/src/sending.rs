@@ -11,6 +11,8 @@ use crate::wire::{Announcement, Control, GroupHeader, encode_frame};
 
 /// A group that has not arrived this long after the next one began is given up: who waits for it is late already.
 const LATE: Duration = Duration::from_millis(500);
+/// One that the next needs, which begins with no keyframe, has this much longer.
+const NEEDED_MAX: Duration = Duration::from_secs(5);
 
 /// What is to be done with the connection, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +70,7 @@ pub struct Sending {
     epoch: Option<Epoch>,
     video: Outgoing,
     audio: Outgoing,
-    /// Groups that are finished and not yet known to have arrived, and since when a newer one is there.
+    /// Groups that are finished and not yet known to have arrived, and since when a newer one is there that needs them no more.
     finished: VecDeque<(u64, Instant)>,
     next_stream: u64,
     /// What a finished group has to arrive.
@@ -130,15 +132,19 @@ impl Sending {
 
     /// Time has passed.
     pub fn on_timeout(&mut self, now: Instant) {
-        let patience = self.patience;
-        while let Some((stream, _)) = self.finished.pop_front_if(|(_, since)| *since + patience <= now) {
-            self.to_send.push_back(ToSend::Reset { stream });
-        }
+        let (patience, to_send) = (self.patience, &mut self.to_send);
+        self.finished.retain(|(stream, since)| {
+            let is_late = *since + patience <= now;
+            if is_late {
+                to_send.push_back(ToSend::Reset { stream: *stream });
+            }
+            !is_late
+        });
     }
 
     /// When [`Self::on_timeout`] is to be called.
     pub fn deadline(&self) -> Option<Instant> {
-        self.finished.front().map(|(_, since)| *since + self.patience)
+        self.finished.iter().map(|(_, since)| *since + self.patience).min()
     }
 
     /// What is to be done next.
@@ -155,7 +161,7 @@ impl Sending {
         // Only the way is another one: groups go on.
         if !is_rerouted {
             for track in [Track::Video, Track::Audio] {
-                self.finish(now, track);
+                self.finish(track, now);
                 *self.outgoing(track) = Outgoing::default();
             }
         }
@@ -184,7 +190,9 @@ impl Sending {
             if self.outgoing(track).is_gated && place.index > 0 {
                 return;
             }
-            self.finish(now, track);
+            // Who has not got the keyframe yet can do nothing with a group that begins without one.
+            let needs_former = track == Track::Video && !frame.is_keyframe();
+            self.finish(track, if needs_former { now + NEEDED_MAX } else { now });
             let stream = self.next_stream;
             self.next_stream += 1;
             let outgoing = self.outgoing(track);
@@ -201,10 +209,10 @@ impl Sending {
         }
     }
 
-    fn finish(&mut self, now: Instant, track: Track) {
+    fn finish(&mut self, track: Track, since: Instant) {
         if let Some(Open { stream, .. }) = self.outgoing(track).open.take() {
             self.to_send.push_back(ToSend::Finish { stream });
-            self.finished.push_back((stream, now));
+            self.finished.push_back((stream, since));
         }
     }
 

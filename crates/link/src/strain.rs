@@ -13,6 +13,8 @@ const SHED_AFTER: Duration = Duration::from_secs(1);
 const REFUSE_AFTER: Duration = Duration::from_secs(3);
 /// So long it must be well to be as before.
 const WELL_AFTER: Duration = Duration::from_secs(2);
+/// What was measured before is forgotten after so long, or twice that.
+const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// What a way carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +33,7 @@ pub enum Level {
 pub struct Strain {
     sent: u64,
     lost: u64,
-    shortest: Option<Duration>,
+    shortest: Shortest,
     bad_since: Option<Instant>,
     well_since: Option<Instant>,
     level: Level,
@@ -42,8 +44,7 @@ impl Strain {
     pub fn on_look(&mut self, now: Instant, (sent, lost): (u64, u64), round_trip: Duration) -> Level {
         let sent_now = sent.saturating_sub(std::mem::replace(&mut self.sent, sent));
         let lost_now = lost.saturating_sub(std::mem::replace(&mut self.lost, lost));
-        let shortest = self.shortest.map_or(round_trip, |shortest| shortest.min(round_trip));
-        self.shortest = Some(shortest);
+        let shortest = self.shortest.on_round_trip(now, round_trip);
         let loses = sent_now >= SENT_MIN && lost_now > sent_now / LOST_ONE_IN;
         let queues = round_trip > shortest * ROUND_TRIPS_MAX && round_trip > shortest + QUEUE_MIN;
         if loses || queues {
@@ -62,6 +63,29 @@ impl Strain {
             }
         }
         self.level
+    }
+}
+
+/// The shortest round trip of late: a way may become a longer one for good.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shortest {
+    /// Of the time before, and since then.
+    former: Option<Duration>,
+    present: Option<(Instant, Duration)>,
+}
+
+impl Shortest {
+    /// Takes one, and returns the shortest of the last half to whole minute.
+    pub(crate) fn on_round_trip(&mut self, now: Instant, round_trip: Duration) -> Duration {
+        let (since, present) = self.present.unwrap_or((now, round_trip));
+        if now.saturating_duration_since(since) >= REMEMBERED {
+            self.former = Some(present);
+            self.present = Some((now, round_trip));
+        } else {
+            self.present = Some((since, present.min(round_trip)));
+        }
+        let shortest = self.present.map_or(round_trip, |(_, present)| present);
+        self.former.map_or(shortest, |former| former.min(shortest))
     }
 }
 
@@ -103,6 +127,15 @@ mod tests {
         let (mut strain, tiny) = (Strain::default(), Duration::from_micros(200));
         looks(&mut strain, begun, 1, 0, tiny);
         assert_eq!(looks(&mut strain, begun + LOOK, 9, 0, tiny * 50).last(), Some(&Level::Well));
+    }
+
+    #[test]
+    fn a_way_that_has_become_longer_for_good_is_well_again_within_a_minute() {
+        let (mut strain, begun) = (Strain::default(), Instant::now());
+        looks(&mut strain, begun, 1, 0, SHORT);
+        let levels = looks(&mut strain, begun + LOOK, 4 * 70, 0, SHORT * 4);
+        assert_eq!(levels.get(4 * 20), Some(&Level::Refusing));
+        assert_eq!(levels.last(), Some(&Level::Well));
     }
 
     #[test]

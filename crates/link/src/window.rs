@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use quinn::congestion::{Controller, ControllerFactory};
 use quinn_proto::RttEstimator;
 
+use crate::strain::Shortest;
+
 /// Bytes on their way at least: a keyframe of 4K at once.
 const WINDOW_MIN: u64 = 1 << 20;
 /// And at most.
@@ -54,7 +56,7 @@ impl Drop for Need {
 
 impl ControllerFactory for Window {
     fn build(self: Arc<Self>, _now: Instant, _current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Live { window: (*self).clone(), rtt: RTT_FIRST })
+        Box::new(Live { window: (*self).clone(), rtt: RTT_FIRST, shortest: Shortest::default() })
     }
 }
 
@@ -62,11 +64,12 @@ impl ControllerFactory for Window {
 struct Live {
     window: Window,
     rtt: Duration,
+    shortest: Shortest,
 }
 
 impl Controller for Live {
-    fn on_ack(&mut self, _now: Instant, _sent: Instant, _bytes: u64, _app_limited: bool, rtt: &RttEstimator) {
-        self.rtt = rtt.min();
+    fn on_ack(&mut self, now: Instant, _sent: Instant, _bytes: u64, _app_limited: bool, rtt: &RttEstimator) {
+        self.rtt = self.shortest.on_round_trip(now, rtt.get());
     }
 
     fn on_congestion_event(&mut self, _now: Instant, _sent: Instant, _is_persistent: bool, _lost_bytes: u64) {

@@ -26,11 +26,6 @@ pub fn frames(packet: &[u8]) -> Option<u8> {
     }
 }
 
-/// Whether the packet has two channels.
-pub fn is_stereo(packet: &[u8]) -> bool {
-    packet.first().is_some_and(|toc| toc & 4 != 0)
-}
-
 /// The identification header of a stream: RFC 7845, section 5.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -82,8 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_and_frames_are_in_the_first_bytes() {
-        assert!(is_stereo(&[0xfc]) && !is_stereo(&[0xf8]));
+    fn frames_are_in_the_first_bytes() {
         assert_eq!([&[0xf8][..], &[0xf9], &[0xfa], &[0xfb, 0x83]].map(frames), [1, 2, 2, 3].map(Some));
     }
 

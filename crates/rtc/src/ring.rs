@@ -17,7 +17,7 @@ pub(crate) const OVERHEAD: usize = HEADER_LEN + 8 + 2 + 16 + 8 + 20;
 /// A rate is told from this much video at least.
 const RATE_SPAN_MIN_US: u64 = 500_000;
 /// Bits a second of a phone's 720p.
-const RATE_USUAL_BPS: u64 = 2_500_000;
+const VIDEO_RATE_USUAL_BPS: u64 = 2_500_000;
 
 /// Frames of video in the order of their numbers.
 #[derive(Debug, Default)]
@@ -130,7 +130,7 @@ impl Ring {
         let span = self.frames.front().zip(self.frames.back()).map(|(first, last)| last.time - first.time);
         let span_us = span.and_then(|span| u64::try_from(span.as_micros()).ok()).unwrap_or(0);
         if span_us < RATE_SPAN_MIN_US {
-            return RATE_USUAL_BPS;
+            return VIDEO_RATE_USUAL_BPS;
         }
         ((self.bytes + self.packets * OVERHEAD) as u64).saturating_mul(8_000_000) / span_us
     }

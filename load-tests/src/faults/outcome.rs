@@ -15,6 +15,8 @@ use crate::stats::to_f64;
 const PAUSE: Duration = Duration::from_millis(700);
 /// Of people and joins, this part may do what none should, times the same.
 const SHARE: f64 = 0.03;
+/// Of the newcomers so many may see no picture while they are there.
+const BLIND_MAX: f64 = 0.9;
 /// What nobody notices.
 const UNNOTICED: Duration = Duration::from_millis(300);
 /// How long a node may take to drain.
@@ -195,8 +197,8 @@ impl Outcome {
             ("Chromium lost", to_f64(browser_lost), 0.0, 0.0),
             ("new sessions", to_f64(new_sessions), 0.0, part(self.viewers)),
             ("joins failed", to_f64(self.joins_failed), 0.0, part(self.joins)),
-            // They do not stay for long.
-            ("joins without a picture", to_f64(self.joins_blind), 0.0, f64::INFINITY),
+            // They do not stay for long; that nearly all of them see nothing is no matter of time.
+            ("joins without a picture", to_f64(self.joins_blind), 0.0, to_f64(self.joins) * BLIND_MAX),
             ("drained s", drained, DRAINED_MAX.as_secs_f64(), wide(DRAINED_MAX) / 1000.0),
             ("yielded s", yielded, YIELDED_MAX.as_secs_f64(), wide(YIELDED_MAX) / 1000.0),
         ] {

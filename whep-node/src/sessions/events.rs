@@ -5,7 +5,7 @@ use rtc::ViewerId;
 use serde::Deserialize;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use super::{SessionId, Sessions};
+use super::{Session, SessionId, Sessions};
 
 /// Events that wait for a viewer that does not read; more are dropped, for it will see for itself.
 const WAITING_MAX: usize = 8;
@@ -56,6 +56,8 @@ pub(super) struct Subscription {
     reader: Option<Sender<SentEvent>>,
     /// When it was told to go.
     told: Option<Instant>,
+    /// When somebody was asked where.
+    asked: Option<Instant>,
 }
 
 /// A viewer that is to go to another node.
@@ -109,23 +111,26 @@ impl Sessions {
         of_class.filter_map(|session| session.events.as_deref()).for_each(|events| _ = events.tell(event));
     }
 
-    /// Some viewers that can be told to go to another node and have not been lately.
+    /// Some viewers that can be told to go to another node and have not been lately, first those for whom nobody has been asked, or
+    /// not for longest: there may be no place for the others.
     pub(crate) fn leaving(&self, now: Instant, limit: usize) -> Vec<Leaving> {
-        let table = self.lock();
+        let mut table = self.lock();
         let is_due = |events: &Subscription| {
             events.reaches(EventKind::Reconnect)
                 && events.told.is_none_or(|told| now.saturating_duration_since(told) >= TOLD_AGAIN)
         };
-        let leaving = table
+        let mut due: Vec<(&ViewerId, &mut Session)> = table
             .rows
-            .iter()
-            .filter(|(_, session)| !session.is_ending && session.events.as_deref().is_some_and(is_due));
-        let leaving = leaving.map(|(viewer, session)| Leaving {
-            viewer: *viewer,
-            class: session.class.to_string(),
-            origin: session.origin.clone(),
-        });
-        leaving.take(limit).collect()
+            .iter_mut()
+            .filter(|(_, session)| !session.is_ending && session.events.as_deref().is_some_and(is_due))
+            .collect();
+        due.sort_unstable_by_key(|(_, session)| session.events.as_deref().and_then(|events| events.asked));
+        due.truncate(limit);
+        let leave = |(viewer, session): (&ViewerId, &mut Session)| {
+            session.events.iter_mut().for_each(|events| events.asked = Some(now));
+            Leaving { viewer: *viewer, class: session.class.to_string(), origin: session.origin.clone() }
+        };
+        due.into_iter().map(leave).collect()
     }
 
     /// Tells a viewer to go on elsewhere.

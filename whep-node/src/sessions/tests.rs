@@ -275,6 +275,21 @@ fn viewers_that_can_be_told_to_go_are_told_once_until_they_have_had_time() {
     assert_eq!(reads.try_recv(), Err(TryRecvError::Disconnected));
 }
 
+#[test]
+fn viewers_without_a_place_do_not_keep_the_others_from_being_told() {
+    let (sessions, engine) = (Sessions::default(), engine());
+    let now = Instant::now();
+    let _reads = ["a", "b", "c"].map(|token| {
+        let id = open(&sessions, viewer(&engine), "room", token).id;
+        assert!(sessions.subscribe("room", &id, vec![EventKind::Reconnect]));
+        sessions.listen("room", &id, &SentEvent::Active).unwrap()
+    });
+    let asked = (0..3).map(|seconds| sessions.leaving(now + Duration::from_secs(seconds), 1));
+    let mut asked: Vec<_> = asked.map(|leaving| leaving[0].origin.user_id.clone()).collect();
+    asked.sort_unstable();
+    assert_eq!(asked, ["user of a", "user of b", "user of c"]);
+}
+
 fn revocations(of: Revoked) -> Revocations {
     let mut revocations = Revocations::default();
     revocations.add(&Revocation { of, issued_until: 50, good_until: 100 });

@@ -112,3 +112,40 @@ async fn a_node_that_is_gone_is_noticed() {
     let end = tokio::time::timeout(PATIENCE, pull).await.unwrap().unwrap();
     assert!(matches!(end, PullEnd::Lost(_)), "{end}");
 }
+
+#[tokio::test]
+async fn who_waits_for_a_node_that_does_not_answer_waits_no_longer_than_the_first() {
+    let edge = Authority::new().node("edge");
+    let silent = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let address = silent.local_addr().unwrap();
+    let begun = std::time::Instant::now();
+    let pull = |number: u32| {
+        let link = edge.link.clone();
+        tokio::spawn(async move { link.pull(&format!("room{number}"), "gone", address).await.err() })
+    };
+    for pull in (0..10).map(pull).collect::<Vec<_>>() {
+        let end = tokio::time::timeout(PATIENCE, pull).await.unwrap().unwrap();
+        assert!(matches!(end, Some(PullEnd::Link(_))), "{end:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "2 s each, one after the other, would be 20");
+}
+
+#[tokio::test]
+async fn a_flood_of_handshakes_does_not_keep_nodes_out() {
+    let authority = Authority::new();
+    let [origin, edge] = ["origin", "edge"].map(|name| authority.node(name));
+    let publisher = origin.hub.publish("room101", "s1", 1).unwrap();
+    publisher.set_tracks(&tracks()).unwrap();
+    publisher.push(picture(0)).unwrap();
+    // Each to another name, so that none shares the connection of another; none of them is the node's.
+    let flood = (0..400).map(|number| {
+        let (link, address) = (edge.link.clone(), origin.address());
+        tokio::spawn(async move { link.pull("room101", &format!("name-{number}"), address).await.err() })
+    });
+    let flood: Vec<_> = flood.collect();
+    for refused in flood {
+        assert!(tokio::time::timeout(PATIENCE, refused).await.unwrap().unwrap().is_some());
+    }
+    let _pull = edge.pull(&origin);
+    frames(&mut edge.watch().await, 1).await;
+}

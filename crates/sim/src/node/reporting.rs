@@ -25,6 +25,10 @@ impl Node {
         for class in obey(&self.hub, answer) {
             if let Some(class) = class_index(&class) {
                 self.want(now, class);
+                self.follows
+                    .get_mut(&class)
+                    .into_iter()
+                    .for_each(|following| following.follow.on_superseded());
             }
         }
     }
