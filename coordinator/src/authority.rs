@@ -21,7 +21,9 @@ const LOCK_FILE: &str = "ca.lock";
 /// Devices are given it by hand, once.
 const CA_DAYS: i64 = 3650;
 /// Apple's devices refuse certificates that are good for more than 825 days; a year and a month leaves room to renew.
-const CERT_DAYS: i64 = CA_DAYS;
+const CERT_DAYS: i64 = 397;
+/// A node's is for other nodes alone, which trust nobody else, and is not renewed.
+const NODE_CERT_DAYS: i64 = CA_DAYS;
 /// Clocks of phones are behind.
 const CLOCK_DIFFERENCE: Duration = Duration::DAY;
 const OWNER_ONLY: u32 = 0o600;
@@ -139,7 +141,8 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = uses.to_vec();
         params.use_authority_key_identifier_extension = true;
-        good_for(&mut params, CERT_DAYS);
+        let is_of_node = uses.contains(&ExtendedKeyUsagePurpose::ClientAuth);
+        good_for(&mut params, if is_of_node { NODE_CERT_DAYS } else { CERT_DAYS });
         Ok(params.signed_by(key, &self.issuer)?.pem())
     }
 }
@@ -194,6 +197,21 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn nodes_have_theirs_for_as_long_as_the_authority_and_servers_for_a_year() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::open(folder.path()).unwrap();
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+        let days = || {
+            let (_, pem) = parse_x509_pem(&fs::read(&cert).unwrap()).unwrap();
+            pem.parse_x509().unwrap().validity().time_to_expiration().unwrap().whole_days()
+        };
+        authority.issue_for_server(vec!["school.local".to_owned()], &cert, &key).unwrap();
+        assert!((390..=397).contains(&days()), "{}", days());
+        authority.issue_for_node("n1.node.lectern".to_owned(), &cert, &key).unwrap();
+        assert!((3640..=3650).contains(&days()), "{}", days());
+    }
 
     #[test]
     fn those_who_ask_at_once_have_one_authority() {
