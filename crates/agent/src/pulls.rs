@@ -61,16 +61,15 @@ impl Pulls {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to pull a stream unless that has begun. Cancelled when it is pulled no longer.
-    fn want(&self, class: &str) -> CancellationToken {
+    /// Begins to pull a stream unless that has begun.
+    fn want(&self, class: &str) -> Known {
         let mut wanted = self.lock();
         if let Some(known) = wanted.get(class) {
-            return known.over.clone();
+            return known.clone();
         }
         let known = Known::default();
         wanted.insert(class.to_owned(), known.clone());
-        let over = known.over.clone();
-        let wanted = Wanted { pulls: self.clone(), class: class.to_owned(), known };
+        let wanted = Wanted { pulls: self.clone(), class: class.to_owned(), known: known.clone() };
         let drain = self.drain.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -78,15 +77,12 @@ impl Pulls {
                 () = drain.cancelled() => {}
             }
         });
-        over
+        known
     }
 
     /// A stream that is watched here is published elsewhere by now, whichever way it has come until then.
     pub(crate) fn on_superseded(&self, class: &str) {
-        drop(self.want(class));
-        if let Some(known) = self.lock().get(class) {
-            known.superseded.notify_one();
-        }
+        self.want(class).superseded.notify_one();
     }
 
     /// Asks where the stream is.
@@ -115,7 +111,7 @@ impl Pulls {
 
     async fn wait(&self, class: &str) {
         let mut changes = self.hub().changes();
-        let over = self.want(class);
+        let Known { over, .. } = self.want(class);
         let is_there = || self.hub().status(class).is_some_and(|status| status.state == State::Active);
         let arrival = async {
             while !is_there() {
