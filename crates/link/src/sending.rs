@@ -237,7 +237,7 @@ mod tests {
     use std::sync::Arc;
 
     use hub::{Place, Timeline};
-    use media::{AudioFrame, Frame};
+    use media::{AudioFrame, Frame, VideoConfig, VideoFrame};
 
     use super::*;
 
@@ -287,5 +287,27 @@ mod tests {
         sending.on_strain(now, false);
         sending.on_update(now, &group(3, now));
         assert_eq!(sending.deadline(), Some(now + LATE));
+    }
+
+    #[test]
+    fn a_keyframe_is_not_given_up_for_a_group_that_needs_it() {
+        const SPS: Bytes = Bytes::from_static(&[0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x2f, 0xf9, 0x70]);
+        const PPS: Bytes = Bytes::from_static(&[0x68, 0xcb, 0x83, 0xcb, 0x20]);
+        let config = Arc::new(VideoConfig::parse(&SPS, &[PPS]).expect("parameter sets"));
+        let (mut sending, now) = (Sending::new(0, "n1"), Instant::now());
+        let timeline = Timeline { id: 1, zero: now };
+        let epoch = Epoch { number: 1, session: String::new(), timeline, path: Vec::new() };
+        sending.on_update(now, &Update::Epoch(epoch));
+        sending.on_strain(now, true);
+        for (group, keyframe) in [(0, true), (1, false), (2, true)] {
+            let (time, config, nals) = (MediaTime::ZERO, Arc::clone(&config), Arc::from([]));
+            let video = VideoFrame { time, keyframe, recovery_point: !keyframe, config, nals, arrival: now };
+            let (place, frame) = (Place { epoch: 1, group, index: 0 }, Frame::Video(video));
+            sending.on_update(now, &Update::Frame(Arc::new(StreamFrame { place, epoch_time: time, frame })));
+        }
+        sending.on_timeout(now);
+        assert_eq!(resets(&mut sending), [1], "which nothing needs any more");
+        sending.on_timeout(now + NEEDED_MAX);
+        assert_eq!(resets(&mut sending), [0]);
     }
 }
