@@ -1,6 +1,7 @@
 //! The recent packets of one stream on one shard: what late viewers start from and lost packets are sent again from.
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use media::MediaTime;
 use rtp::{HEADER_LEN, Packets};
@@ -16,6 +17,13 @@ const FRAMES_MAX: usize = 1800;
 pub(crate) const OVERHEAD: usize = HEADER_LEN + 8 + 2 + 16 + 8 + 20;
 /// A rate is told from this much video at least.
 const RATE_SPAN_MIN_US: u64 = 500_000;
+/// The live timeline goes on for this long without a frame: longer means that the publisher is away.
+const LIVE_EDGE_MAX: Duration = Duration::from_millis(100);
+/// Frames that come this much faster than they were made are a burst: what a publisher, or the way from it, held back.
+const BURST_MIN: MediaTime = MediaTime::from_millis(200);
+const BURST_MAX: MediaTime = MediaTime::from_millis(2_000);
+/// A burst is over when no queue is left of it on a link that carries this share of the stream, in percent.
+const BURST_DRAIN_PERCENT: i64 = 150;
 /// Bits a second of a phone's 720p.
 const VIDEO_RATE_USUAL_BPS: u64 = 2_500_000;
 
@@ -33,10 +41,13 @@ pub(crate) struct Ring {
     /// The numbers of the last recovery point and the one before it, if they are among the frames: a whole refresh lies
     /// between them.
     recovery_points: VecDeque<u64>,
+    /// How much of the stream such a link would hold in its queue.
+    burst: MediaTime,
 }
 
 impl Ring {
     pub(crate) fn push(&mut self, frame: Arc<Packets>) {
+        self.follow_bursts(&frame);
         if frame.keyframe {
             self.keyframe = Some(frame.number);
             self.group_bytes = 0;
@@ -64,6 +75,20 @@ impl Ring {
                 self.still = Some(front);
             }
         }
+    }
+
+    fn follow_bursts(&mut self, frame: &Packets) {
+        let Some(last) = self.frames.back() else { return };
+        let came = frame.arrival.saturating_duration_since(last.arrival).min(Duration::from_secs(10));
+        let drained = i64::try_from(came.as_micros()).unwrap_or(i64::MAX) * BURST_DRAIN_PERCENT / 100;
+        let burst = self.burst + (frame.time - last.time) - MediaTime::from_micros(drained);
+        self.burst = burst.clamp(MediaTime::ZERO, BURST_MAX);
+    }
+
+    /// Whether more has come at once than a link takes that carries half as much again as the stream.
+    #[inline]
+    pub(crate) fn is_burst(&self) -> bool {
+        self.burst >= BURST_MIN
     }
 
     fn must_shrink(&self) -> bool {
@@ -133,6 +158,14 @@ impl Ring {
             return VIDEO_RATE_USUAL_BPS;
         }
         ((self.bytes + self.packets * OVERHEAD) as u64).saturating_mul(8_000_000) / span_us
+    }
+
+    /// This moment on the timeline of the stream's timestamps, less `spread`.
+    pub(crate) fn live_edge(&self, now: Instant, spread: Duration) -> Option<MediaTime> {
+        let newest = self.newest()?;
+        let micros = |time: Duration| MediaTime::from_micros(i64::try_from(time.as_micros()).unwrap_or(0));
+        let since = now.saturating_duration_since(newest.arrival).min(LIVE_EDGE_MAX);
+        Some(newest.time + micros(since) - micros(spread))
     }
 
     /// Bytes of payload from the newest keyframe to the live edge.

@@ -31,6 +31,9 @@ pub(crate) struct Checks {
     disturbed: Instant,
     /// When each coordinator began, or stood still last.
     coordinators: BTreeMap<usize, Instant>,
+    /// The newest heartbeat that came to each coordinator from each node, by life and number, and when. One that was held up on its way,
+    /// or recorded there and then cut off, is news like any other; one that came before is none.
+    heartbeats: BTreeMap<(usize, usize), ((u64, u64), Instant)>,
     /// The newest frame of each node's streams, by class and whether it is a picture, and of which delivery.
     delivered: BTreeMap<(usize, usize, bool), (u64, StreamFrame)>,
     /// What each frame says, by class, track and place.
@@ -47,6 +50,7 @@ impl Checks {
         Self {
             disturbed: now,
             coordinators: BTreeMap::new(),
+            heartbeats: BTreeMap::new(),
             delivered: BTreeMap::new(),
             contents: BTreeMap::new(),
             owners: BTreeMap::new(),
@@ -74,6 +78,13 @@ impl Checks {
 
     pub(crate) fn on_coordinator(&mut self, at: Instant, index: usize) {
         self.coordinators.insert(index, at);
+    }
+
+    pub(crate) fn on_heartbeat(&mut self, at: Instant, coordinator: usize, node: usize, number: (u64, u64)) {
+        let newest = self.heartbeats.entry((coordinator, node)).or_insert((number, at));
+        if number > newest.0 {
+            *newest = (number, at);
+        }
     }
 
     fn fail(&mut self, broken: String) {
@@ -187,7 +198,9 @@ impl World {
             let begun = self.checks.coordinators.get(&known.index).copied().unwrap_or(self.begun);
             let gone = self.nodes.iter().filter(|node| !node.is_up && node.since + BELIEF_MAX <= self.now);
             for node in gone.filter(|_| begun + FORGIVING <= self.now) {
-                if known.registry.is_heard(self.now, &node_name(node.index)) {
+                let newest = self.checks.heartbeats.get(&(known.index, node.index));
+                let is_late = newest.is_none_or(|(_, at)| *at + BELIEF_MAX <= self.now);
+                if is_late && known.registry.is_heard(self.now, &node_name(node.index)) {
                     return Err(self.told(&format!("c{} takes n{} for there", known.index, node.index)));
                 }
             }

@@ -6,6 +6,8 @@ use control::api::{Heartbeat, HeartbeatAnswer};
 use coordinator::Ledger;
 use coordinator::registry::{Registry, Wish};
 use coordinator::store::{Epoch, Opening};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use crate::Plant;
 use crate::message::{Address, Body, Host};
@@ -196,7 +198,8 @@ impl Coordinator {
         let session = opening.session.clone();
         // Each draws another one.
         let number = |value: usize| u64::try_from(value).unwrap_or(0);
-        let leap = (number(self.index) << 18) + (self.life << 10) + self.calls;
+        let draw = number(self.index) << 48 | self.life << 32 | self.calls;
+        let leap = StdRng::seed_from_u64(draw).random();
         let (epoch, _) = self.ledger.give(opening, heard, leap);
         net.send(now, self.address(), node, Body::Granted { call, session, epoch });
     }

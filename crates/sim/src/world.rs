@@ -147,11 +147,16 @@ impl World {
                 self.on_viewers_message(from, body);
                 continue;
             }
-            let Self { net, coordinators, nodes, phones, store, .. } = self;
+            let Self { net, coordinators, nodes, phones, store, checks, .. } = self;
             match to.host {
                 Host::Store if store.is_up => store.on_message(now, net, from, body),
                 Host::Coordinator(index) => match coordinators.get_mut(index) {
-                    Some(known) if known.is_up && to.is(known.life) => known.on_message(now, net, from, body),
+                    Some(known) if known.is_up && to.is(known.life) => {
+                        if let (Host::Node(node), Body::Heartbeat { heartbeat, .. }) = (from.host, &body) {
+                            checks.on_heartbeat(now, index, node, (heartbeat.boot, heartbeat.seq));
+                        }
+                        known.on_message(now, net, from, body);
+                    }
                     _ => refuse(now, net, from, to, body),
                 },
                 Host::Node(index) => match nodes.get_mut(index) {

@@ -32,6 +32,8 @@ const CALM: Duration = Duration::from_millis(1_000);
 /// A link that carries less than this share of the stream's rate, in percent, is watched for the whole lesson: a keyframe at
 /// once would fill its queue.
 const NARROW_PERCENT: u64 = 150;
+/// A burst begins at this share of what the link carried before, in percent: the stream's audio goes beside it.
+const CARRIED_PERCENT: u64 = 85;
 /// A viewer that was not at the live edge for this long was behind: longer than it takes to send a keyframe.
 const BEHIND: Duration = Duration::from_millis(300);
 /// Packets that are due within this time leave together: fewer wakes, and no queue worth the name.
@@ -46,6 +48,8 @@ pub(crate) struct Pace {
     /// The next transport-wide number.
     next: u64,
     probe: Option<Box<Probe>>,
+    /// What the link carried when the last probe ended.
+    carried_bps: Option<u64>,
 }
 
 /// A probe that runs.
@@ -72,7 +76,7 @@ enum Link {
 
 impl Pace {
     pub(crate) fn new(id: Option<u8>) -> Self {
-        Self { id, is_mute: false, next: 0, probe: None }
+        Self { id, is_mute: false, next: 0, probe: None, carried_bps: None }
     }
 
     /// The link matters from now on: `first` bytes are a keyframe that is about to be sent at once.
@@ -111,6 +115,20 @@ impl Pace {
         self.probe
             .as_ref()
             .is_some_and(|probe| probe.rate().is_some_and(|rate| rate < bps) || probe.is_lost(now))
+    }
+
+    /// The publisher sends what it held back. Without reports the link's rate would only be guessed, and a good one held up.
+    pub(crate) fn on_burst(&mut self, now: Instant) {
+        if self.id().is_none() {
+            return;
+        }
+        let is_new = self.probe.is_none();
+        self.begin(now, 0);
+        if let Some(Link::Reported(link)) = self.probe.as_mut().map(|probe| &mut probe.link)
+            && is_new
+        {
+            link.rate = self.carried_bps.map(|bps| bps * CARRIED_PERCENT / 100);
+        }
     }
 
     fn id(&self) -> Option<u8> {
@@ -227,12 +245,20 @@ impl Pace {
         }
         let since = *probe.calm_since.get_or_insert(now);
         if now.saturating_duration_since(since) >= CALM && !probe.is_narrow(stream_bps) {
+            self.carried_bps = probe.carried_bps();
             self.probe = None;
         }
     }
 }
 
 impl Probe {
+    fn carried_bps(&self) -> Option<u64> {
+        match &self.link {
+            Link::Reported(link) => link.carried_bps(),
+            Link::Blind(..) => None,
+        }
+    }
+
     /// The link's rate, if it is known.
     fn rate(&self) -> Option<u64> {
         match &self.link {

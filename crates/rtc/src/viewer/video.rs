@@ -2,7 +2,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use media::MediaTime;
 use rand::Rng;
 use rtp::rtcp::Lost;
 use rtp::transport_cc::TransportFeedback;
@@ -32,8 +31,6 @@ const PASS_INTERVAL: Duration = Duration::from_millis(1);
 const BURST_BPS_MIN: u64 = 20_000_000;
 /// A burst is given this long before a keyframe request means that it was not understood.
 const BURST_GRACE: Duration = Duration::from_millis(1_500);
-/// The live timeline goes on for this long without a frame: longer means that the publisher is away.
-const LIVE_EDGE_MAX: Duration = Duration::from_millis(100);
 /// A frame that is sent this long after it came is stamped as late: a player that is told of the delay holds the audio back.
 const LATE_MIN: Duration = Duration::from_millis(250);
 
@@ -121,6 +118,9 @@ impl Video {
             return self.has_more(ring).then_some(self.next_pass);
         }
         self.is_held = false;
+        if ring.is_burst() {
+            self.pace.on_burst(now);
+        }
         let stream_bps = ring.rate_bps();
         let mut bytes = 0;
         for _ in 0..PASS_PACKETS {
@@ -141,7 +141,7 @@ impl Video {
                 self.on_frame_begun(now, frame);
                 self.sequence.forget_before(ring.oldest().unwrap_or(0));
             }
-            let live = self.is_late.then(|| live_edge(now, ring, self.spread)).flatten();
+            let live = self.is_late.then(|| ring.live_edge(now, self.spread)).flatten();
             let numbered = self.sequence.number(frame, packet, live);
             let transport = self.pace.on_sent(now, payload.len() + OVERHEAD, stream_bps);
             let header = self.header(numbered, frame.is_last(packet), transport);
@@ -347,8 +347,7 @@ impl Video {
         let whole = ring.group_bytes() <= BURST_BYTES_MAX && ring.still() != Some(first);
         let keyframe = ring.frame(first)?;
         self.is_late = ring.newest().is_some_and(|newest| newest.number > first);
-        if !self.has_begun {
-            self.has_begun = true;
+        if !std::mem::replace(&mut self.has_begun, true) {
             self.replay.on_first_frame(now);
             self.pace.begin(now, keyframe.len_bytes() + keyframe.count() * OVERHEAD);
         }
@@ -387,12 +386,4 @@ impl Video {
             transport,
         }
     }
-}
-
-/// This moment on the timeline of the stream's timestamps, less `spread`.
-fn live_edge(now: Instant, ring: &Ring, spread: Duration) -> Option<MediaTime> {
-    let newest = ring.newest()?;
-    let micros = |time: Duration| MediaTime::from_micros(i64::try_from(time.as_micros()).unwrap_or(0));
-    let since = now.saturating_duration_since(newest.arrival).min(LIVE_EDGE_MAX);
-    Some(newest.time + micros(since) - micros(spread))
 }

@@ -176,6 +176,33 @@ fn below_the_rate_of_the_stream_audio_is_whole_and_pictures_go_on() {
     }
 }
 
+#[test]
+fn what_a_publisher_held_back_overflows_no_link_that_carries_the_stream() {
+    let who = [Who::Str0m, REPORTING].into_iter().flat_map(|who| [(who, 2), (who, 10)]);
+    for ((who, group), kbps) in who.flat_map(|who| [1_000_000, 6_000, 4_000].map(|kbps| (who, kbps))) {
+        for stall in [600, 1_000, 2_000].map(Duration::from_millis) {
+            let mut world = World::new(1);
+            let stream = world.publish(Lesson::with_group(group));
+            world.run(Duration::from_millis(900));
+            let viewer = who.join(&mut world, stream, Link::bottleneck(kbps * 1_000));
+            // Long enough to be at the live edge and watched no more.
+            world.run(Duration::from_secs(group + 4));
+            for _ in 0..3 {
+                let now = world.now;
+                world.publishers[0].stall(now, stall);
+                world.run(stall + Duration::from_millis(3_700));
+            }
+            let outcome = outcome(&world, viewer, (who, group, kbps, 0));
+            let lost = (outcome.dropped, outcome.audio_lost, outcome.damaged);
+            assert_eq!(lost, (0, [0, 0], 0), "{stall:?}: {outcome:#?}");
+            // Each is seen, and on a slow link that it goes on at the keyframe behind it.
+            let seen = if kbps == 1_000_000 { 3 } else { 9 };
+            assert!(outcome.freezes.len() <= seen, "{stall:?}: {outcome:#?}");
+            assert!(outcome.freezes.iter().all(|freeze| *freeze < stall), "{stall:?}: {outcome:#?}");
+        }
+    }
+}
+
 /// Bits a second before and after the times at which a link changes.
 fn changing(rates: &[(u64, u64)]) -> Link {
     let rates = rates.iter().map(|(from, bps)| (Duration::from_secs(*from), *bps)).collect();

@@ -12,6 +12,8 @@ use rtp::Packets;
 /// 50 packets of Opus a second, of 64 kbit/s.
 const AUDIO_STEP: Duration = Duration::from_millis(20);
 const AUDIO_LEN: usize = 160;
+/// How many times faster than they were made frames come that were held back.
+const CATCH_UP: u32 = 30;
 const TEMPLATE_LEN: usize = 1 << 20;
 pub(crate) const SPS: &[u8] = &[0x67, 0x42, 0xe0, 0x1f, 1, 2, 3, 4];
 /// The first byte of a slice at a recovery point; a real one looks like any other.
@@ -58,6 +60,8 @@ pub(crate) struct Publisher {
     /// Where the timeline of the stream stands when the lesson begins.
     offset: MediaTime,
     end: Option<Instant>,
+    /// From and until when it holds its frames back; they come much faster then than they were made.
+    stall: Option<(Instant, Instant)>,
     /// Frames of this publisher so far.
     video: u64,
     audio: u64,
@@ -87,6 +91,7 @@ impl Publisher {
             began,
             offset: MediaTime::ZERO,
             end: None,
+            stall: None,
             video: 0,
             audio: 0,
             numbers: (0, 0),
@@ -96,16 +101,32 @@ impl Publisher {
         }
     }
 
-    /// When the next frame is made.
+    /// When the next frame comes.
     pub(crate) fn next(&self) -> Option<Instant> {
+        let made = self.next_made();
+        (self.end.is_none_or(|end| made < end)).then(|| self.comes(made))
+    }
+
+    /// When the next frame is made.
+    fn next_made(&self) -> Instant {
         let audio = self.lesson.has_audio.then(|| self.audio_at());
-        let next = audio.map_or(self.video_at(), |audio| audio.min(self.video_at()));
-        (self.end.is_none_or(|end| next < end)).then_some(next)
+        audio.map_or(self.video_at(), |audio| audio.min(self.video_at()))
+    }
+
+    /// When a frame comes that is made then.
+    fn comes(&self, made: Instant) -> Instant {
+        let Some((from, until)) = self.stall.filter(|(from, _)| made >= *from) else { return made };
+        made.max(until + (made - from) / CATCH_UP)
     }
 
     /// Nothing is published from this moment on.
     pub(crate) fn stop(&mut self, at: Instant) {
         self.end = Some(at);
+    }
+
+    /// What is made from now on comes after so long.
+    pub(crate) fn stall(&mut self, now: Instant, lasting: Duration) {
+        self.stall = Some((now, now + lasting));
     }
 
     /// Another publisher goes on with the stream from this moment on, with a keyframe.
@@ -121,7 +142,8 @@ impl Publisher {
     /// The frames that are made until `now`.
     pub(crate) fn take(&mut self, now: Instant) -> Vec<Arc<Packets>> {
         let mut frames = Vec::new();
-        while let Some(at) = self.next().filter(|at| *at <= now) {
+        while self.next().is_some_and(|comes| comes <= now) {
+            let at = self.next_made();
             let is_audio = self.lesson.has_audio && self.audio_at() <= at;
             frames.extend(if is_audio { self.audio_frame(at) } else { self.video_frame(at) });
         }
@@ -169,7 +191,7 @@ impl Publisher {
             keyframe: is_keyframe,
             config: Arc::clone(&self.config),
             nals: Arc::from([Bytes::from(nal)]),
-            arrival: at,
+            arrival: self.comes(at),
             recovery_point,
         };
         self.video_packets.packetize(&frame).map(Arc::new)
@@ -180,7 +202,7 @@ impl Publisher {
         packet.extend_from_slice(content(self.numbers.1, AUDIO_LEN));
         self.audio += 1;
         self.numbers.1 += 1;
-        let frame = AudioFrame { time: self.time(at), packet: packet.into(), arrival: at };
+        let frame = AudioFrame { time: self.time(at), packet: packet.into(), arrival: self.comes(at) };
         self.audio_packets.packetize(&frame).map(Arc::new)
     }
 }

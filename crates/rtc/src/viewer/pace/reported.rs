@@ -107,6 +107,11 @@ impl Reported {
         self.link_bps.is_some_and(|link| link.get().0 < bps)
     }
 
+    /// The most that the link has carried lately.
+    pub(super) fn carried_bps(&self) -> Option<u64> {
+        self.link_bps.map(|link| link.get().0)
+    }
+
     /// Whether the viewer promised reports and sends none.
     pub(super) fn is_mute(&self, now: Instant) -> bool {
         self.turnaround.is_none() && !self.sent.is_empty() && now > self.began + MUTE
