@@ -44,13 +44,17 @@ impl ClassIndex {
 #[derive(Default)]
 struct Directory<'a> {
     newest: Option<(&'a Heartbeat, &'a StreamReport)>,
+    /// The greatest epoch of what nodes have from elsewhere.
+    relayed: u64,
     viewers: u32,
 }
 
 impl<'a> Directory<'a> {
     fn add(&mut self, node: &'a Heartbeat, report: &'a StreamReport) {
         self.viewers = self.viewers.saturating_add(report.viewers);
-        if !report.is_relayed && self.newest.is_none_or(|(_, newest)| age(newest) <= age(report)) {
+        if report.is_relayed {
+            self.relayed = self.relayed.max(report.epoch.min(EPOCH_MAX));
+        } else if self.newest.is_none_or(|(_, newest)| age(newest) <= age(report)) {
             self.newest = Some((node, report));
         }
     }
@@ -134,14 +138,19 @@ impl Registry {
         (parent != origin && is_ready).then(|| parent.to_owned())
     }
 
-    /// The streams of a node that somebody publishes elsewhere by now.
+    /// The streams of a node that somebody publishes elsewhere by now, or of which others have a later epoch: those go back to no
+    /// earlier one. So it is when epochs were given while the database was away and nobody lives who knew them: the publisher comes
+    /// back at once, and has one beyond.
     pub fn superseded(&self, node: &str) -> Vec<Superseded> {
         let heartbeat = self.nodes.get(node).and_then(|node| node.heartbeat.as_ref());
         let streams = heartbeat.iter().flat_map(|heartbeat| &heartbeat.streams);
         let newest = streams.filter_map(|report| {
-            let (_, newest) = self.directory(&report.class).newest?;
-            let superseded = || Superseded { class: newest.class.clone(), epoch: newest.epoch };
-            (age(newest) > age(report)).then(superseded)
+            let Directory { newest, relayed, .. } = self.directory(&report.class);
+            let (_, newest) = newest?;
+            let is_behind = !report.is_relayed && relayed > report.epoch;
+            let epoch = if is_behind { relayed } else { newest.epoch };
+            let superseded = || Superseded { class: newest.class.clone(), epoch };
+            (is_behind || age(newest) > age(report)).then(superseded)
         });
         newest.collect()
     }

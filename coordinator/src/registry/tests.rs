@@ -281,6 +281,20 @@ fn of_a_stream_that_many_nodes_have_the_publishers_counts() {
 }
 
 #[test]
+fn a_publisher_whose_viewers_nodes_have_seen_a_later_epoch_comes_back_with_one_beyond() {
+    let (mut registry, now) = (Registry::default(), Instant::now());
+    let relayed = |epoch| StreamReport { is_relayed: true, epoch, ..report(StreamState::Grace) };
+    let published = StreamReport { epoch: 2, ..report(StreamState::Active) };
+    for (node, report) in [("a", published), ("b", relayed(1_551_012)), ("c", relayed(2))] {
+        hear(&mut registry, now, Heartbeat { node: node.to_owned(), ..heartbeat(1, vec![report]) });
+    }
+    let epochs =
+        |node| registry.superseded(node).iter().map(|superseded| superseded.epoch).collect::<Vec<_>>();
+    assert_eq!((epochs("a"), epochs("b"), epochs("c")), (vec![1_551_012], vec![], vec![]));
+    assert_eq!(registry.epoch("room101"), 1_551_012);
+}
+
+#[test]
 fn where_many_nodes_have_a_stream_they_pass_it_on_to_each_other() {
     let (mut registry, now) = (Registry::default(), Instant::now());
     let link = Some(LinkAddress { host: None, port: 7000 });

@@ -42,6 +42,18 @@ fn no_invariant_is_broken() {
     }
 }
 
+/// What `make soak-sim` found.
+#[test]
+fn seeds_that_broke_once_hold() {
+    for (seed, why) in [
+        (643, "a heartbeat came so late that its node was dead"),
+        (2640, "an epoch was given again"),
+        (5199, "viewers' nodes knew a later epoch than all coordinators"),
+    ] {
+        assert_eq!(run(seed, None).broken, None, "seed {seed}: {why}");
+    }
+}
+
 #[test]
 fn a_lost_compare_and_set_is_found() {
     let (_, broken) = first_broken(Some(Plant::LostCompareAndSet)).expect("two publishers have one epoch");
