@@ -8,9 +8,14 @@ use process::drain::Draining;
 
 use crate::sessions::{Leaving, Sessions};
 
-/// Viewers who are told to go at once, and how often: 500 a second are fewer than one core lets in.
-const BATCH: usize = 100;
+/// Viewers are told to go in batches, one every so often.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// All of them within this time, or half of what there is until the deadline: where they come in, a join costs as much as watching for
+/// seconds, and those who are there already shall not notice.
+const LEAVING: Duration = Duration::from_secs(8);
+const BATCH_MIN: usize = 4;
+/// 500 a second are fewer than one core lets in.
+const BATCH_MAX: usize = 100;
 
 /// Tells viewers where to go for as long as the node drains. Those that cannot be told stay until the end.
 pub(crate) async fn run(sessions: Sessions, control: Client, node: String, draining: Draining) -> Infallible {
@@ -18,9 +23,11 @@ pub(crate) async fn run(sessions: Sessions, control: Client, node: String, drain
         draining.begun().await;
         let mut ticks = tokio::time::interval(INTERVAL);
         let mut is_asked_in_vain = false;
+        let deadline = draining.deadline().unwrap_or_else(Instant::now);
+        let batch = batch(sessions.all(), deadline.saturating_duration_since(Instant::now()));
         while draining.is_on() {
             ticks.tick().await;
-            let leaving = sessions.leaving(Instant::now(), BATCH);
+            let leaving = sessions.leaving(Instant::now(), batch);
             if leaving.is_empty() {
                 continue;
             }
@@ -40,6 +47,13 @@ pub(crate) async fn run(sessions: Sessions, control: Client, node: String, drain
     }
 }
 
+/// How many of so many viewers go at once, when the node ends in so much time.
+fn batch(viewers: usize, time: Duration) -> usize {
+    let batches = (time / 2).min(LEAVING).as_millis() / INTERVAL.as_millis();
+    let batches = usize::try_from(batches).unwrap_or(1).max(1);
+    viewers.div_ceil(batches).clamp(BATCH_MIN, BATCH_MAX)
+}
+
 async fn places(
     control: &Client,
     node: &str,
@@ -53,4 +67,17 @@ async fn places(
     };
     let request = PlacesRequest { node: node.to_owned(), viewers: leaving.iter().map(viewer).collect() };
     control.places(&request).await.map(|places| places.urls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn viewers_leave_one_after_the_other_as_far_as_time_allows() {
+        let batch = |viewers, seconds| batch(viewers, Duration::from_secs(seconds));
+        assert_eq!((batch(300, 30), batch(3_000, 30), batch(30_000, 30)), (8, 75, 100));
+        // In half of 4 s.
+        assert_eq!((batch(300, 4), batch(20, 4), batch(300, 0)), (30, 4, 100));
+    }
 }

@@ -21,7 +21,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long a stream that nobody watches is kept ready.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// Viewers that are told to go at once, how often, and when again.
-const BATCH: usize = 100;
+const BATCH: usize = 4;
 const BATCH_INTERVAL: Duration = Duration::from_millis(200);
 const TOLD_AGAIN: Duration = Duration::from_secs(5);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);

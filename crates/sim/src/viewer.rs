@@ -132,7 +132,7 @@ impl Viewer {
 
     pub(crate) fn on_message(&mut self, now: Instant, net: &mut Net, rng: &mut StdRng, body: Body) {
         match body {
-            Body::TokenIs { attempt, node, by, .. } if attempt == self.attempt => match node {
+            Body::TokenIs { attempt, node, by, .. } if self.waits_for(attempt) => match node {
                 Some(node) => {
                     (self.token, self.is_node_lost) = (Some((node, by)), false);
                     self.connect(now, net);
@@ -151,6 +151,11 @@ impl Viewer {
         }
     }
 
+    /// What comes after the page has given up on it, it does not hear.
+    fn waits_for(&self, attempt: u64) -> bool {
+        attempt == self.attempt && matches!(self.step, Step::Asked { .. })
+    }
+
     fn is_at(&self, session: u64) -> bool {
         self.seat.is_some_and(|seat| seat.session == session)
     }
@@ -158,12 +163,12 @@ impl Viewer {
     /// Nobody listens there.
     fn on_refused(&mut self, now: Instant, net: &mut Net, rng: &mut StdRng, asked: &Body) {
         match *asked {
-            Body::Token { attempt, .. } if attempt == self.attempt => {
+            Body::Token { attempt, .. } if self.waits_for(attempt) => {
                 self.coordinator = (self.coordinator + 1) % self.coordinators;
                 self.retry(now, net, rng);
             }
             Body::Join { attempt, .. } if attempt == self.attempt | MOVE => self.next = None,
-            Body::Join { attempt, .. } if attempt == self.attempt => {
+            Body::Join { attempt, .. } if self.waits_for(attempt) => {
                 self.is_node_lost = true;
                 self.retry(now, net, rng);
             }
@@ -191,7 +196,7 @@ impl Viewer {
                 }
             }
             Err(_) if is_moving => self.next = None,
-            _ if attempt != self.attempt || self.step == Step::Watching => {}
+            _ if !self.waits_for(attempt) => {}
             Ok(session) => {
                 let Some((node, _)) = self.token else { return };
                 self.seat = Some(Seat { node, session, has_picture: false });

@@ -49,6 +49,7 @@ fn seeds_that_broke_once_hold() {
         (643, "a heartbeat came so late that its node was dead"),
         (2640, "an epoch was given again"),
         (5199, "viewers' nodes knew a later epoch than all coordinators"),
+        (5609, "a page heard the answer that it had given up on"),
     ] {
         assert_eq!(run(seed, None).broken, None, "seed {seed}: {why}");
     }
