@@ -11,8 +11,10 @@ use link::PullEnd;
 pub const WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long a stream that nobody takes is kept coming: a page that is loaded anew does not wait for it.
 pub const IDLE_MAX: Duration = Duration::from_secs(10);
-/// How often it is looked whether anybody takes it, and whether its publisher has gone to another node.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether anybody takes it, and whether its publisher is gone.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// A coordinator is asked as often where a publisher has gone who is gone for less than this, and later once in this time.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a stream that is live elsewhere may wait for its publisher here before it is to come by another way.
 const FORSAKEN_AFTER: Duration = Duration::from_secs(3);
 /// Between two attempts to have it from somewhere, at first and at last.
@@ -78,6 +80,7 @@ enum Step {
         idle_since: Option<Instant>,
         next_look: Instant,
         is_finding: bool,
+        asked: Instant,
     },
     /// It is tried again then.
     Waiting {
@@ -115,19 +118,15 @@ impl Follow {
     /// A coordinator says where it is, or that it is nowhere; or nobody could be asked.
     pub fn on_found(&mut self, now: Instant, found: Option<Source>, seen: &Seen) {
         match (&mut self.step, found) {
-            (Step::Finding, Some(source)) => {
-                self.from.clone_from(&source.node);
-                self.acts.push_back(Act::Pull(source));
-                let next_look = now + LOOK_INTERVAL;
-                self.step = Step::Pulling { idle_since: None, next_look, is_finding: false };
-            }
+            (Step::Finding, Some(source)) => self.pull(now, source),
             (Step::Finding, None) if self.has_former => self.try_again(now, seen),
             (Step::Finding, None) => self.end(),
             (Step::Pulling { is_finding, .. }, found) => {
                 *is_finding = false;
                 let Some(source) = found else { return };
                 if source.epoch > seen.epoch() {
-                    self.leave(now, seen);
+                    self.let_go(seen);
+                    self.pull(now, source);
                 } else if source.is_live && seen.has_waited(FORSAKEN_AFTER) {
                     // It is there and does not come this way.
                     self.failed = Some(std::mem::take(&mut self.from));
@@ -172,7 +171,7 @@ impl Follow {
                 self.step = Step::Finding;
                 self.acts.push_back(Act::Find(self.failed.take()));
             }
-            Step::Pulling { idle_since, next_look, is_finding } if *next_look <= now => {
+            Step::Pulling { idle_since, next_look, is_finding, asked } if *next_look <= now => {
                 *next_look = now + LOOK_INTERVAL;
                 let Some(status) = seen.status.as_ref().filter(|_| seen.is_passing) else { return };
                 if std::mem::take(&mut self.has_former) {
@@ -184,7 +183,9 @@ impl Follow {
                     self.acts.push_back(Act::Release);
                 }
                 // It may publish at another node by now.
-                if status.state == State::Grace && !std::mem::replace(is_finding, true) {
+                let is_due = status.since < ASK_INTERVAL || *asked + ASK_INTERVAL <= now;
+                if status.state == State::Grace && is_due && !std::mem::replace(is_finding, true) {
+                    *asked = now;
                     self.acts.push_back(Act::Find(None));
                 }
             }
@@ -203,13 +204,25 @@ impl Follow {
 
     /// The present pull is of no use: the stream is to be had from wherever it is now.
     fn leave(&mut self, now: Instant, seen: &Seen) {
+        self.let_go(seen);
+        self.try_again(now, seen);
+    }
+
+    /// The present pull makes room, and is kept as the one before if it is what the stream comes by.
+    fn let_go(&mut self, seen: &Seen) {
         if seen.is_passing {
             self.acts.push_back(Act::Keep);
             (self.has_former, self.retry) = (true, RETRY_MIN);
         } else {
             self.acts.push_back(Act::Drop);
         }
-        self.try_again(now, seen);
+    }
+
+    fn pull(&mut self, now: Instant, source: Source) {
+        self.from.clone_from(&source.node);
+        self.acts.push_back(Act::Pull(source));
+        let next_look = now + LOOK_INTERVAL;
+        self.step = Step::Pulling { idle_since: None, next_look, is_finding: false, asked: now };
     }
 
     fn try_again(&mut self, now: Instant, seen: &Seen) {
@@ -253,6 +266,14 @@ mod tests {
     /// A stream that comes from the node `parent`, which says after a second that its publisher is gone. What is asked next, when the
     /// coordinator says for so long that he is there, or is not.
     fn waits_for(time: Duration, is_live: bool) -> Vec<Act> {
+        let (mut acts, finds) = asks_for(time, is_live);
+        acts.retain(|act| *act != Act::Find(None));
+        let seconds = usize::try_from(time.as_secs()).unwrap();
+        assert!((seconds..=seconds + 4).contains(&finds), "asked {finds} times in {time:?}");
+        acts
+    }
+
+    fn asks_for(time: Duration, is_live: bool) -> (Vec<Act>, usize) {
         let begun = Instant::now();
         let clock = Clock::by_hand(begun);
         let hub = Hub::with_clock(Limits::default(), clock.clone());
@@ -272,13 +293,13 @@ mod tests {
             follow.on_timeout(now, &seen(true));
             follow.on_found(now, Some(source("parent", is_live)), &seen(true));
         }
-        let mut acts: Vec<Act> =
-            std::iter::from_fn(|| follow.poll()).filter(|act| *act != Act::Find(None)).collect();
+        let mut acts: Vec<Act> = std::iter::from_fn(|| follow.poll()).collect();
+        let finds = acts.iter().filter(|act| **act == Act::Find(None)).count();
         if let Some(due) = follow.deadline() {
             follow.on_timeout(due, &seen(false));
-            acts.extend(std::iter::from_fn(|| follow.poll()).filter(|act| *act != Act::Find(None)));
+            acts.extend(std::iter::from_fn(|| follow.poll()));
         }
-        acts
+        (acts, finds)
     }
 
     #[test]
@@ -292,8 +313,13 @@ mod tests {
         follow.on_superseded();
         assert_eq!(std::iter::from_fn(|| follow.poll()).collect::<Vec<_>>(), [Act::Find(None)]);
         let newer = Source { epoch: 2, ..source("other", true) };
-        follow.on_found(begun, Some(newer), &Seen { status: None, is_passing: true });
-        assert_eq!(follow.poll(), Some(Act::Keep), "until the other one passes");
+        follow.on_found(begun, Some(newer.clone()), &Seen { status: None, is_passing: true });
+        let acts: Vec<Act> = std::iter::from_fn(|| follow.poll()).collect();
+        assert_eq!(
+            acts,
+            [Act::Keep, Act::Pull(newer)],
+            "at once, and what there is until the other one passes"
+        );
     }
 
     #[test]

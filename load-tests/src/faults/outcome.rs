@@ -144,9 +144,8 @@ impl Outcome {
         let sum = |key: &str| -> u64 { people.iter().map(|person| count(&person[key])).sum() };
         let joins = count(&joins_figures["admitted"]);
         let connected = count(&joins_figures["viewers"]["connected"]);
-        let freezes_beyond = |person: &&Value| {
-            count(&person["freezes"]).saturating_sub(count(&person["moved"]).max(1))
-        };
+        let freezes_beyond =
+            |person: &&Value| count(&person["freezes"]).saturating_sub(count(&person["moved"]).max(1));
         let mut outcome = Self {
             fault: fault.name(),
             viewers: number(people.len()),
