@@ -9,7 +9,7 @@ MUTANTS := $(TOOLS)/bin/cargo-mutants
 # What the test runners said last.
 SAID := target/test-output
 
-.PHONY: help run demo test test-rust test-page test-e2e test-interop test-cluster check lint deny mutants soak-sim bench bench-browser bench-link counts setup clean
+.PHONY: help run demo test test-rust test-page test-e2e test-interop test-cluster check lint deny mutants soak-sim bench bench-browser bench-link bench-hop counts setup clean
 
 help: ## Lists the commands.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -102,6 +102,10 @@ bench-link: setup ## Measures viewers behind slow links beside MediaMTX; ARGS="-
 	@scripts/rivals.sh || echo "MediaMTX is left out" >&2
 	cargo build --release --locked -p lectern -p load-tests
 	target/release/lectern-load bottleneck $(ARGS)
+
+bench-hop: ## Measures a hop from node to node: CPU beside quinn alone, the time that it adds, the first picture.
+	@scripts/setup.sh run
+	cargo bench --locked -p link --bench hop
 
 counts: setup ## Compares what the hot paths cost, in instructions, with the committed counts; ARGS=update accepts.
 	cargo build --release --locked -p counts

@@ -10,7 +10,7 @@ use crate::sessions::{Leaving, Sessions};
 
 /// Viewers are told to go in batches, one every so often.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// All of them within this time, or half of what there is until the deadline: where they come in, a join costs as much as watching for
+/// Up to 4,000 within this time, or half of what there is until the deadline: where they come in, a join costs as much as watching for
 /// seconds, and those who are there already shall not notice.
 const LEAVING: Duration = Duration::from_secs(8);
 const BATCH_MIN: usize = 4;
@@ -23,10 +23,12 @@ pub(crate) async fn run(sessions: Sessions, control: Client, node: String, drain
         draining.begun().await;
         let mut ticks = tokio::time::interval(INTERVAL);
         let mut is_asked_in_vain = false;
-        let deadline = draining.deadline().unwrap_or_else(Instant::now);
-        let batch = batch(sessions.all(), deadline.saturating_duration_since(Instant::now()));
-        while draining.is_on() {
+        let mut batch = 0;
+        while let Some(deadline) = draining.deadline() {
             ticks.tick().await;
+            // More when the time gets short: nobody may have said for a while where they are to go.
+            let time = deadline.saturating_duration_since(Instant::now());
+            batch = batch_of(sessions.all(), time).max(batch);
             let leaving = sessions.leaving(Instant::now(), batch);
             if leaving.is_empty() {
                 continue;
@@ -48,7 +50,7 @@ pub(crate) async fn run(sessions: Sessions, control: Client, node: String, drain
 }
 
 /// How many of so many viewers go at once, when the node ends in so much time.
-fn batch(viewers: usize, time: Duration) -> usize {
+fn batch_of(viewers: usize, time: Duration) -> usize {
     let batches = (time / 2).min(LEAVING).as_millis() / INTERVAL.as_millis();
     let batches = usize::try_from(batches).unwrap_or(1).max(1);
     viewers.div_ceil(batches).clamp(BATCH_MIN, BATCH_MAX)
@@ -75,7 +77,7 @@ mod tests {
 
     #[test]
     fn viewers_leave_one_after_the_other_as_far_as_time_allows() {
-        let batch = |viewers, seconds| batch(viewers, Duration::from_secs(seconds));
+        let batch = |viewers, seconds| batch_of(viewers, Duration::from_secs(seconds));
         assert_eq!((batch(300, 30), batch(3_000, 30), batch(30_000, 30)), (8, 75, 100));
         // In half of 4 s.
         assert_eq!((batch(300, 4), batch(20, 4), batch(300, 0)), (30, 4, 100));

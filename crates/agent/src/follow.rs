@@ -81,6 +81,7 @@ enum Step {
         next_look: Instant,
         is_finding: bool,
         asked: Instant,
+        begun: Instant,
     },
     /// It is tried again then.
     Waiting {
@@ -121,9 +122,11 @@ impl Follow {
             (Step::Finding, Some(source)) => self.pull(now, source),
             (Step::Finding, None) if self.has_former => self.try_again(now, seen),
             (Step::Finding, None) => self.end(),
-            (Step::Pulling { is_finding, .. }, found) => {
+            (Step::Pulling { is_finding, begun, .. }, found) => {
                 *is_finding = false;
-                let Some(source) = found else { return };
+                // A node that does not have it yet, or that is just being connected to, will say so itself.
+                let is_under_way = |source: &Source| source.node == self.from && now < *begun + ASK_INTERVAL;
+                let Some(source) = found.filter(|source| !is_under_way(source)) else { return };
                 if source.epoch > seen.epoch() {
                     self.let_go(seen);
                     self.pull(now, source);
@@ -171,7 +174,7 @@ impl Follow {
                 self.step = Step::Finding;
                 self.acts.push_back(Act::Find(self.failed.take()));
             }
-            Step::Pulling { idle_since, next_look, is_finding, asked } if *next_look <= now => {
+            Step::Pulling { idle_since, next_look, is_finding, asked, .. } if *next_look <= now => {
                 *next_look = now + LOOK_INTERVAL;
                 let Some(status) = seen.status.as_ref().filter(|_| seen.is_passing) else { return };
                 if std::mem::take(&mut self.has_former) {
@@ -222,7 +225,7 @@ impl Follow {
         self.from.clone_from(&source.node);
         self.acts.push_back(Act::Pull(source));
         let next_look = now + LOOK_INTERVAL;
-        self.step = Step::Pulling { idle_since: None, next_look, is_finding: false, asked: now };
+        self.step = Step::Pulling { idle_since: None, next_look, is_finding: false, asked: now, begun: now };
     }
 
     fn try_again(&mut self, now: Instant, seen: &Seen) {
@@ -315,11 +318,12 @@ mod tests {
         let newer = Source { epoch: 2, ..source("other", true) };
         follow.on_found(begun, Some(newer.clone()), &Seen { status: None, is_passing: true });
         let acts: Vec<Act> = std::iter::from_fn(|| follow.poll()).collect();
-        assert_eq!(
-            acts,
-            [Act::Keep, Act::Pull(newer)],
-            "at once, and what there is until the other one passes"
-        );
+        assert_eq!(acts, [Act::Keep, Act::Pull(newer.clone())], "at once, and the one before is held");
+        for (after, expected) in [(ASK_INTERVAL / 2, 0), (ASK_INTERVAL, 2)] {
+            follow.on_found(begun + after, Some(newer.clone()), &Seen { status: None, is_passing: true });
+            let acts = std::iter::from_fn(|| follow.poll()).count();
+            assert_eq!(acts, expected, "{after:?} after it was asked for there");
+        }
     }
 
     #[test]

@@ -19,8 +19,10 @@ pub(crate) const OVERHEAD: usize = HEADER_LEN + 8 + 2 + 16 + 8 + 20;
 const RATE_SPAN_MIN_US: u64 = 500_000;
 /// The live timeline goes on for this long without a frame: longer means that the publisher is away.
 const LIVE_EDGE_MAX: Duration = Duration::from_millis(100);
-/// Frames that come this much faster than they were made are a burst: what a publisher, or the way from it, held back.
+/// More of the stream than this at once is a burst, if it is more than any queue takes: what a publisher, or the way from it, held
+/// back.
 const BURST_MIN: MediaTime = MediaTime::from_millis(200);
+const BURST_BITS_MIN: u64 = 8 * (40 << 10);
 const BURST_MAX: MediaTime = MediaTime::from_millis(2_000);
 /// A burst is over when no queue is left of it on a link that carries this share of the stream, in percent.
 const BURST_DRAIN_PERCENT: i64 = 150;
@@ -87,8 +89,9 @@ impl Ring {
 
     /// Whether more has come at once than a link takes that carries half as much again as the stream.
     #[inline]
-    pub(crate) fn is_burst(&self) -> bool {
-        self.burst >= BURST_MIN
+    pub(crate) fn is_burst(&self, stream_bps: u64) -> bool {
+        let micros = || u64::try_from(self.burst.as_micros()).unwrap_or(0);
+        self.burst >= BURST_MIN && micros().saturating_mul(stream_bps) / 1_000_000 > BURST_BITS_MIN
     }
 
     fn must_shrink(&self) -> bool {

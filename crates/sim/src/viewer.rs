@@ -222,6 +222,8 @@ impl Viewer {
             self.send(now, net, Host::Node(seat.node), Body::Leave { session });
         }
         self.next = Some((None, to, now + CONNECT));
+        // What became of an earlier move is nothing to this one.
+        self.attempt += 1;
         let (viewer, attempt, class) = (self.index, self.attempt | MOVE, self.class);
         let by = self.token.as_ref().map(|(_, by)| by.clone()).unwrap_or_default();
         self.send(now, net, Host::Node(to), Body::Join { viewer, attempt, class, by });

@@ -34,7 +34,8 @@ export class WatchController {
   pinWaitS = $state(0);
   readonly player: Player;
   readonly problems: Problems;
-  #token: (Token & { until: number }) | undefined;
+  /** With the node that it leads to, where that is known. */
+  #token: (Token & { until: number; node: string | undefined }) | undefined;
   #pin: string | undefined;
   #pinWait: ReturnType<typeof setInterval> | undefined;
   readonly #userId = ownUserId(() => localStorage);
@@ -55,6 +56,10 @@ export class WatchController {
         this.stream = stream;
         this.takesPicture = takesPicture;
         this.#setBuffer();
+      },
+      onMoved: (url) => {
+        // It names the node that the viewer comes from.
+        if (this.#token !== undefined) this.#token = { ...this.#token, webrtc_url: url, node: undefined };
       },
       onStats: (stats) => {
         this.stats = stats;
@@ -108,10 +113,11 @@ export class WatchController {
   async #access({ isTokenRefused, isNodeLost }: Complaint): Promise<Access> {
     const isOld = isTokenRefused || isNodeLost;
     if (this.#token === undefined || isOld || Date.now() > this.#token.until) {
-      const node = this.#token === undefined ? undefined : nodeOf(this.#token);
+      const node = this.#token?.node;
       const token = await this.#requestToken(isNodeLost ? { exclude: node } : { hint: node });
       this.openUrl = token.openUrl;
-      this.#token = { ...token, until: Date.now() + token.expires_in * 1000 - TOKEN_SPARE_MS };
+      const until = Date.now() + token.expires_in * 1000 - TOKEN_SPARE_MS;
+      this.#token = { ...token, until, node: nodeOf(token) };
     }
     return { url: endpoint(this.#token.webrtc_url, this.latency), token: this.#token.token };
   }

@@ -123,7 +123,7 @@ impl Fault {
         }
     }
 
-    pub(super) fn target(self, terms: Terms) -> Target {
+    pub(super) fn target(self) -> Target {
         let unnoticed =
             Target { p95: Duration::from_millis(300), max: Duration::from_millis(300), stays: true };
         let back = Target { p95: Duration::from_secs(5), max: Duration::from_secs(10), stays: false };
@@ -132,10 +132,8 @@ impl Fault {
             Self::KillNode | Self::KillIngest => back,
             Self::PhoneMoves | Self::Database | Self::OldNode => Target { stays: true, ..back },
             Self::KillFirst | Self::KillSecond | Self::DeafNode | Self::MuteNode => unnoticed,
-            // No other node would have the stream for them: they are back as soon after the end.
-            Self::DeafLink | Self::MuteLink => {
-                Target { p95: terms.away + back.p95, max: terms.away + back.max, stays: false }
-            }
+            // The stream comes to them by another node.
+            Self::DeafLink | Self::MuteLink => Target { stays: true, ..back },
         }
     }
 
@@ -154,6 +152,11 @@ impl Fault {
             there: names.iter().map(|name| cluster.whep(name).to_owned()).collect(),
             ..Course::default()
         };
+        // Where a teacher goes who moves: not to Chromium, which is to be behind a relay.
+        let others = OTHERS.into_iter().filter(|name| viewers.contains_key(*name));
+        let far =
+            others.filter(|name| wanted != Some(cluster.whep(name))).max_by_key(|name| viewers.get(*name));
+        let far = far.unwrap_or(busiest);
         let mut course = at(cluster, &[busiest]);
         match self {
             Self::Drain => course.drained = Some(cluster.drain(busiest)?),
@@ -162,11 +165,11 @@ impl Fault {
                 course = Course::default();
                 cluster.kill_node(ORIGIN)?;
                 pause(PHONE)?;
-                cluster.publish(busiest)?;
+                cluster.publish(far)?;
             }
             Self::PhoneMoves => {
                 course = Course::default();
-                cluster.publish(busiest)?;
+                cluster.publish(far)?;
             }
             Self::KillFirst | Self::KillSecond => {
                 course = Course::default();
@@ -180,7 +183,7 @@ impl Fault {
                 course = Course::default();
                 cluster.lab.database.kill();
                 pause(terms.database_away / 3)?;
-                cluster.publish(busiest)?;
+                cluster.publish(far)?;
                 pause(terms.database_away - terms.database_away / 3)?;
                 cluster.lab.database.start_again()?;
                 cluster.wait_for_health()?;
@@ -191,7 +194,7 @@ impl Fault {
             Self::MuteLink => cut(cluster, &[(busiest, ORIGIN)], terms)?,
             Self::OldNode => {
                 course = Course::default();
-                course.yielded = Some(leave_old_node(cluster, busiest, terms)?);
+                course.yielded = Some(leave_old_node(cluster, far, terms)?);
             }
             Self::RollingRestart => {
                 course = at(cluster, &OTHERS);

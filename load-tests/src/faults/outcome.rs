@@ -145,7 +145,7 @@ impl Outcome {
         let joins = count(&joins_figures["admitted"]);
         let connected = count(&joins_figures["viewers"]["connected"]);
         let freezes_beyond =
-            |person: &&Value| count(&person["freezes"]).saturating_sub(count(&person["moved"]).max(1));
+            |person: &&Value| count(&person["freezes"]).saturating_sub(count(&person["moved"]));
         let mut outcome = Self {
             fault: fault.name(),
             viewers: number(people.len()),
@@ -176,7 +176,7 @@ impl Outcome {
 
     /// Compares what was seen with what should be, and with what a busy machine explains.
     fn judge(&mut self, fault: Fault, terms: Terms) {
-        let Target { p95, max, stays } = fault.target(terms);
+        let Target { p95, max, stays } = fault.target();
         let wide = |time: Duration| ms(time.max(PAUSE) * terms.patience);
         let part = |count: u64| to_f64(count) * SHARE * f64::from(terms.patience);
         let new_sessions = if stays { self.moved + self.rejoined } else { 0 };
@@ -185,6 +185,7 @@ impl Outcome {
         let browser = self.browser.as_ref();
         let browser_gap =
             browser.filter(|browser| browser.is_there).map_or(0.0, |browser| browser.longest_gap_ms);
+        let browser_sessions = browser.filter(|_| stays).map_or(0, |browser| browser.new_sessions);
         let browser_lost = u64::from(browser.is_some_and(|browser| !browser.is_back));
         // The others have nothing to do with it.
         let elsewhere = self.elsewhere_gap_ms.max;
@@ -195,7 +196,8 @@ impl Outcome {
             ("elsewhere max ms", elsewhere, ms(UNNOTICED), wide(UNNOTICED)),
             ("freezes of one, beyond one a move", to_f64(freezes), 0.0, f64::INFINITY),
             ("lost", to_f64(self.lost), 0.0, 0.0),
-            ("Chromium max ms", browser_gap, ms(max), f64::INFINITY),
+            ("Chromium max ms", browser_gap, ms(max), wide(max)),
+            ("Chromium's new sessions", to_f64(browser_sessions), 0.0, 0.0),
             ("Chromium lost", to_f64(browser_lost), 0.0, 0.0),
             ("new sessions", to_f64(new_sessions), 0.0, part(self.viewers)),
             ("joins failed", to_f64(self.joins_failed), 0.0, part(self.joins)),

@@ -276,7 +276,7 @@ impl Media {
             if is_decodable {
                 self.smoothness.on_picture(at.now, totals);
                 if let Some(showing) = &self.showing {
-                    showing.on_picture(at.now);
+                    showing.on_picture(at.now, unit.stamp_us);
                 }
             } else {
                 totals.units_undecodable += 1;

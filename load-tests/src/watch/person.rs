@@ -38,6 +38,8 @@ pub(super) struct Person {
 struct Seen {
     /// The last picture; before the first, when the person came.
     last: Instant,
+    /// What its publisher's clock said. A node that has nothing new may send the last group again.
+    stamp_us: Option<u64>,
     has_begun: bool,
     /// The node that the person is at.
     node: Option<String>,
@@ -70,7 +72,7 @@ impl People {
     /// Somebody who is not in yet.
     pub(super) fn newcomer(&self) -> Arc<Person> {
         let round = Round { number: self.rounds.load(Relaxed), ..Round::default() };
-        let seen = Seen { last: Instant::now(), has_begun: false, node: None, round };
+        let seen = Seen { last: Instant::now(), stamp_us: None, has_begun: false, node: None, round };
         Arc::new(Person { rounds: Arc::clone(&self.rounds), seen: Mutex::new(seen) })
     }
 
@@ -112,8 +114,12 @@ impl Person {
         seen
     }
 
-    fn on_picture(&self, now: Instant) {
+    fn on_picture(&self, now: Instant, stamp_us: Option<u64>) {
         let mut seen = self.lock();
+        if stamp_us.is_some() && stamp_us <= seen.stamp_us {
+            return;
+        }
+        seen.stamp_us = stamp_us.or(seen.stamp_us);
         // Two sessions may have one each at the same time.
         let gap = now.saturating_duration_since(seen.last);
         seen.last = seen.last.max(now);
@@ -173,8 +179,8 @@ impl Showing {
         Arc::new(Self { person: Arc::clone(person), is_there: AtomicBool::new(false), first: Notify::new() })
     }
 
-    pub(super) fn on_picture(&self, now: Instant) {
-        self.person.on_picture(now);
+    pub(super) fn on_picture(&self, now: Instant, stamp_us: Option<u64>) {
+        self.person.on_picture(now, stamp_us);
         if !self.is_there.swap(true, Relaxed) {
             self.first.notify_one();
         }
@@ -196,7 +202,7 @@ mod tests {
         let person = people.newcomer();
         person.on_node(Some("a".to_owned()), |_| ());
         let start = Instant::now();
-        let picture = |ms| person.on_picture(start + Duration::from_millis(ms));
+        let picture = |ms| person.on_picture(start + Duration::from_millis(ms), None);
         // The first ends the join, and no gap.
         [600, 633, 1033].into_iter().for_each(picture);
         let of = |seen: MutexGuard<'_, Seen>| (seen.round.longest_gap.as_millis(), seen.round.freezes);
@@ -209,5 +215,10 @@ mod tests {
         assert_eq!((round.node.as_deref(), round.moved), (Some("a"), 1), "where the round began");
         people.begin_anew();
         assert_eq!(person.lock().round.node.as_deref(), Some("b"));
+        // What was seen before is no news.
+        for (ms, stamp) in [(1_300, 70), (1_500, 70), (1_550, 60), (1_700, 71)] {
+            person.on_picture(start + Duration::from_millis(ms), Some(stamp));
+        }
+        assert_eq!(of(person.lock()), (400, 1));
     }
 }

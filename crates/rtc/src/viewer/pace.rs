@@ -98,6 +98,7 @@ impl Pace {
     pub(crate) fn forget(&mut self) {
         self.probe = None;
         self.is_mute = false;
+        self.carried_bps = None;
     }
 
     /// Whether the link's rate is known, or does not matter.
@@ -117,17 +118,16 @@ impl Pace {
             .is_some_and(|probe| probe.rate().is_some_and(|rate| rate < bps) || probe.is_lost(now))
     }
 
-    /// The publisher sends what it held back. Without reports the link's rate would only be guessed, and a good one held up.
+    /// The publisher sends what it held back. The rate of a link of which nothing is known would only be guessed, and a good one
+    /// held up.
     pub(crate) fn on_burst(&mut self, now: Instant) {
-        if self.id().is_none() {
-            return;
-        }
+        let Some(carried) = self.carried_bps else { return };
         let is_new = self.probe.is_none();
         self.begin(now, 0);
         if let Some(Link::Reported(link)) = self.probe.as_mut().map(|probe| &mut probe.link)
             && is_new
         {
-            link.rate = self.carried_bps.map(|bps| bps * CARRIED_PERCENT / 100);
+            link.rate = Some(carried * CARRIED_PERCENT / 100);
         }
     }
 
@@ -145,6 +145,7 @@ impl Pace {
     fn wait_probing(&mut self, now: Instant, stream_bps: u64) -> Option<Instant> {
         let probe = self.probe.as_mut()?;
         if let Link::Reported(link) = &probe.link
+            && self.carried_bps.is_none()
             && link.is_mute(now)
         {
             tracing::debug!("a viewer that offered reports of arrivals sends none");
@@ -245,7 +246,7 @@ impl Pace {
         }
         let since = *probe.calm_since.get_or_insert(now);
         if now.saturating_duration_since(since) >= CALM && !probe.is_narrow(stream_bps) {
-            self.carried_bps = probe.carried_bps();
+            self.carried_bps = probe.carried_bps().or(self.carried_bps);
             self.probe = None;
         }
     }

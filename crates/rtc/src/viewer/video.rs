@@ -118,10 +118,10 @@ impl Video {
             return self.has_more(ring).then_some(self.next_pass);
         }
         self.is_held = false;
-        if ring.is_burst() {
+        let stream_bps = ring.rate_bps();
+        if self.has_begun && ring.is_burst(stream_bps) {
             self.pace.on_burst(now);
         }
-        let stream_bps = ring.rate_bps();
         let mut bytes = 0;
         for _ in 0..PASS_PACKETS {
             let Some((frame, packet)) = self.next_packet(now, ring, stats) else {

@@ -1,6 +1,6 @@
 import { Refused } from '../api/request';
 import { Backoff } from './backoff';
-import { reasonOf, type Reason } from './reason';
+import { isGone, reasonOf, type Reason } from './reason';
 import { WhepSession } from './session';
 import { readStats, type Stats } from './stats';
 
@@ -15,7 +15,7 @@ export interface Access {
 
 /** What is wrong with the access that was given before, if anything is. */
 export interface Complaint {
-  /** WHEP has refused the token. */
+  /** WHEP has refused the token, or it leads to nothing for long: the lesson may be elsewhere. */
   isTokenRefused: boolean;
   /** The node could not be reached, or takes nobody: there may be another. */
   isNodeLost: boolean;
@@ -33,6 +33,8 @@ export interface Listener {
   onState(state: State, reason: Reason | undefined): void;
   onStream(stream: MediaStream, takesPicture: boolean): void;
   onStats(stats: Stats): void;
+  /** The session goes on at another endpoint. */
+  onMoved(url: string): void;
 }
 
 /** `disconnected` may heal by itself within this time; then ICE is restarted. */
@@ -45,6 +47,12 @@ const STALL_MS = 6000;
 const DOUBT_MS = 2000;
 /** From the answer to the first picture. */
 const CONNECT_MS = 10_000;
+/** Until the server is asked again to say where to go on. */
+const LISTEN_MS = 10_000;
+/** After so many answers that there is no lesson the server is asked anew where it would be. */
+const WAITS_MAX = 6;
+/** What a server says that has no place: another may. */
+const LOST_CODES: ReadonlySet<string | undefined> = new Set(['node_draining', 'node_full']);
 /** So many packets of sound without a picture, a second of them, are a lesson without one. */
 const SOUND_ONLY_PACKETS = 50;
 
@@ -64,12 +72,13 @@ export class Player {
   #isSoundOnly: boolean | undefined;
   /** A session on its way that is to take over from the one that plays. */
   #next: WhepSession | undefined;
-  #token = '';
   #shown: MediaStream | undefined;
   #hasDoubt = false;
   /** WHEP has refused the last token. */
   #isTokenRefused = false;
   #isNodeLost = false;
+  /** Answers in a row that there is no lesson. */
+  #waits = 0;
   /** Grows with each try, so that what an earlier one waited for changes nothing any more. */
   #attempt = 0;
 
@@ -108,15 +117,16 @@ export class Player {
     if (this.#state !== 'waiting' && this.#state !== 'reconnecting') this.#enter('connecting');
     let access: Access;
     try {
-      const isNodeLost = this.#isNodeLost;
-      this.#isNodeLost = false;
-      access = await this.access({ isTokenRefused: this.#isTokenRefused, isNodeLost });
+      const isTokenRefused = this.#isTokenRefused || this.#waits >= WAITS_MAX;
+      access = await this.access({ isTokenRefused, isNodeLost: this.#isNodeLost });
     } catch (error) {
       if (attempt !== this.#attempt) return;
       if (error instanceof AccessDenied) return this.#onDenied(error.reason);
       return this.#onFailed(error);
     }
     if (attempt !== this.#attempt) return;
+    this.#isNodeLost = false;
+    if (this.#waits >= WAITS_MAX) this.#waits = 0;
     const session = new WhepSession((state) => this.#onConnectionState(session, state));
     this.#session = session;
     try {
@@ -126,7 +136,6 @@ export class Player {
       return this.#onRefused(error);
     }
     if (session !== this.#session) return session.close();
-    this.#token = access.token;
     this.#listen(session);
     this.#onAnswered();
     this.#isSoundOnly = undefined;
@@ -137,17 +146,22 @@ export class Player {
 
   /** The server may want a session to go on elsewhere; one that cannot say so is cut off at the end. */
   #listen(session: WhepSession): void {
-    session.listen((url) => void this.#move(session, url)).catch(() => undefined);
+    const again = (): void => {
+      if (session === this.#session) this.#after(LISTEN_MS, () => this.#listen(session));
+    };
+    session.listen((url) => void this.#move(session, url), again).catch(again);
   }
 
   /** Opens a session at another endpoint and takes it over when its first picture is there: nobody sees a gap. */
   async #move(from: WhepSession, url: string): Promise<void> {
     if (from !== this.#session || this.#next !== undefined) return;
+    const isSoundOnly = this.#isSoundOnly === true;
     const next = new WhepSession((state) => this.#onConnectionState(next, state));
     this.#next = next;
-    const isThere = await next
-      .open(keepQuery(url, from.endpoint), this.#token)
-      .then(() => next.firstFrame(CONNECT_MS))
+    // The token of the join may be too old by now.
+    const isThere = await this.access({ isTokenRefused: false, isNodeLost: false })
+      .then(({ token }) => next.open(keepQuery(url, from.endpoint), token))
+      .then(() => next.firstFrame(CONNECT_MS, isSoundOnly))
       .catch(() => false);
     if (this.#next === next) this.#next = undefined;
     // The server says again where to go if this did not work.
@@ -156,13 +170,15 @@ export class Player {
     this.#stats = undefined;
     this.#progressAt = performance.now();
     this.#listen(next);
-    this.#give(next, this.#isSoundOnly ?? false, true);
+    this.#give(next, isSoundOnly, true);
+    this.listener.onMoved(url);
     from.close();
     this.#after(STATS_MS / 4, () => void this.#watch(next));
   }
 
   #onAnswered(): void {
     this.#isTokenRefused = false;
+    this.#waits = 0;
     this.#waiting.reset();
     // An answer does not mean that media comes.
     if (this.#reason === 'network' || this.#reason === 'silent') return;
@@ -177,8 +193,9 @@ export class Player {
     if (isFirst) return void this.#connect();
     // Who may watch is decided where tokens are given; a node that does not know its keys yet learns them.
     if (isTokenRefused) return this.#retry('token', error.retryAfterMs);
-    if (error.code === 'node_draining') this.#isNodeLost = true;
+    if (LOST_CODES.has(error.code) || isGone(error)) this.#isNodeLost = true;
     if (error.status !== 409) return this.#onFailed(error);
+    this.#waits += 1;
     this.#drop();
     this.#enter('waiting');
     this.#after(this.#waiting.next(error.retryAfterMs), () => void this.#connect());
@@ -234,7 +251,8 @@ export class Player {
       this.#progressAt = now;
       this.#hasDoubt = false;
       const hasPicture = stats.frames > 0;
-      const isSoundOnly = !hasPicture && (!session.takesPicture || stats.audioPackets > SOUND_ONLY_PACKETS);
+      const hasSoundAlone = this.#isSoundOnly === true || stats.audioPackets > SOUND_ONLY_PACKETS;
+      const isSoundOnly = !hasPicture && (!session.takesPicture || hasSoundAlone);
       this.#give(session, isSoundOnly);
       if (hasPicture || isSoundOnly) {
         this.#wasLive = true;

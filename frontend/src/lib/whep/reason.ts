@@ -31,10 +31,15 @@ const OF_CODES = new Map<string | undefined, Reason>([
   ['offer_unusable', 'browser'],
 ]);
 
-/** What a request that failed says of the server. A proxy's 502, 503 and 504 say that it is not there. */
+/** A proxy's 502, 503 and 504 say that the server behind it is not there. */
+export function isGone({ status, code }: Refused): boolean {
+  return code === undefined && [502, 503, 504].includes(status);
+}
+
+/** What a request that failed says of the server. */
 export function reasonOf(error: unknown): Reason {
   if (!(error instanceof Refused)) return 'server';
   const { status, code } = error;
-  if (code === undefined && [502, 503, 504].includes(status)) return 'server';
+  if (isGone(error)) return 'server';
   return OF_CODES.get(code) ?? (status === 429 ? 'rate_limited' : 'error');
 }

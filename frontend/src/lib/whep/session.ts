@@ -51,18 +51,33 @@ export class WhepSession {
     await this.pc.setRemoteDescription({ type: 'answer', sdp: this.#answer });
   }
 
-  /** Calls `onReconnect` when the server wants this session to go on at another endpoint. A server may not be able to. */
-  async listen(onReconnect: (url: string) => void): Promise<void> {
+  /**
+   * Calls `onReconnect` when the server wants this session to go on at another endpoint, and `onLost` when it can say so no more.
+   * A server may not be able to. Fails if it cannot be asked now.
+   */
+  async listen(onReconnect: (url: string) => void, onLost: () => void): Promise<void> {
     if (this.#eventsUrl === undefined || typeof EventSource === 'undefined') return;
     const giveBack = await takeSlot(new URL(this.#eventsUrl).host);
     if (giveBack === undefined) return;
     this.#giveBack = giveBack;
     if (this.#isClosed) return giveBack();
-    const headers = { 'Content-Type': 'application/json' };
-    const response = await request(this.#eventsUrl, { method: 'POST', headers, body: '["reconnect"]' });
-    const location = response.headers.get('Location');
-    if (response.status !== 201 || location === null || this.#isClosed) return;
-    this.#events = new EventSource(new URL(location, response.url));
+    try {
+      const headers = { 'Content-Type': 'application/json' };
+      const response = await request(this.#eventsUrl, { method: 'POST', headers, body: '["reconnect"]' });
+      if (response.status === 429 || response.status >= 500) throw await Refused.from(response);
+      const location = response.headers.get('Location');
+      if (response.status !== 201 || location === null || this.#isClosed) return;
+      this.#events = new EventSource(new URL(location, response.url));
+    } catch (error) {
+      giveBack();
+      throw error;
+    }
+    // While it is open the browser connects anew by itself.
+    this.#events.addEventListener('error', () => {
+      if (this.#events?.readyState !== EventSource.CLOSED || this.#isClosed) return;
+      giveBack();
+      onLost();
+    });
     this.#events.addEventListener('reconnect', ({ data }: MessageEvent<string>) => {
       const url = urlIn(data);
       if (url !== undefined) onReconnect(url);
@@ -74,18 +89,19 @@ export class WhepSession {
     if (this.#resource === undefined) return false;
     const options = { method: 'HEAD', signal: AbortSignal.timeout?.(KNOWN_MS) ?? null };
     return fetch(this.#resource, options).then(
-      ({ ok }) => ok,
+      ({ ok, status }) => (status >= 500 ? undefined : ok),
       () => undefined,
     );
   }
 
-  /** Waits for the first decoded picture, or for sound where there is no picture to come. */
-  async firstFrame(withinMs: number): Promise<boolean> {
+  /** Waits for the first decoded picture, or for sound where there is no picture to come or none is wanted. */
+  async firstFrame(withinMs: number, isSoundEnough: boolean): Promise<boolean> {
     const until = performance.now() + withinMs;
     while (performance.now() < until && !this.#isClosed) {
       const report = (await this.pc.getStats()) as unknown as Map<string, Record<string, unknown>>;
       const stats = readStats(report, undefined);
-      if (stats.frames > 0 || (!this.takesPicture && stats.audioPackets > 0)) return true;
+      const hasSound = stats.audioPackets > 0;
+      if (stats.frames > 0 || (hasSound && (isSoundEnough || !this.takesPicture))) return true;
       await new Promise((resolve) => setTimeout(resolve, FRAME_POLL_MS));
     }
     return false;

@@ -114,7 +114,7 @@ impl Reported {
 
     /// Whether the viewer promised reports and sends none.
     pub(super) fn is_mute(&self, now: Instant) -> bool {
-        self.turnaround.is_none() && !self.sent.is_empty() && now > self.began + MUTE
+        self.turnaround.is_none() && self.sent.front().is_some_and(|first| now > first.at + MUTE)
     }
 
     /// Until when to wait at most because enough is on its way.
