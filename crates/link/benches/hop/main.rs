@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that cannot go on fails")]
 
 #[expect(dead_code, reason = "tests use more of it")]
-#[path = "../tests/nodes/cluster.rs"]
+#[path = "../../tests/nodes/cluster.rs"]
 mod cluster;
 mod plain;
 
