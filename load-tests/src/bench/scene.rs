@@ -72,7 +72,8 @@ impl Place {
         plots: Option<PathBuf>,
     ) -> anyhow::Result<Self> {
         // Nothing leaves this machine, whatever proxy its environment names.
-        let http = reqwest::Client::builder().no_proxy().build()?;
+        // A server ends connections that were idle; one that is just being ended is no answer.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build()?;
         Ok(Self { server, own: std::env::current_exe()?, cores: cores.to_vec(), churn_seconds, plots, http })
     }
 
