@@ -275,8 +275,20 @@ export class Player {
   async #doubt(session: WhepSession): Promise<void> {
     const isKnown = await session.isKnown();
     if (session !== this.#session || isKnown === true || !this.#hasDoubt) return;
-    if (isKnown === undefined) this.#isNodeLost = true;
-    this.#retry(undefined);
+    if (isKnown === undefined && !(await this.#isOtherwhere())) {
+      // It is our own network: with its return the session goes on.
+      if (session === this.#session) this.#hasDoubt = false;
+      return;
+    }
+    if (session === this.#session && this.#hasDoubt) this.#retry(undefined);
+  }
+
+  /** Whether there is access without this node; without a network there is none. */
+  #isOtherwhere(): Promise<boolean> {
+    return this.access({ isTokenRefused: false, isNodeLost: true }).then(
+      () => true,
+      () => false,
+    );
   }
 
   /** Gives the page what there is to play, when that has changed. An element whose tracks change shows the last picture on. */
