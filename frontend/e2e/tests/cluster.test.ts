@@ -2,27 +2,32 @@ import { expect } from 'vitest';
 import { test } from '../harness/lesson';
 import { ClusterNode } from '../harness/node';
 import { pictures, watchPictures } from '../harness/pictures';
-import { LESSONS, publish } from '../harness/publisher';
+import { LESSONS, type Lesson, publish } from '../harness/publisher';
 import { Server } from '../harness/server';
 import { Student } from '../harness/student';
 import { until } from '../harness/until';
 
 /** A coordinator with two nodes: the one that a student is sent to, and the one that his teacher publishes to. */
-const clusterTest = test.extend<{ server: Server; cluster: { near: ClusterNode; origin: ClusterNode } }>({
+const clusterTest = test.extend<{
+  lesson: Lesson;
+  server: Server;
+  cluster: { near: ClusterNode; origin: ClusterNode };
+}>({
+  lesson: LESSONS.baseline,
   server: async ({}, use) => {
     const server = await Server.start({ command: 'coordinator' });
     await use(server);
     await server.dispose();
   },
-  cluster: async ({ server, student, keep }, use) => {
+  cluster: async ({ lesson, server, student, keep }, use) => {
     const nodes = await Promise.all(['a', 'b'].map((name) => ClusterNode.join(server, name)));
     try {
       // The page waits for the lesson where it has been sent to.
       const near = await until('the page at a node', async () => nodes.find((node) => isAt(student, node)));
       const origin = nodes.find((node) => node !== near);
       if (origin === undefined) throw new Error('there is one node only');
-      keep(publish(LESSONS.baseline, origin.publishUrl(server)));
-      await student.plays(40_000);
+      keep(publish(lesson, origin.publishUrl(server)));
+      await student.reaches('live', 40_000);
       await use({ near, origin });
     } finally {
       await Promise.all(nodes.map((node) => node.dispose()));
@@ -42,6 +47,7 @@ clusterTest(
   'a student is carried over when its node drains, and hardly notices',
   async ({ cluster, student }) => {
     const { near, origin } = cluster;
+    await student.plays();
     await watchPictures(student);
     const before = await student.connections();
     const began = performance.now();
@@ -62,8 +68,28 @@ clusterTest(
   },
 );
 
+clusterTest.extend<{ lesson: Lesson }>({ lesson: LESSONS.audioOnly })(
+  'a student who listens to a lesson of sound alone is carried over too',
+  async ({ cluster, student }) => {
+    const { near, origin } = cluster;
+    await student.page.getByTestId('unmute').click();
+    const before = await student.connections();
+    const began = performance.now();
+    await near.drain();
+    await near.process.exited;
+    // Who cannot be moved is cut off after half a minute.
+    expect(performance.now() - began).toBeLessThan(9_000);
+    expect(isAt(student, origin), 'it has gone to the other node').toBe(true);
+    const { audioEnergy } = await student.playback();
+    await until('more sound', async () => (await student.playback()).audioEnergy > audioEnergy || undefined);
+    expect((await student.connections()) - before, 'one session more').toBe(1);
+    expect(await student.state()).toBe('live');
+  },
+);
+
 clusterTest('a student whose node is killed plays again at another one', async ({ cluster, student }) => {
   const { near, origin } = cluster;
+  await student.plays();
   await watchPictures(student);
   await near.process.kill();
   await until('a session at the other node', async () => (isAt(student, origin) ? true : undefined), 15_000);
