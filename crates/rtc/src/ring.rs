@@ -19,8 +19,8 @@ pub(crate) const OVERHEAD: usize = HEADER_LEN + 8 + 2 + 16 + 8 + 20;
 const RATE_SPAN_MIN_US: u64 = 500_000;
 /// The live timeline goes on for this long without a frame: longer means that the publisher is away.
 const LIVE_EDGE_MAX: Duration = Duration::from_millis(100);
-/// More of the stream than this at once is a burst, if it is more than any queue takes: what a publisher, or the way from it, held
-/// back.
+/// More of the stream than this at once is a burst, if it is also more than is sent before a link is known: what a publisher, or the
+/// way from it, held back.
 const BURST_MIN: MediaTime = MediaTime::from_millis(200);
 const BURST_BITS_MIN: u64 = 8 * (40 << 10);
 const BURST_MAX: MediaTime = MediaTime::from_millis(2_000);

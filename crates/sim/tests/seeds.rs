@@ -42,7 +42,8 @@ fn no_invariant_is_broken() {
     }
 }
 
-/// What `make soak-sim` found.
+/// What `make soak-sim` found. A change of behaviour draws everything after it anew: what each showed has tests of its own where it was the
+/// product's (`a_publisher_whose_viewers_nodes_have_seen_a_later_epoch_comes_back_with_one_beyond`).
 #[test]
 fn seeds_that_broke_once_hold() {
     for (seed, why) in [

@@ -275,7 +275,7 @@ export class Player {
   async #doubt(session: WhepSession): Promise<void> {
     const isKnown = await session.isKnown();
     if (session !== this.#session || isKnown === true || !this.#hasDoubt) return;
-    if (isKnown === undefined && !(await this.#isOtherwhere())) {
+    if (isKnown === undefined && !(await this.#hasOtherAccess())) {
       // It is our own network: with its return the session goes on.
       if (session === this.#session) this.#hasDoubt = false;
       return;
@@ -284,7 +284,7 @@ export class Player {
   }
 
   /** Whether there is access without this node; without a network there is none. */
-  #isOtherwhere(): Promise<boolean> {
+  #hasOtherAccess(): Promise<boolean> {
     return this.access({ isTokenRefused: false, isNodeLost: true }).then(
       () => true,
       () => false,
