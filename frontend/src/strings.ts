@@ -1,5 +1,6 @@
 import type { State } from './lib/whep/player';
 import type { Reason } from './lib/whep/reason';
+import type { Pictureless } from './lib/whep/stats';
 
 /** Everything that the page says, in one place. */
 export const strings = {
@@ -26,8 +27,12 @@ export const strings = {
   latency: 'Delay',
   smooth: 'Smooth',
   low: 'Lowest',
-  audioOnly: 'This lesson is sound only.',
-  noH264: 'This browser does not play H.264, so there is only the sound. Another browser shows the picture.',
+  pictureless: {
+    soundOnly: 'This lesson is sound only.',
+    notShown: 'The picture is not there yet, or this device cannot show it.',
+    noH264:
+      'This browser does not play H.264, so there is only the sound. Another browser shows the picture, if there is one.',
+  } satisfies Record<Pictureless, string>,
   problems: 'For the teacher: something is wrong with what the app sends.',
   pin: 'PIN of the class',
   enter: 'Enter',

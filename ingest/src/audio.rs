@@ -1,7 +1,8 @@
 //! The audio of one publisher: through a transcoder of the pool, or Opus passed on as it is.
-use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod worker;
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,30 +11,30 @@ use media::aac::{AacError, AudioSpecificConfig, HighEfficiency, SbrSearch};
 use media::flv::audio::Codec;
 use media::{AudioFrame, Frame, MediaTime};
 
+use self::worker::{Coded, State, Worker};
 use crate::health::Sound;
 use crate::metrics::Metrics;
-use crate::pool::{Handle, Lane, Work};
+use crate::pool::{Handle, Lane};
 use crate::transcode::clock::{AudioClock, Correction};
 use crate::transcode::source::Source;
-use crate::transcode::{CHANNELS_MAX, Redundancy, TranscodeError, Transcoder};
+use crate::transcode::{CHANNELS_MAX, Redundancy, TranscodeError};
 
-/// Sound in one message of another codec: the pool's threads take turns by messages.
-const CODED_MAX: Duration = Duration::from_millis(500);
+/// Sound in one message of another codec, of which ffmpeg sends up to 186 ms: the pool's threads take turns by messages.
+const CODED_MAX: Duration = Duration::from_millis(250);
 /// Bytes of an MP3 frame: 320 kbit/s at 32 kHz are 1,440, and the free format has little more.
 const MP3_BYTES_MAX: usize = 2 << 10;
 /// Bytes of an AAC frame, with an ADTS header or without: its length has 13 bits (ISO/IEC 14496-3, section 1.A.2.2).
 const AAC_BYTES_MAX: usize = (1 << 13) - 1;
-/// Frames that cannot be decoded are counted up to this: a second after the last the sound is well again.
-const UNDECODABLE_MAX: u32 = 48;
 /// For so long after the last of it sound that cannot be played counts as what is sent.
 const REFUSED_MIN: Duration = Duration::from_millis(500);
 /// The only length of Opus packets that is passed on: the count of packets is a clock.
 const OPUS_PACKET: Duration = Duration::from_millis(20);
+/// Opus of more channels are several streams in one packet (RFC 7845, section 5.1.1), which only its header tells.
+const OPUS_CHANNELS_MAX: u8 = 2;
+/// What the teacher is told of messages beyond these bounds.
+const TOO_LARGE: &str = "The app sends too much sound in one message; choose AAC in its settings";
 /// What the teacher is told about HE-AAC.
 const CORE_ONLY: &str = "The app sends HE-AAC, of which only the lower half of the sound is played; choose AAC-LC in its settings";
-/// What the teacher is told when a codec library panicked.
-const PANICKED: &str = "The sound could not be converted; start the stream again";
-
 /// The audio of one publisher.
 pub(crate) struct Audio {
     publisher: Arc<Publisher>,
@@ -46,6 +47,10 @@ pub(crate) struct Audio {
     passthrough_latest: MediaTime,
     /// Looks for HE-AAC that nothing announces.
     search: SbrSearch,
+    /// The teacher was told that it is found or announced.
+    is_core_only: bool,
+    /// By the header of Opus.
+    opus_channels: u8,
     state: Arc<State>,
     refused: Option<Refused>,
 }
@@ -57,37 +62,6 @@ pub(crate) struct Refused {
     latest: Instant,
     /// Why, for the teacher.
     pub(crate) text: String,
-}
-
-/// What the worker tells.
-#[derive(Debug, Default)]
-struct State {
-    has_begun: AtomicBool,
-    /// AAC frames that could not be decoded beyond those that could, and how long the latter have been silent.
-    undecodable: AtomicU32,
-    silent_us: AtomicU64,
-    /// When the last packet was due, in microseconds, of whatever made it.
-    latest_us: AtomicI64,
-    failure: Mutex<Option<String>>,
-}
-
-/// One frame on its way to the transcoder.
-struct Coded {
-    source: Source,
-    time: MediaTime,
-    frame: Bytes,
-    arrival: Instant,
-}
-
-/// The part that runs on the pool's threads.
-struct Worker {
-    publisher: Arc<Publisher>,
-    metrics: Metrics,
-    redundancy: Redundancy,
-    state: Arc<State>,
-    transcoder: Option<(Source, Transcoder)>,
-    /// When its last packet was due.
-    latest: MediaTime,
 }
 
 impl Audio {
@@ -109,6 +83,8 @@ impl Audio {
             pool,
             lane: None,
             search: SbrSearch::default(),
+            is_core_only: false,
+            opus_channels: OPUS_CHANNELS_MAX,
             state: Arc::new(state),
             refused: None,
         }
@@ -137,21 +113,21 @@ impl Audio {
     pub(crate) fn check(&mut self, now: Instant) -> Result<(), Superseded> {
         let failure = self.state.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(text) = failure else { return Ok(()) };
-        // Its work has ended; what comes next gets another.
-        self.lane = None;
+        // Its work has ended; what comes next gets another, AAC with its next configuration.
+        (self.lane, self.config) = (None, None);
         self.refuse(now, text)
     }
 
     pub(crate) fn on_config(&mut self, now: Instant, config: &[u8]) -> Result<(), Superseded> {
         let parsed = AudioSpecificConfig::parse(config);
-        let extension = HighEfficiency::parse(config).map(|_| CORE_ONLY.to_owned());
+        let is_announced = HighEfficiency::parse(config).is_some();
         // Some repeat it with each keyframe: what was found in the frames stays true.
-        if extension.is_some() || parsed.ok() != self.config {
-            self.publisher.set_problem("sound_core_only", extension)?;
-            self.search = SbrSearch::default();
+        if is_announced || parsed.ok() != self.config {
+            self.set_core_only(is_announced)?;
         }
         match parsed {
             Ok(config) if config.channels > CHANNELS_MAX => {
+                self.config = None;
                 self.refuse(now, TranscodeError::Channels(config.channels).to_string())
             }
             Ok(config) => {
@@ -162,14 +138,16 @@ impl Audio {
                 self.metrics.damaged.inc();
                 Ok(())
             }
-            Err(error) => self.refuse(now, error.to_string()),
+            Err(error) => {
+                self.config = None;
+                self.refuse(now, error.to_string())
+            }
         }
     }
 
     pub(crate) fn on_aac(&mut self, now: Instant, time: MediaTime, frame: Bytes) -> Result<(), Superseded> {
         if frame.len() > AAC_BYTES_MAX {
-            self.metrics.damaged.inc();
-            return Ok(());
+            return self.refuse(now, TOO_LARGE.to_owned());
         }
         let config = media::aac::strip_adts(&frame).map(|(config, _)| config).or(self.config);
         if let Some(config) = config.filter(|config| config.channels > CHANNELS_MAX) {
@@ -185,7 +163,7 @@ impl Audio {
             }
         }
         if self.search.on_frame(&frame) {
-            self.publisher.set_problem("sound_core_only", Some(CORE_ONLY.to_owned()))?;
+            self.set_core_only(true)?;
         }
         // Encoders that send no configuration send ADTS headers, or what most send: stereo at 44.1 kHz.
         let config = config.unwrap_or(AudioSpecificConfig { rate_hz: 44_100, channels: 2 });
@@ -202,12 +180,12 @@ impl Audio {
         frame: Bytes,
     ) -> Result<(), Superseded> {
         if frame.len() > codec.bytes_in(CODED_MAX).unwrap_or(MP3_BYTES_MAX) {
-            self.metrics.damaged.inc();
-            return Ok(());
+            return self.refuse(now, TOO_LARGE.to_owned());
         }
         if !self.accept(now)? {
             return Ok(());
         }
+        self.set_core_only(false)?;
         self.transcode(Coded { source: Source::Other(codec), time, frame, arrival: now });
         Ok(())
     }
@@ -226,12 +204,28 @@ impl Audio {
         self.metrics.audio_dropped.inc_by(lane.push(coded));
     }
 
+    pub(crate) fn on_opus_config(&mut self, now: Instant, channels: u8) -> Result<(), Superseded> {
+        self.opus_channels = channels;
+        if channels > OPUS_CHANNELS_MAX {
+            return self.refuse(now, TranscodeError::Channels(channels).to_string());
+        }
+        Ok(())
+    }
+
     pub(crate) fn on_opus(
         &mut self,
         now: Instant,
         time: MediaTime,
         packet: &Bytes,
     ) -> Result<(), Superseded> {
+        if self.opus_channels > OPUS_CHANNELS_MAX {
+            return self.refuse(now, TranscodeError::Channels(self.opus_channels).to_string());
+        }
+        if packet.len() > media::opus::PACKET_BYTES_MAX {
+            let text =
+                "The app sends Opus packets that are too large; choose at most 320 kbit/s in its settings";
+            return self.refuse(now, text.to_owned());
+        }
         if media::opus::duration(packet) != Some(OPUS_PACKET) {
             let text = "The app sends Opus packets that are not 20 ms long; choose 20 ms, or AAC";
             return self.refuse(now, text.to_owned());
@@ -239,6 +233,7 @@ impl Audio {
         if !self.accept(now)? {
             return Ok(());
         }
+        self.set_core_only(false)?;
         // Nothing of it is decoded.
         self.state.undecodable.store(0, Ordering::Relaxed);
         self.state.silent_us.store(0, Ordering::Relaxed);
@@ -257,6 +252,17 @@ impl Audio {
         Ok(())
     }
 
+    /// Tells of HE-AAC, or that there is none any more.
+    fn set_core_only(&mut self, is_core_only: bool) -> Result<(), Superseded> {
+        if !is_core_only {
+            self.search = SbrSearch::default();
+        }
+        if std::mem::replace(&mut self.is_core_only, is_core_only) != is_core_only {
+            self.publisher.set_problem("sound_core_only", is_core_only.then(|| CORE_ONLY.to_owned()))?;
+        }
+        Ok(())
+    }
+
     /// There is no sound from now on, and the teacher is told why. The picture goes on.
     pub(crate) fn refuse(&mut self, now: Instant, text: String) -> Result<(), Superseded> {
         if let Some(refused) = self.refused.as_mut().filter(|refused| refused.text == text) {
@@ -265,7 +271,6 @@ impl Audio {
         }
         tracing::info!(reason = text, "the publisher's sound cannot be played");
         self.publisher.set_problem("sound_unsupported", Some(text.clone()))?;
-        self.config = None;
         let since = self.refused.take().map_or(now, |refused| refused.since);
         self.refused = Some(Refused { since, latest: now, text });
         Ok(())
@@ -281,83 +286,5 @@ impl Audio {
         tracing::info!("the publisher's sound can be played again");
         self.publisher.set_problem("sound_unsupported", None)?;
         Ok(true)
-    }
-}
-
-impl State {
-    fn latest(&self) -> MediaTime {
-        MediaTime::from_micros(self.latest_us.load(Ordering::Relaxed))
-    }
-
-    fn set_latest(&self, latest: MediaTime) {
-        self.latest_us.store(latest.as_micros(), Ordering::Relaxed);
-    }
-
-    /// One worker counts at a time.
-    fn count(&self, is_damaged: bool, silence: Option<Duration>) {
-        let undecodable = self.undecodable.load(Ordering::Relaxed);
-        if is_damaged {
-            self.undecodable.store((undecodable + 1).min(UNDECODABLE_MAX), Ordering::Relaxed);
-            return;
-        }
-        // Of what is no AAC now and then something decodes.
-        self.undecodable.store(undecodable.saturating_sub(1), Ordering::Relaxed);
-        match silence {
-            Some(took) => {
-                self.silent_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(0), Ordering::Relaxed);
-            }
-            None => self.silent_us.store(0, Ordering::Relaxed),
-        }
-    }
-}
-
-impl Work for Worker {
-    type Frame = Coded;
-
-    fn on_frame(&mut self, coded: Coded) -> ControlFlow<()> {
-        let latest = self.state.latest();
-        if latest > self.latest {
-            // Packets have been passed on meanwhile.
-            (self.transcoder, self.latest) = (None, latest);
-        }
-        let current = match self.transcoder.take().filter(|(source, _)| *source == coded.source) {
-            Some(current) => current,
-            None => match Transcoder::new(coded.source, self.redundancy) {
-                Ok(new) => (coded.source, new.after(self.latest)),
-                Err(error) => return self.fail(error.to_string()),
-            },
-        };
-        let (_, transcoder) = self.transcoder.insert(current);
-        let (publisher, state, latest) = (&self.publisher, &self.state, &mut self.latest);
-        let damaged_before = transcoder.damaged_frames;
-        let mut is_superseded = false;
-        let outcome = transcoder.push(coded.time, &coded.frame, |opus| {
-            state.has_begun.store(true, Ordering::Relaxed);
-            *latest = opus.time;
-            state.set_latest(opus.time);
-            let frame = AudioFrame { time: opus.time, packet: opus.packet, arrival: coded.arrival };
-            is_superseded |= publisher.push(Frame::Audio(frame)).is_err();
-        });
-        let damaged = transcoder.damaged_frames - damaged_before;
-        self.metrics.damaged.inc_by(damaged);
-        state.count(damaged > 0, transcoder.silence());
-        match outcome {
-            Err(error) => self.fail(error.to_string()),
-            Ok(()) if is_superseded => ControlFlow::Break(()),
-            Ok(()) => ControlFlow::Continue(()),
-        }
-    }
-
-    fn on_panic(&mut self) {
-        self.metrics.transcoder_panics.inc();
-        tracing::error!("audio transcoder panicked; its publisher goes on without sound");
-        let _ = self.fail(PANICKED.to_owned());
-    }
-}
-
-impl Worker {
-    fn fail(&self, text: String) -> ControlFlow<()> {
-        *self.state.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
-        ControlFlow::Break(())
     }
 }

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use control::api::PublishRequest as Authorization;
+use control::api::{PublishRequest as Authorization, SourceRequest};
 use control::{Client, ClientError};
-use hub::Hub;
+use hub::{Hub, Refused};
 use process::connections::Seat;
 use process::drain::Draining;
 use rtmp::{Event, Output, PublishRequest, Rejection, Session, StreamAddress};
@@ -26,13 +26,15 @@ const READ_BYTES: usize = 32 << 10;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection that we have closed is read on for, so that its peer learns why.
 const LINGER: Duration = Duration::from_millis(500);
-/// What a publisher hears when the node goes, when its key is revoked, when another one takes its place, and when it comes back by
-/// itself then.
+/// What a publisher hears when its key is revoked, when another one takes its place, when the node goes, and when nobody can say
+/// whether it may publish.
 const REVOKED: &str = "The stream key was revoked.";
 const SUPERSEDED: &str = "Another app publishes this class now.";
-const DISPLACED: &str =
-    "Another app has taken over this class. End the stream there, or wait a minute and start again.";
 const DRAINING: &str = "The server is being shut down; publish again.";
+const UNCHECKED: &str = "The server cannot check the stream key now; try again.";
+
+/// The coordinator's code for a key that is wrong or of another class.
+const WRONG_KEY: &str = "stream_key_invalid";
 
 /// What every connection shares.
 #[derive(Debug)]
@@ -46,6 +48,15 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     pub(crate) takeovers: Arc<Takeovers>,
     pub(crate) draining: Draining,
+}
+
+impl Context {
+    /// Whether somebody publishes a class at another node.
+    async fn is_live_elsewhere(&self, class: &str) -> bool {
+        let request = SourceRequest { node: self.node.clone(), class: class.to_owned(), failed: None };
+        let source = self.control.source(&request).await;
+        source.is_ok_and(|source| source.is_some_and(|source| source.is_live))
+    }
 }
 
 /// Why a connection ended.
@@ -137,13 +148,24 @@ impl Connection {
     async fn run(&mut self, drain: CancellationToken) -> Result<Infallible, End> {
         let Err(end) = self.converse(drain).await;
         let reason = match end {
-            End::Superseded => SUPERSEDED,
-            End::Revoked => REVOKED,
-            End::Draining => DRAINING,
+            End::Superseded => SUPERSEDED.to_owned(),
+            End::Revoked => REVOKED.to_owned(),
+            End::Draining => DRAINING.to_owned(),
+            End::Protocol(rtmp::Error::MessageTooLarge { len, max, .. }) => format!(
+                "The app sends {len} bytes in one message, and the server takes {max}: choose a smaller picture or a lower bit rate."
+            ),
+            End::Protocol(ref error) => format!("What the app sends cannot be read: {error}."),
             _ => return Err(end),
         };
-        if self.publication.take().is_some() {
-            self.session.reject_publish(&Rejection::Failed(reason.to_owned()));
+        if let (End::Superseded, Some(turn)) = (&end, &self.turn) {
+            turn.displace(Instant::now());
+        }
+        if let Some(publication) = self.publication.take() {
+            if let End::Protocol(_) = end {
+                self.context.metrics.publishers_refused.inc();
+                publication.refuse(reason.clone());
+            }
+            self.session.reject_publish(&Rejection::Failed(reason));
             let _ = self.drain_outputs().await;
         }
         Err(end)
@@ -257,8 +279,16 @@ impl Connection {
             return Err(Rejection::BadName("The address has no stream key.".to_owned()));
         };
         // Before the coordinator opens a session for it, which would end that of the other one.
-        let app = self.context.takeovers.admit(Instant::now(), &key, &request.encoder);
-        let app = app.ok_or_else(|| Rejection::BadName(DISPLACED.to_owned()))?;
+        let app = match self.context.takeovers.admit(Instant::now(), &key, &request.encoder) {
+            Ok(app) => app,
+            Err(kept) if kept.is_elsewhere && !self.context.is_live_elsewhere(&kept.class).await => kept.app,
+            Err(kept) => {
+                return Err(Rejection::BadName(format!(
+                    "Another app has taken over this class. End the stream there, or stop this app and start it again after {} s.",
+                    kept.wait.as_secs() + 1
+                )));
+            }
+        };
         let authorization = Authorization {
             node: self.context.node.clone(),
             name: address.name,
@@ -268,17 +298,22 @@ impl Connection {
         };
         let grant =
             self.context.control.authorize_publish(&authorization).await.map_err(|error| match error {
-                ClientError::Refused(problem) => Rejection::BadName(problem.detail),
-                ClientError::Unreachable(error) => {
-                    tracing::warn!(%error, "the coordinator cannot be asked about a publisher");
-                    Rejection::Failed("The server cannot check the stream key now; try again.".to_owned())
+                ClientError::Refused(problem) if problem.code == WRONG_KEY => {
+                    Rejection::BadName(problem.detail)
+                }
+                error => {
+                    tracing::warn!(%error, "the coordinator does not say whether a publisher may publish");
+                    Rejection::Failed(UNCHECKED.to_owned())
                 }
             })?;
-        let publisher = self
-            .context
-            .hub
-            .publish(&grant.class, &grant.session, grant.epoch)
-            .map_err(|refused| Rejection::Failed(refused.to_string()))?;
+        let publisher =
+            self.context.hub.publish(&grant.class, &grant.session, grant.epoch).map_err(|refused| {
+                tracing::info!(%refused, class = grant.class, "a publisher has no place");
+                Rejection::Failed(match refused {
+                    Refused::Full { .. } => "The server carries as many streams as it may.".to_owned(),
+                    Refused::Superseded => SUPERSEDED.to_owned(),
+                })
+            })?;
         // A publisher keeps its place; until here the connection made room for newcomers.
         self.seat.work();
         tracing::Span::current().record("class", &grant.class);

@@ -13,6 +13,10 @@ const ASKED: Duration = Duration::from_millis(250);
 const GONE: Duration = Duration::from_secs(3);
 /// Slides may come as rarely as this; twice the time of the last without another it is gone.
 const SLIDE_MAX: Duration = Duration::from_secs(5);
+/// When pictures have come over so long a time and none could be shown, it is not for a keyframe that is on its way.
+const UNUSABLE: Duration = Duration::from_millis(3_500);
+/// Two damaged pictures are told of for this long.
+const DAMAGE_SHOWN: Duration = Duration::from_secs(10);
 /// Keyframes may be this far apart: so long a viewer waits who lost too much.
 const KEYFRAMES_MAX: MediaTime = MediaTime::from_millis(4_000);
 /// Without a picture for so long, the time between two keyframes says nothing.
@@ -27,7 +31,7 @@ const LUMP: MediaTime = MediaTime::from_millis(300);
 const LUMPY_SECONDS: usize = 3;
 /// A clock that stepped is told of for this long.
 const STEP_SHOWN: Duration = Duration::from_secs(10);
-/// AAC frames that cannot be decoded beyond those that can, a quarter of a second of them: more than a damaged message costs.
+/// Frames that cannot be decoded beyond those that can, of AAC a quarter of a second of them: more than a damaged message costs.
 const UNDECODABLE_FRAMES: u32 = 12;
 /// How often the words of a problem that lasts follow its figures.
 const REWORDED: Duration = SECOND;
@@ -42,7 +46,7 @@ pub(crate) type Change = (&'static str, Option<String>);
 /// What is known of the sound beyond its arrival.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sound {
-    /// AAC frames that could not be decoded, beyond those that could.
+    /// Frames that could not be decoded, beyond those that could.
     pub(crate) undecodable: u32,
     /// How long it has been digitally silent.
     pub(crate) silent: Duration,
@@ -56,6 +60,10 @@ pub(crate) struct Health {
     asked: Option<Instant>,
     began: Option<Instant>,
     video: Option<Instant>,
+    /// When the last picture came that could be shown, or the first of all.
+    usable: Option<Instant>,
+    /// The last two that were damaged.
+    damaged: [Option<Instant>; 2],
     /// From the last picture but one to the last.
     slide: Duration,
     audio: Option<Instant>,
@@ -101,6 +109,9 @@ impl Health {
         }
         match track {
             Track::Video => {
+                if !has_video {
+                    self.usable = Some(now);
+                }
                 let last = self.video.replace(now);
                 // After a single picture nothing is known of its rhythm.
                 self.slide =
@@ -114,7 +125,17 @@ impl Health {
         }
     }
 
-    /// A picture that decoders can begin at has come.
+    /// A picture has come that can be shown.
+    pub(crate) fn on_usable(&mut self, now: Instant) {
+        self.usable = Some(now);
+    }
+
+    /// A picture has come that cannot be read.
+    pub(crate) fn on_damaged(&mut self, now: Instant) {
+        self.damaged = [self.damaged[1], Some(now)];
+    }
+
+    /// A picture that decoders can begin at was passed on.
     pub(crate) fn on_entry(&mut self, time: MediaTime) {
         let last = self.keyframes.last.replace(time);
         self.keyframes.distance = last.map_or(MediaTime::ZERO, |last| time - last);
@@ -195,6 +216,21 @@ impl Health {
                 "No picture comes any more. Is the camera switched off, or the app in the background?",
             );
         }
+        let is_long = |(usable, last): (Instant, Instant)| last >= usable + UNUSABLE;
+        let is_unusable = has_video && self.usable.zip(self.video).is_some_and(is_long);
+        if is_unusable {
+            say(
+                "picture_unusable",
+                "No picture of the app can be shown: there is no keyframe among them, or they are damaged. Choose H.264 with a \
+                 keyframe every 2 s.",
+            );
+        } else if self.damaged[0].is_some_and(|damaged| now < damaged + DAMAGE_SHOWN) {
+            say(
+                "picture_damaged",
+                "Pictures of the app are damaged: what follows them is left out up to the next keyframe. Start the stream again, \
+                 with a lower bit rate or another encoder if it goes on.",
+            );
+        }
         if sound.is_refused {
             // That was told, and is why.
         } else if self.audio.is_some() && !has_audio && has_video {
@@ -214,17 +250,18 @@ impl Health {
             );
         }
         if let Some(percent) = self.leads.speed_percent() {
-            let text = format!(
-                "The stream comes at {percent} % of its speed. If it is from a file, send it in real time; else the app's network \
-                 or encoder is too slow: choose a lower bit rate."
-            );
-            found.push(("speed", text));
+            let cure = if percent > 100 {
+                "Send it in real time, with ffmpeg by -re."
+            } else {
+                "The app's network or encoder is too slow: choose a lower bit rate."
+            };
+            found.push(("speed", format!("The stream comes at {percent} % of its speed. {cure}")));
         } else if self.leads.is_lumpy() {
             let text = "The stream comes in lumps, so that it stutters. The app or its network holds it back: choose a lower bit \
                  rate or another network.";
             found.push(("lumps", text.to_owned()));
         }
-        if let Some(distance) = self.keyframes.too_far().filter(|_| has_video) {
+        if let Some(distance) = self.keyframes.too_far().filter(|_| has_video && !is_unusable) {
             let text = format!(
                 "Keyframes come {:.0} s apart: so long nothing moves for whoever loses much. Choose a keyframe interval of 2 s.",
                 Duration::from_micros(u64::try_from(distance.as_micros()).unwrap_or(0)).as_secs_f64()

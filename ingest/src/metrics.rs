@@ -9,10 +9,9 @@ use prometheus::{IntCounter, IntGauge, Registry};
 pub struct Metrics {
     /// Connections open now.
     pub connections: IntGauge,
-    /// Connections refused because there were too many.
     /// Publishers accepted.
     pub publishers: IntCounter,
-    /// Publishers refused: wrong key, unusable codec.
+    /// Publishers refused: wrong key, unusable codec, another app has taken over.
     pub publishers_refused: IntCounter,
     /// Connections ended because they broke the protocol or a bound.
     pub protocol_errors: IntCounter,
@@ -26,7 +25,7 @@ pub struct Metrics {
     pub damaged: IntCounter,
     /// Access units with more NAL units than any encoder makes.
     pub nals_exceeded: IntCounter,
-    /// AAC frames that the transcoders were too busy for.
+    /// Frames of sound that the transcoders were too busy for.
     pub audio_dropped: IntCounter,
     /// Publishers whose audio transcoder panicked.
     pub transcoder_panics: IntCounter,

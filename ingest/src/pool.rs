@@ -9,9 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// Frames of one lane that may wait: a second and a half of AAC. A machine that is this far behind drops the oldest.
+/// Frames of one lane that may wait: a second and a half of AAC, up to 16 s of a codec of old in large messages. A machine that is this far behind drops the oldest.
 const WAITING_MAX: usize = 64;
-/// Frames of one lane that are worked off before the next lane has its turn: 100 ms of audio, some milliseconds of work.
+/// Frames of one lane that are worked off before the next lane has its turn: 100 ms of AAC, a second of others at most; some milliseconds of work.
 const TURN_FRAMES: usize = 4;
 
 /// What one publisher's frames are worked off by.

@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::pool::Handle;
 use crate::timeline::Timeline;
 use crate::transcode::Redundancy;
-use crate::video::Video;
+use crate::video::{Unit, Video};
 
 /// A publisher that has sent only one kind of media for this long has no other.
 const SETTLE: Duration = Duration::from_millis(1000);
@@ -39,6 +39,8 @@ pub struct Publication {
     started: Option<Instant>,
     tracks: Tracks,
     is_announced: bool,
+    /// The app has said what its pictures will be like.
+    is_video_announced: bool,
     video: Video,
     audio: Audio,
     health: Health,
@@ -57,7 +59,7 @@ impl Drop for Publication {
 }
 
 impl Publication {
-    /// For somebody who may publish. Its AAC is transcoded by the pool.
+    /// For somebody who may publish. Its sound is transcoded by the pool, unless it is Opus.
     pub fn new(publisher: Publisher, pool: Handle, redundancy: Redundancy, metrics: Metrics) -> Self {
         let publisher = Arc::new(publisher);
         Self {
@@ -69,6 +71,7 @@ impl Publication {
             started: None,
             tracks: Tracks::default(),
             is_announced: false,
+            is_video_announced: false,
             health: Health::default(),
             is_refused: false,
         }
@@ -87,6 +90,11 @@ impl Publication {
         taken
     }
 
+    /// What came between its messages cannot be read: the teacher reads why it ended.
+    pub(crate) fn refuse(mut self, text: String) {
+        self.is_refused = self.publisher.set_problem("stream_unreadable", Some(text)).is_ok();
+    }
+
     fn take(
         &mut self,
         now: Instant,
@@ -98,11 +106,18 @@ impl Publication {
         let media_now = MediaTime::from_micros(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX));
         match kind {
             MediaKind::Video => match VideoTag::parse(body) {
-                Ok(VideoTag::Config(record)) => self.video.on_config(&record)?,
+                Ok(VideoTag::Config(record)) => {
+                    self.is_video_announced = true;
+                    self.video.on_config(&record)?;
+                }
                 Ok(VideoTag::Frame { composition_ms, data }) => {
                     let time = self.unroll(Track::Video, timestamp_ms, (now, media_now));
-                    let frame = self.video.on_access_unit(now, time, composition_ms, &data)?;
-                    frame.map_or(Ok(()), |frame| self.on_video_frame(frame))?;
+                    match self.video.on_access_unit(now, time, composition_ms, &data)? {
+                        Unit::Frame(frame) => self.on_video_frame(frame)?,
+                        Unit::LeftOut => self.health.on_usable(now),
+                        Unit::Damaged => self.health.on_damaged(now),
+                        Unit::Nothing => {}
+                    }
                 }
                 Ok(VideoTag::Nothing) => {}
                 Err(error @ TagError::Unsupported { .. }) => {
@@ -117,6 +132,7 @@ impl Publication {
                     let time = self.unroll(Track::Audio, timestamp_ms, (now, media_now));
                     self.audio.on_aac(now, time, frame)?;
                 }
+                Ok(AudioTag::OpusConfig { channels }) => self.audio.on_opus_config(now, channels)?,
                 Ok(AudioTag::Opus(packet)) => {
                     let time = self.unroll(Track::Audio, timestamp_ms, (now, media_now));
                     self.audio.on_opus(now, time, &packet)?;
@@ -156,6 +172,7 @@ impl Publication {
     }
 
     fn on_video_frame(&mut self, frame: VideoFrame) -> Result<(), PublishError> {
+        self.health.on_usable(frame.arrival);
         if frame.keyframe || frame.recovery_point {
             self.health.on_entry(frame.time);
         }
@@ -172,11 +189,12 @@ impl Publication {
     }
 
     /// Says which tracks there are: at once when both have been seen, else when the other has not come in a while. Sound
-    /// that cannot be played is none; it ends a publication only if nothing else comes.
+    /// that cannot be played is none; it ends a publication if nothing else comes or is announced.
     fn settle(&mut self, now: Instant) -> Result<(), PublishError> {
         self.audio.check(now)?;
         if let Some(refused) = self.audio.refused()
             && self.tracks.video.is_none()
+            && !self.is_video_announced
             && self.health.video().is_none_or(|last| now.saturating_duration_since(last) >= SETTLE)
             && now.saturating_duration_since(refused.since) >= SETTLE
         {

@@ -3,7 +3,7 @@
 //! Any app with a key of the class takes it over: the teacher changes from the laptop to the phone. The laptop's app, told to go,
 //! reconnects after two seconds, as OBS does. It is refused while the phone publishes, until it has been quiet for a while.
 //! Apps are told apart by their key and by how they call themselves, and not by address: a phone goes to and fro between Wi-Fi and
-//! 4G.
+//! 4G. An app remembers the node that it publishes to, and that node remembers it, whichever node the other one publishes to.
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 /// A displaced app that has not come for this long, nor for twice the time between its last two tries, is started by somebody:
 /// apps that try again by themselves wait longer each time, OBS half as long again.
 const QUIET: Duration = Duration::from_secs(45);
+/// Nobody is kept out for longer.
+const QUIET_MAX: Duration = Duration::from_secs(600);
 /// Displaced apps of a class that are remembered.
 const DISPLACED_MAX: usize = 8;
 
@@ -35,7 +37,8 @@ struct Table {
 #[derive(Debug)]
 struct Class {
     turn: u64,
-    app: App,
+    /// Who publishes here. Nobody if the one that does, publishes at another node.
+    app: Option<App>,
     displaced: Vec<Displaced>,
 }
 
@@ -48,6 +51,17 @@ struct Displaced {
     until: Instant,
 }
 
+/// An app that was displaced and comes back by itself.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) app: App,
+    pub(crate) class: String,
+    /// The other one publishes at another node, if it still does.
+    pub(crate) is_elsewhere: bool,
+    /// If it does not come for so long, it is let in.
+    pub(crate) wait: Duration,
+}
+
 /// That an app publishes, for as long as it does.
 #[derive(Debug)]
 pub(crate) struct Turn {
@@ -57,19 +71,20 @@ pub(crate) struct Turn {
 }
 
 impl Takeovers {
-    /// An app that has come. None if it was displaced, the other one still publishes, and it comes back by itself.
-    pub(crate) fn admit(&self, now: Instant, key: &str, encoder: &str) -> Option<App> {
+    /// An app that has come: it may publish unless it was displaced, the other one still publishes, and it comes back by itself.
+    pub(crate) fn admit(&self, now: Instant, key: &str, encoder: &str) -> Result<App, Kept> {
         let app = App(self.hasher.hash_one((key, encoder)));
         let mut table = self.lock();
-        for class in table.classes.values_mut().filter(|class| class.app != app) {
+        for (name, class) in table.classes.iter_mut().filter(|(_, class)| class.app != Some(app)) {
             class.displaced.retain(|other| now < other.until);
             if let Some(other) = class.displaced.iter_mut().find(|other| other.app == app) {
                 let waited = now.saturating_duration_since(other.last);
-                (other.last, other.until) = (now, now + QUIET.max(2 * waited));
-                return None;
+                let wait = QUIET.max(2 * waited).min(QUIET_MAX);
+                (other.last, other.until) = (now, now + wait);
+                return Err(Kept { app, class: name.clone(), is_elsewhere: class.app.is_none(), wait });
             }
         }
-        Some(app)
+        Ok(app)
     }
 
     /// Gives a class to an app that was admitted.
@@ -80,12 +95,12 @@ impl Takeovers {
         let mut displaced = Vec::new();
         if let Some(before) = before {
             let others = before.displaced.into_iter().filter(|other| other.app != app);
-            let newest = Displaced { app: before.app, last: now, until: now + QUIET };
-            displaced.extend((before.app != app).then_some(newest).into_iter().chain(others));
+            let newest = before.app.filter(|before| *before != app).map(|app| Displaced::new(now, app));
+            displaced.extend(newest.into_iter().chain(others));
             displaced.truncate(DISPLACED_MAX);
         }
         table.turns += 1;
-        table.classes.insert(name.to_owned(), Class { turn: number, app, displaced });
+        table.classes.insert(name.to_owned(), Class { turn: number, app: Some(app), displaced });
         Turn { takeovers: Arc::clone(self), class: name.to_owned(), number }
     }
 
@@ -94,11 +109,39 @@ impl Takeovers {
     }
 }
 
+impl Displaced {
+    fn new(now: Instant, app: App) -> Self {
+        Self { app, last: now, until: now + QUIET }
+    }
+}
+
+impl Turn {
+    /// The app has to go, for one that publishes here or at another node.
+    pub(crate) fn displace(&self, now: Instant) {
+        let mut table = self.takeovers.lock();
+        table
+            .classes
+            .retain(|_, class| class.app.is_some() || class.displaced.iter().any(|other| now < other.until));
+        let Some(class) = table.classes.get_mut(&self.class).filter(|class| class.turn == self.number) else {
+            return;
+        };
+        // Nobody has taken its turn here.
+        if let Some(app) = class.app.take() {
+            class.displaced.insert(0, Displaced::new(now, app));
+            class.displaced.truncate(DISPLACED_MAX);
+        }
+    }
+}
+
 impl Drop for Turn {
     /// Nobody is kept out of a class in which nobody publishes.
     fn drop(&mut self) {
         let mut table = self.takeovers.lock();
-        if table.classes.get(&self.class).is_some_and(|class| class.turn == self.number) {
+        if table
+            .classes
+            .get(&self.class)
+            .is_some_and(|class| class.turn == self.number && class.app.is_some())
+        {
             table.classes.remove(&self.class);
         }
     }
@@ -109,7 +152,7 @@ mod tests {
     use super::*;
 
     fn publish(takeovers: &Arc<Takeovers>, now: Instant, class: &str, encoder: &str) -> Option<Turn> {
-        let app = takeovers.admit(now, &format!("key of {class}"), encoder)?;
+        let app = takeovers.admit(now, &format!("key of {class}"), encoder).ok()?;
         Some(takeovers.take(now, class, app))
     }
 
@@ -140,6 +183,56 @@ mod tests {
         let back = publish(&takeovers, waited, "a", "laptop");
         assert!(back.is_some(), "somebody has started it");
         assert!(publish(&takeovers, waited, "a", "phone").is_none(), "now the phone was displaced");
+    }
+
+    #[test]
+    fn who_waits_as_long_as_told_is_let_in() {
+        for gaps in [&[2, 3, 5][..], &[35], &[40, 60, 60], &[44, 80, 150, 290, 500]] {
+            let (takeovers, mut now) = (Arc::new(Takeovers::default()), Instant::now());
+            let _laptop = publish(&takeovers, now, "a", "laptop").unwrap();
+            let _phone = publish(&takeovers, now, "a", "phone").unwrap();
+            let mut wait = QUIET;
+            for gap in gaps {
+                now += Duration::from_secs(*gap);
+                let kept = takeovers.admit(now, "key of a", "laptop").unwrap_err();
+                assert!(kept.wait >= QUIET && !kept.is_elsewhere, "{kept:?}");
+                wait = kept.wait;
+            }
+            assert!(
+                wait <= QUIET_MAX && takeovers.admit(now + wait, "key of a", "laptop").is_ok(),
+                "{gaps:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_was_displaced_by_an_app_at_another_node_is_known_here() {
+        let (takeovers, mut now) = (Arc::new(Takeovers::default()), Instant::now());
+        let laptop = publish(&takeovers, now, "a", "laptop").unwrap();
+        laptop.displace(now);
+        drop(laptop);
+        for _ in 0..5 {
+            now += Duration::from_secs(20);
+            let kept = takeovers.admit(now, "key of a", "laptop").unwrap_err();
+            assert!(kept.is_elsewhere && kept.class == "a");
+        }
+        let phone = publish(&takeovers, now, "a", "phone").unwrap();
+        assert!(
+            !takeovers.admit(now, "key of a", "laptop").unwrap_err().is_elsewhere,
+            "it publishes here now"
+        );
+        laptop_is_let_in_once_nobody_publishes(&takeovers, now, phone);
+        let other = publish(&takeovers, now, "b", "laptop").unwrap();
+        other.displace(now);
+        drop(other);
+        let later = publish(&takeovers, now + QUIET, "c", "laptop").unwrap();
+        later.displace(now + QUIET);
+        assert_eq!(takeovers.lock().classes.len(), 1, "what is over is forgotten");
+    }
+
+    fn laptop_is_let_in_once_nobody_publishes(takeovers: &Arc<Takeovers>, now: Instant, phone: Turn) {
+        drop(phone);
+        assert!(publish(takeovers, now, "a", "laptop").is_some());
     }
 
     #[test]

@@ -10,6 +10,9 @@ use media::{MediaTime, Track};
 /// A track that falls behind itself by more than this, or runs ahead of every message so far by more, has a clock that
 /// stepped. Less is jitter of an encoder's timestamps, and as a gap in the sound it would last no longer than this.
 const STEP_MIN: MediaTime = MediaTime::from_millis(150);
+/// For so long after its first message nothing is known of what arrives without delay: a first keyframe is larger than what follows,
+/// and apps begin with what has waited in them. Until then only more than [`SKEW_MAX`] is a step.
+const SETTLING: MediaTime = MediaTime::from_millis(1000);
 /// The most by which the first message of a track is behind the other track. More than this are two clocks.
 const SKEW_MAX: MediaTime = MediaTime::from_millis(2000);
 /// The longest distance of two messages of a track that is taken for its rhythm: ten frames a second.
@@ -24,6 +27,7 @@ pub struct Timeline {
     clocks: [Option<Clock>; 2],
     /// The furthest that any message was ahead of its arrival: of what arrives without delay.
     lead_max: Option<MediaTime>,
+    began: Option<MediaTime>,
     steps: u64,
 }
 
@@ -51,7 +55,7 @@ impl Clock {
 impl Timeline {
     /// The publishers before ended at `resume_after`.
     pub fn new(resume_after: MediaTime) -> Self {
-        Self { resume_after, clocks: [None; 2], lead_max: None, steps: 0 }
+        Self { resume_after, clocks: [None; 2], lead_max: None, began: None, steps: 0 }
     }
 
     /// How often the publisher's clock has stepped.
@@ -62,6 +66,7 @@ impl Timeline {
     /// The media time of a message; of each track it only grows. `now` is this moment on the stream's timeline: where a
     /// count begins.
     pub fn unroll(&mut self, track: Track, timestamp_ms: u32, now: MediaTime) -> MediaTime {
+        self.began.get_or_insert(now);
         let (own, other) = match track {
             Track::Video => (self.clocks[0], self.clocks[1]),
             Track::Audio => (self.clocks[1], self.clocks[0]),
@@ -120,7 +125,9 @@ impl Timeline {
     /// A pause lets timestamps jump by as much as the clock does, and a delay that ends by less. Beyond that nothing can
     /// arrive before it is made.
     fn is_from_the_future(&self, mapped: MediaTime, now: MediaTime) -> bool {
-        self.lead_max.is_some_and(|lead_max| mapped - now > lead_max + STEP_MIN)
+        let is_settling = self.began.is_none_or(|began| now < began + SETTLING);
+        let rise_max = if is_settling { SKEW_MAX } else { STEP_MIN };
+        self.lead_max.is_some_and(|lead_max| mapped - now > lead_max + rise_max)
     }
 }
 
@@ -150,6 +157,21 @@ mod tests {
     fn a_count_that_begins_anew_goes_on_after_what_was_before() {
         let times = run(&[(Video, 1 << 31), (Video, (1 << 31) + 33), (Video, 0), (Video, 33)]);
         assert_eq!(times, [5000, 5033, 5066, 5099]);
+    }
+
+    #[test]
+    fn the_first_pictures_of_a_slow_publisher_may_come_at_once() {
+        let mut timeline = Timeline::new(MediaTime::ZERO);
+        // Five a second, of which the first took as long to send as the next three were made in.
+        let arrivals = [5000, 5010, 5020, 5030, 5200, 5400, 5600, 5800, 6000, 6200];
+        let times: Vec<i64> = (0..)
+            .zip(arrivals)
+            .map(|(n, now)| timeline.unroll(Video, 200 * n, MediaTime::from_millis(now)).as_millis())
+            .collect();
+        assert_eq!(times, (0..10).map(|n| 5000 + 200 * n).collect::<Vec<_>>());
+        assert_eq!(timeline.steps(), 0);
+        timeline.unroll(Video, 2000 + 160_000, MediaTime::from_millis(6400));
+        assert_eq!(timeline.steps(), 1);
     }
 
     #[test]

@@ -38,8 +38,9 @@ const FILTER_OVERSAMPLING: usize = 128;
 pub(crate) const CHANNELS_MAX: u8 = 2;
 /// Samples at 48 kHz by which libopus delays at this rate, if it does not say: 6.5 ms (RFC 6716, section 2).
 const LOOKAHEAD_SAMPLES: i32 = 312;
-/// What is never louder than this, -80 dB of full scale, is a microphone that is switched off: rooms are louder.
-const PEAK_MIN: f32 = 1e-4;
+/// What is never louder than this, -70 dB of full scale, is a microphone that is switched off: rooms are louder. G.711's A-law has no
+/// zero: its least is -72 dB.
+const PEAK_MIN: f32 = 3e-4;
 /// Taps of the resampler's filter: 1.5 ms to either side at 44.1 kHz.
 const FILTER_TAPS: usize = 128;
 /// Bytes of one Opus packet at most (RFC 6716, section 3.4 allows 1275).
@@ -81,7 +82,7 @@ pub enum TranscodeError {
     #[error("The app sends sound with {0} channels; choose mono or stereo in its settings")]
     Channels(u8),
     /// A codec library refuses.
-    #[error("the {part} refuses: {reason}")]
+    #[error("The sound cannot be converted ({part}: {reason}); start the stream again")]
     Library {
         /// Which.
         part: &'static str,
@@ -100,7 +101,7 @@ pub struct Transcoder {
     pcm: Vec<f32>,
     /// How long the last frame was, if there was nothing to hear in it.
     silence: Option<Duration>,
-    /// Frames that could not be decoded; silence took their place.
+    /// Frames that could not be decoded; silence took their place where their length is known.
     pub damaged_frames: u64,
 }
 

@@ -19,6 +19,17 @@ const B_FRAMES_KEYFRAMES: &str = "The app sends B-frames that others depend on (
     live. Only keyframes are shown. Turn B-frames off in the app (B-frames 0, profile Baseline, or tune zerolatency); in OBS, Settings, \
     Output: \"Enable Advanced Encoder Settings\", then bframes=0 keyint=60 in the encoder's custom settings.";
 
+/// What an access unit becomes.
+pub(crate) enum Unit {
+    Frame(VideoFrame),
+    /// It could be shown, and is left out because of B-frames.
+    LeftOut,
+    /// No slice, or none that a decoder could begin with.
+    Nothing,
+    /// It could not be read.
+    Damaged,
+}
+
 /// The video of one publisher.
 pub(crate) struct Video {
     publisher: Arc<Publisher>,
@@ -32,8 +43,10 @@ pub(crate) struct Video {
     config: Option<Arc<VideoConfig>>,
     /// To come into force with the next keyframe.
     next_config: Option<Arc<VideoConfig>>,
-    /// A keyframe has been passed on.
+    /// A keyframe has been passed on, and nothing damaged came since that what follows may need.
     has_begun: bool,
+    /// A keyframe has been passed on.
+    has_shown: bool,
 }
 
 impl Video {
@@ -49,6 +62,7 @@ impl Video {
             config: None,
             next_config: None,
             has_begun: false,
+            has_shown: false,
         }
     }
 
@@ -63,17 +77,21 @@ impl Video {
         }
     }
 
-    /// The frame that an access unit becomes, if it is passed on.
+    /// Takes one access unit.
     pub(crate) fn on_access_unit(
         &mut self,
         now: Instant,
         time: MediaTime,
         composition_ms: i32,
         data: &Bytes,
-    ) -> Result<Option<VideoFrame>, PublishError> {
+    ) -> Result<Unit, PublishError> {
         let nals = match avcc::split_access_unit(data, self.length_size) {
             Ok(nals) => nals,
-            Err(error) => return self.on_error(&error).map(|()| None),
+            Err(error) => {
+                // Whoever went on would see what is missing smeared over what follows.
+                self.has_begun = false;
+                return self.on_error(&error).map(|()| Unit::Damaged);
+            }
         };
         let of = |kind: NalKind| nals.iter().filter(move |nal| NalKind::of(nal) == Some(kind)).cloned();
         let sps = of(NalKind::Sps).next();
@@ -83,15 +101,17 @@ impl Video {
         }
         let is_slice = |nal: &&Bytes| NalKind::of(nal).is_some_and(NalKind::is_slice);
         if !nals.iter().any(|nal| is_slice(&nal)) {
-            return Ok(None);
+            return Ok(Unit::Nothing);
         }
         let keyframe = nals.iter().filter(is_slice).all(|nal| NalKind::of(nal) == Some(NalKind::IdrSlice));
         if keyframe && let Some(config) = self.next_config.take() {
             self.config = Some(config);
         }
+        let recovery_point = !keyframe && is_recovery_point(&nals);
         // Nothing can be shown before the first keyframe with its parameter sets.
-        let Some(config) = self.config.clone().filter(|_| self.has_begun || keyframe) else {
-            return Ok(None);
+        let begins = keyframe || recovery_point && self.has_shown;
+        let Some(config) = self.config.clone().filter(|_| self.has_begun || begins) else {
+            return Ok(Unit::Nothing);
         };
         let display_ms = time.as_millis().saturating_add(i64::from(composition_ms));
         let slices = nals.iter().filter(is_slice).map(|nal| &nal[..]);
@@ -99,13 +119,12 @@ impl Video {
         self.on_policy()?;
         if !is_admitted {
             self.metrics.reordered.inc();
-            return Ok(None);
+            return Ok(Unit::LeftOut);
         }
-        self.has_begun = true;
+        (self.has_begun, self.has_shown) = (true, true);
         self.metrics.frames.inc();
-        let recovery_point = !keyframe && is_recovery_point(&nals);
         let nals = without_ballast(&nals, data.len());
-        Ok(Some(VideoFrame { time, keyframe, recovery_point, config, nals, arrival: now }))
+        Ok(Unit::Frame(VideoFrame { time, keyframe, recovery_point, config, nals, arrival: now }))
     }
 
     /// Sets that have changed come into force with the next keyframe: the frames until then are made with the old.

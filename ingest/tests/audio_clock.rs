@@ -19,7 +19,7 @@ fn tone(file: &'static [u8]) -> (AudioSpecificConfig, Vec<Bytes>) {
         match AudioTag::parse(tag.body).unwrap() {
             AudioTag::AacConfig(bytes) => config = Some(AudioSpecificConfig::parse(&bytes).unwrap()),
             AudioTag::Aac(frame) => frames.push(frame),
-            AudioTag::Opus(_) | AudioTag::Coded(..) | AudioTag::Nothing => {}
+            AudioTag::OpusConfig { .. } | AudioTag::Opus(_) | AudioTag::Coded(..) | AudioTag::Nothing => {}
         }
     }
     (config.unwrap(), frames)

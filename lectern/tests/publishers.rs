@@ -123,33 +123,67 @@ async fn a_publisher_whose_key_is_revoked_is_sent_away_and_another_takes_the_cla
 #[tokio::test]
 async fn an_app_that_was_displaced_does_not_take_the_class_back_by_itself() {
     let server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
+    a_displaced_laptop_waits(&server, || server.publish_demo()).await;
+}
+
+#[tokio::test]
+async fn an_app_that_was_displaced_at_another_node_does_not_take_the_class_back_by_itself() {
+    let server = Server::start_cluster(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
+    let second = server.start_node("second");
+    a_displaced_laptop_waits(&server, || server.publish_demo_to(&second.addresses)).await;
+}
+
+async fn a_displaced_laptop_waits(server: &Server, publish_by_phone: impl FnOnce() -> Process) {
     let key = server.addresses.key.clone();
-    let mut laptop = publish(&server, &key, &[&PICTURE], &H264);
-    until_live(&server).await;
-    let phone = server.publish_demo();
+    let mut laptop = publish(server, &key, &[&PICTURE], &H264);
+    until_live(server).await;
+    let phone = publish_by_phone();
     laptop.wait_for("Another app publishes this class now.", LIVE);
-    let mut again = publish(&server, &key, &[&PICTURE], &H264);
+    let mut again = publish(server, &key, &[&PICTURE], &H264);
     again.wait_for("Another app has taken over this class.", LIVE);
     let url = format!("http://{}/api/v1/streams/lesson", server.addresses.http);
-    let stream = get(&url).await;
-    assert_eq!((&stream["state"], &stream["width"]), (&Value::from("active"), &Value::from(960)), "{stream}");
-    // Who was refused leaves the record alone.
-    until("the record", LIVE, async || match ends(&server).await {
-        found if found == ["superseded", "open"] => Ok(()),
-        found => Err(found.join(", ")),
-    })
-    .await;
-    drop(phone);
     let is = async |state: &str, width: u32| {
-        until("the laptop's picture", LIVE, async || {
+        until("the picture", LIVE, async || {
             let stream = get(&url).await;
             if stream["state"] == state && stream["width"] == width { Ok(()) } else { Err(stream) }
         })
         .await;
     };
+    is("active", 960).await;
+    // Who was refused leaves the record alone.
+    until("the record", LIVE, async || match ends(server).await {
+        found if found == ["superseded", "open"] => Ok(()),
+        found => Err(found.join(", ")),
+    })
+    .await;
+    drop(phone);
     is("grace", 960).await;
-    let _back = publish(&server, &key, &[&PICTURE], &H264);
+    let _back = publish(server, &key, &[&PICTURE], &H264);
     is("active", 640).await;
+}
+
+#[tokio::test]
+async fn a_picture_that_is_too_large_is_refused_in_words() {
+    let server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
+    let noise = ["-f", "lavfi", "-i", "color=s=2560x1440:r=2,noise=alls=100:allf=t"];
+    let nearly_lossless = [
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-tune",
+        "zerolatency",
+        "-qp",
+        "1",
+        "-g",
+        "1",
+        "-pix_fmt",
+        "yuv420p",
+    ];
+    let mut app = publish(&server, &server.addresses.key, &[&noise], &nearly_lossless);
+    app.wait_for("choose a smaller picture", LIVE);
+    let stream = get(&format!("http://{}/api/v1/streams/lesson", server.addresses.http)).await;
+    assert_eq!(stream["problems"][0]["code"], "stream_unreadable", "{stream}");
 }
 
 #[tokio::test]

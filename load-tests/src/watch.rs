@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch as channel};
 use tokio::task::JoinSet;
 
 mod answer;
+mod arrivals;
 mod dtls;
 mod dtls_sha1;
 mod follow;

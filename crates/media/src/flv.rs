@@ -15,7 +15,7 @@ pub enum TagError {
     /// It is shorter than its header.
     #[error("a media message of {0} bytes is too short")]
     Truncated(usize),
-    /// It is of a codec that browsers do not play. The text is for the teacher.
+    /// It is of a codec that is not passed on: not all browsers play it. The text is for the teacher.
     #[error("The app sends {codec}, which browsers do not play here; choose {instead} in its settings")]
     Unsupported {
         /// What it sends.

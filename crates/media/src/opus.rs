@@ -4,6 +4,9 @@ use std::time::Duration;
 /// The longest packet: RFC 6716, section 3.4, R5.
 const PACKET_MAX: Duration = Duration::from_millis(120);
 
+/// Bytes of a packet that fits a datagram to viewers: 464 kbit/s in packets of 20 ms.
+pub const PACKET_BYTES_MAX: usize = 1_160;
+
 /// How long a packet plays; `None` when it is not a packet.
 pub fn duration(packet: &[u8]) -> Option<Duration> {
     let config = packet.first()? >> 3;

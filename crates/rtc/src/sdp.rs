@@ -167,6 +167,12 @@ pub enum OfferError {
     /// No certificate fingerprint that we can check.
     #[error("the offer has no SHA-256 a=fingerprint")]
     NoFingerprint,
+    /// Nobody can tell which section is meant.
+    #[error("two media sections of the offer have the same a=mid")]
+    DuplicateMid,
+    /// The viewer does not check either.
+    #[error("the offer says a=ice-lite, which is our part: one side must send connectivity checks")]
+    BothLite,
     /// The viewer wants to be the DTLS server as well.
     #[error("the offer says a=setup:passive, which is our part; use actpass or active")]
     BothPassive,

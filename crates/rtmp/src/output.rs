@@ -62,7 +62,7 @@ pub struct PublishRequest {
 /// Why a publisher is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// The key is wrong, or there is no such class.
+    /// The key is wrong, there is no such class, or another app has it.
     BadName(String),
     /// Anything else, in words for a teacher.
     Failed(String),

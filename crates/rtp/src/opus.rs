@@ -3,6 +3,8 @@ use media::{AudioFrame, Track};
 
 use crate::{PAYLOAD_MAX, Packets};
 
+const _: () = assert!(media::opus::PACKET_BYTES_MAX <= PAYLOAD_MAX);
+
 /// Numbers the packets of sound of one stream.
 #[derive(Debug, Default)]
 pub struct Packetizer {
@@ -10,7 +12,7 @@ pub struct Packetizer {
 }
 
 impl Packetizer {
-    /// The packet of one frame; `None` when it is empty or larger than a datagram may be (Opus at 460 kbit/s and more).
+    /// The packet of one frame; `None` when it is empty or larger than a datagram may be, which no publisher's is.
     pub fn packetize(&mut self, frame: &AudioFrame) -> Option<Packets> {
         if frame.packet.is_empty() || frame.packet.len() > PAYLOAD_MAX {
             return None;

@@ -37,7 +37,7 @@ test('Chromium plays with an RSA certificate', async ({ browser, server, teach, 
   teach(LESSONS.baseline);
   await server.untilLive();
   await judge({ name: 'Chromium, an RSA certificate' }, async () => {
-    await probe.join(server, { rsa: true });
+    await probe.join(server, { rsaBits: 2_048 });
     await probe.page.evaluate(() => {
       window.interop = { connections: [window.probe.viewer.connection] };
     });

@@ -24,7 +24,7 @@ export function ffmpeg(target: string, x264: readonly string[]): Child {
   return new Child('ffmpeg', [
     ...['-hide_banner', '-nostdin', '-loglevel', 'info', '-nostats'],
     ...['-re', '-f', 'lavfi', '-i', SCENE, '-re', '-f', 'lavfi', '-i', TONE],
-    ...['-pix_fmt', 'yuv420p', '-c:v', 'libx264', ...x264, '-c:a', 'aac', '-f', 'flv', target],
+    ...['-c:v', 'libx264', ...x264, '-pix_fmt', 'yuv420p', '-c:a', 'aac', '-f', 'flv', target],
   ]);
 }
 

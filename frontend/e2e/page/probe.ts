@@ -30,13 +30,12 @@ export interface JoinOptions {
   readClock?: boolean;
   /** Knows of nothing but the server's TCP candidates, as if the network dropped every datagram. */
   onlyTcp?: boolean;
-  /** Proves itself with an RSA key, as GStreamer does, and not with the ECDSA key that browsers make. */
-  rsa?: boolean;
+  /** Proves itself with an RSA key of so many bits, as GStreamer does, and not with the ECDSA key that browsers make. */
+  rsaBits?: number;
 }
 
-const RSA = {
+const RSA: Omit<RsaHashedKeyGenParams, 'modulusLength'> = {
   name: 'RSASSA-PKCS1-v1_5',
-  modulusLength: 2_048,
   publicExponent: new Uint8Array([1, 0, 1]),
   hash: 'SHA-256',
 };
@@ -257,7 +256,9 @@ class Probe {
     video.autoplay = true;
     video.playsInline = true;
     document.body.replaceChildren(video);
-    const certificates = options.rsa ? [await RTCPeerConnection.generateCertificate(RSA)] : [];
+    const certificates = options.rsaBits
+      ? [await RTCPeerConnection.generateCertificate({ ...RSA, modulusLength: options.rsaBits })]
+      : [];
     this.#viewer = new Viewer(video, certificates);
     if (options.readClock) this.#viewer.readClock();
     return this.#viewer.join(endpoint, token, options.onlyTcp === true);

@@ -4,7 +4,7 @@ import { Refused } from './api/request';
 import { endpoint, nodeOf, ownUserId, requestToken, type Token } from './api/token';
 import { AccessDenied, Player, type Access, type Complaint, type State } from './whep/player';
 import type { Reason } from './whep/reason';
-import type { Stats } from './whep/stats';
+import { picturelessOf, type Stats } from './whep/stats';
 
 /** A token is renewed when this much of its life is left. */
 const TOKEN_SPARE_MS = 600_000;
@@ -13,8 +13,11 @@ const PIN_WAIT_MS = 10_000;
 
 const CONTENT: Complaint = { isTokenRefused: false, isNodeLost: false };
 
-/** States in which the server may know of problems. */
-const LOOKING: ReadonlySet<State> = new Set(['waiting', 'connecting', 'live']);
+/** The server may know of problems: there is a lesson, or may be, and what is wrong is not the way to the server. */
+function isLooking(state: State, reason: Reason | undefined): boolean {
+  if (state === 'reconnecting') return reason === 'silent' || reason === 'browser';
+  return state === 'waiting' || state === 'connecting' || state === 'live';
+}
 
 /** Watching one class: the player, and what the page shows of it. */
 export class WatchController {
@@ -26,9 +29,7 @@ export class WatchController {
   /** Where other players watch this class without a token. */
   openUrl = $state<string | undefined>();
   latency = $state<'smooth' | 'low'>('smooth');
-  isAudioOnly = $derived(
-    this.stats !== undefined && this.stats.audioPackets > 100 && this.stats.frames === 0,
-  );
+  pictureless = $derived(this.stats && picturelessOf(this.stats, this.takesPicture));
   needsPin = $derived(this.state === 'denied' && this.reason?.startsWith('pin_') === true);
   /** Seconds until another PIN may be tried. */
   pinWaitS = $state(0);
@@ -48,7 +49,7 @@ export class WatchController {
     );
     this.player = new Player((complaint) => this.#access(complaint), {
       onState: (state, reason) => {
-        if (state !== this.state) this.#lookForProblems(state);
+        this.#lookForProblems(isLooking(state, reason));
         this.state = state;
         this.reason = reason;
       },
@@ -98,10 +99,11 @@ export class WatchController {
     this.player.reconnect();
   }
 
-  /** While there is a lesson, or may be: an app that is refused makes the page wait. */
-  #lookForProblems(state: State): void {
-    if (!LOOKING.has(state)) this.problems.stop();
-    else if (!LOOKING.has(this.state)) this.problems.start();
+  /** An app that is refused makes the page wait, and one whose picture no decoder takes makes it seem silent. */
+  #lookForProblems(looks: boolean): void {
+    const didLook = isLooking(this.state, this.reason);
+    if (!looks) this.problems.stop();
+    else if (!didLook) this.problems.start();
   }
 
   #setBuffer(): void {

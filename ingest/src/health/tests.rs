@@ -12,6 +12,7 @@ struct Room {
     now: Instant,
     frames: i64,
     sound: Sound,
+    is_usable: bool,
     told: Vec<(&'static str, String)>,
 }
 
@@ -38,7 +39,7 @@ impl Room {
     fn new() -> Self {
         let began = Instant::now();
         let (health, sound, told) = (Health::default(), Sound::default(), Vec::new());
-        Self { health, began, now: began, frames: 0, sound, told }
+        Self { health, began, now: began, frames: 0, sound, is_usable: false, told }
     }
 
     /// Publishes for so many seconds of the clock. Returns when each problem came and went.
@@ -67,6 +68,11 @@ impl Room {
                 }
                 if manner.has_video {
                     self.health.on_message(self.now, Track::Video, media, lead);
+                    // Before the first keyframe none can be shown.
+                    self.is_usable |= self.frames % manner.gop == 1;
+                    if self.is_usable {
+                        self.health.on_usable(self.now);
+                    }
                     if self.frames % manner.gop == 1 {
                         self.health.on_entry(media);
                     }
@@ -145,6 +151,7 @@ fn keyframes_far_apart_are_told_where_nothing_else_is_passed_on() {
         let media = MediaTime::from_micros(frame * 33_000);
         room.health.on_message(room.now, Track::Video, media, MediaTime::ZERO);
         room.health.on_message(room.now, Track::Audio, media, MediaTime::ZERO);
+        room.health.on_usable(room.now);
         if frame % 250 == 0 {
             room.health.on_entry(media);
         }
@@ -173,6 +180,7 @@ fn slides_that_come_rarely_are_no_lost_picture_and_their_loss_is_told() {
         // One each 3.3 s for half a minute, and then none.
         if tick % 100 == 0 && tick < 1_000 {
             room.health.on_message(room.now, Track::Video, media, MediaTime::ZERO);
+            room.health.on_usable(room.now);
             room.health.on_entry(media);
         }
         room.ask(room.now - room.began, &mut told);
@@ -203,6 +211,38 @@ fn a_clock_that_steps_is_told_for_a_while() {
         panic!("{changes:?}")
     };
     assert!(came < 1.0 && (10.0..11.0).contains(&went), "{changes:?}");
+}
+
+#[test]
+fn a_picture_that_is_never_passed_on_is_told_until_one_is() {
+    for has_audio in [true, false] {
+        let mut room = Room::new();
+        let never = Manner { gop: i64::MAX, has_audio, ..GOOD };
+        // The very first picture of a room is a keyframe.
+        room.frames = 1;
+        let came = room.send(12, never);
+        assert!(matches!(came[..], [(at, "picture_unusable", true)] if at <= 5.0), "{came:?}");
+        let went = room.send(12, Manner { has_audio, ..GOOD });
+        assert!(matches!(went[..], [(at, "picture_unusable", false)] if at <= 3.0), "{went:?}");
+        // Amid a lesson too: the reason is not that keyframes are rare.
+        room.is_usable = false;
+        let came = room.send(12, never);
+        assert!(matches!(came[..], [(at, "picture_unusable", true)] if at <= 5.0), "{came:?}");
+    }
+}
+
+#[test]
+fn one_damaged_picture_is_forgiven_and_two_are_told() {
+    let mut room = Room::new();
+    room.send(5, GOOD);
+    room.health.on_damaged(room.now);
+    assert_eq!(room.send(5, GOOD), []);
+    room.health.on_damaged(room.now);
+    let changes = room.send(20, GOOD);
+    let [(came, "picture_damaged", true), (went, "picture_damaged", false)] = changes[..] else {
+        panic!("{changes:?}")
+    };
+    assert!(came < 1.0 && went <= 10.0, "{changes:?}");
 }
 
 #[test]

@@ -119,6 +119,31 @@ async fn hostile_video_is_counted_and_what_follows_plays() {
 }
 
 #[tokio::test]
+async fn after_a_damaged_picture_nothing_is_passed_on_up_to_the_next_keyframe() {
+    let room = Room::new();
+    let (mut publication, mut subscription) = room.publish("room101");
+    let now = Instant::now();
+    let mut keyframes = 0;
+    let lesson = messages(LESSON).into_iter().filter(|(kind, ..)| *kind == MediaKind::Video);
+    for (index, (kind, timestamp_ms, mut body)) in lesson.enumerate() {
+        keyframes += usize::from(body[0] == 0x17 && body[1] == 1);
+        if index == 10 {
+            assert_eq!(keyframes, 1);
+            body.truncate(body.len() - 20);
+        }
+        publication.on_media(now, kind, timestamp_ms, body).unwrap();
+        if keyframes == 2 {
+            break;
+        }
+    }
+    // The configuration came first.
+    for index in 0..9 {
+        assert_eq!(next_video(&mut subscription).await.keyframe, index == 0);
+    }
+    assert!(next_video(&mut subscription).await.keyframe, "what follows needs the damaged one");
+}
+
+#[tokio::test]
 async fn recovery_points_of_an_encoder_that_refreshes_bit_by_bit_are_marked() {
     let room = Room::new();
     let (mut publication, mut subscription) = room.publish("room101");
@@ -183,12 +208,15 @@ async fn an_aac_configuration_that_changes_changes_the_decoder_and_the_sound_goe
 }
 
 #[tokio::test]
-async fn an_aac_frame_that_is_longer_than_any_is_left_out() {
+async fn sound_of_which_too_much_is_in_one_message_is_refused_in_words() {
     let room = Room::new();
     let (mut publication, _subscription) = room.publish("room101");
-    let body = Bytes::from([&[0xaf, 1][..], &[0x21; 8192]].concat());
-    publication.on_media(Instant::now(), MediaKind::Audio, 0, body).unwrap();
-    assert_eq!(room.metrics.damaged.get(), 1);
+    // AAC, a second of A-law, MP3.
+    for (head, len) in [(&[0xaf, 1][..], 8192), (&[0x72], 8000), (&[0x2f], 2500)] {
+        let body = Bytes::from([head, &vec![0x21; len]].concat());
+        publication.on_media(Instant::now(), MediaKind::Audio, 0, body).unwrap();
+        assert_eq!(room.problems(), ["sound_unsupported"], "{head:?}");
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use thiserror::Error;
 
 use super::ice::Credentials;
+use super::offer::TRANSPORT_CC;
 
 /// Lines that are read; an answer to two tracks has a hundred.
 const LINES_MAX: usize = 1000;
@@ -48,6 +49,8 @@ pub(super) struct Answer {
     pub(super) has_video: bool,
     /// Lost packets of video may be asked for.
     pub(super) video_nack: bool,
+    /// The id of the transport-wide number, if the server asks for reports of arrivals.
+    pub(super) transport_cc_id: Option<u8>,
     payloads: [Payload; PAYLOAD_TYPES],
 }
 
@@ -76,6 +79,7 @@ impl Answer {
             candidates: draft.candidates,
             has_video: draft.payloads.contains(&Payload::Video),
             video_nack: draft.video_nack,
+            transport_cc_id: draft.transport_cc_id.filter(|_| draft.reports_arrivals),
             payloads: draft.payloads,
         })
     }
@@ -100,6 +104,8 @@ struct Draft {
     is_active: bool,
     candidates: Vec<SocketAddr>,
     video_nack: bool,
+    transport_cc_id: Option<u8>,
+    reports_arrivals: bool,
     payloads: [Payload; PAYLOAD_TYPES],
 }
 
@@ -113,6 +119,8 @@ impl Default for Draft {
             is_active: false,
             candidates: Vec::new(),
             video_nack: false,
+            transport_cc_id: None,
+            reports_arrivals: false,
             payloads: [Payload::Unknown; PAYLOAD_TYPES],
         }
     }
@@ -154,8 +162,17 @@ impl Draft {
                 self.candidates.extend(candidate(value).filter(|found| !self.candidates.contains(found)));
             }
             "rtpmap" => self.on_rtpmap(value),
-            "rtcp-fb" if self.section == Section::Video => {
-                self.video_nack |= value.split_whitespace().skip(1).eq(["nack"]);
+            "rtcp-fb" => {
+                let feedback = value.split_whitespace().skip(1);
+                self.reports_arrivals |= feedback.clone().eq(["transport-cc"]);
+                self.video_nack |= self.section == Section::Video && feedback.eq(["nack"]);
+            }
+            "extmap" => {
+                if let Some((id, TRANSPORT_CC)) = value.split_once(' ') {
+                    // RFC 8285, section 4.2: ids of one byte, perhaps with a direction behind them.
+                    let id = id.split('/').next().and_then(|id| id.parse().ok());
+                    self.transport_cc_id = id.filter(|id| (1..=14).contains(id)).or(self.transport_cc_id);
+                }
             }
             _ => {}
         }
@@ -214,6 +231,12 @@ mod tests {
         let answer = Answer::parse(ANSWER).unwrap();
         assert_eq!(answer.credentials.ufrag, "0abc");
         assert!(answer.is_passive && answer.has_video && answer.video_nack);
+        assert_eq!(answer.transport_cc_id, None);
+        let feedback = "a=rtcp-fb:108 transport-cc\r\n";
+        let reporting = ANSWER
+            .replace("a=rtcp-fb:108 nack\r\n", &format!("{feedback}a=extmap:4/sendrecv {TRANSPORT_CC}\r\n"));
+        assert_eq!(Answer::parse(&reporting).unwrap().transport_cc_id, Some(4));
+        assert_eq!(Answer::parse(&reporting.replace(feedback, "")).unwrap().transport_cc_id, None);
         assert_eq!(answer.candidate(None), Some("192.0.2.1:8189".parse().unwrap()));
         let asked = "198.51.100.1".parse().unwrap();
         assert_eq!(answer.candidate(Some(asked)), Some("198.51.100.1:8189".parse().unwrap()));

@@ -11,7 +11,7 @@ const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const DESCRIPTION: u8 = 202;
 const GOODBYE: u8 = 203;
-const TRANSPORT_FEEDBACK: u8 = 205;
+pub(super) const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
 
 /// What a receiver says about one stream (RFC 3550, section 6.4.1).

@@ -48,6 +48,27 @@ impl Header {
     }
 }
 
+/// The transport-wide number of a packet, under the negotiated `id` of its extension, and the packet's source
+/// (RFC 8285, section 4.2).
+pub(super) fn transport_number(packet: &[u8], id: u8) -> Option<(u16, u32)> {
+    let header = Header::parse(packet)?;
+    let at = HEADER_LEN + 4 * usize::from(packet.first()? & 0x0f);
+    let mut elements = packet.get(at..header.len)?.strip_prefix(&[0xbe, 0xde])?.get(2..)?;
+    while let Some((&first, rest)) = elements.split_first() {
+        // A zero is padding, and 15 ends the elements.
+        let len = if first == 0 { 0 } else { usize::from(first & 0x0f) + 1 };
+        let (element, rest) = rest.split_at_checked(len)?;
+        match first >> 4 {
+            15 => return None,
+            found if found == id && found != 0 => {
+                return Some((u16::from_be_bytes(element.try_into().ok()?), header.ssrc));
+            }
+            _ => elements = rest,
+        }
+    }
+    None
+}
+
 /// RFC 5761, section 4: RTCP where the payload type would be 64 to 95.
 pub(super) fn is_rtcp(packet: &[u8]) -> bool {
     packet.get(1).is_some_and(|kind| (192..=223).contains(kind))
@@ -56,6 +77,21 @@ pub(super) fn is_rtcp(packet: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_transport_wide_number_is_found_among_other_extensions() {
+        let mut packet = vec![0x91, 0x6c, 1, 2, 0, 0, 0, 9, 0, 0, 0, 7];
+        packet.extend([0, 0, 0, 1, 0xbe, 0xde, 0, 3]);
+        packet.extend([0x52, 1, 2, 3, 0, 0x41, 0xab, 0xcd, 0xf0, 0x41, 9, 9, 5]);
+        assert_eq!(transport_number(&packet, 4), Some((0xabcd, 7)));
+        assert_eq!(transport_number(&packet, 5), None, "of three bytes");
+        assert_eq!(transport_number(&packet, 15), None);
+        packet[24] = 0xf0;
+        assert_eq!(transport_number(&packet, 4), None, "nothing comes after a 15");
+        for len in 0..packet.len() {
+            transport_number(&packet[..len], 4);
+        }
+    }
 
     #[test]
     fn extension_and_contributing_sources_belong_to_the_header() {

@@ -96,6 +96,7 @@ totals! {
     unknown,
     picture_requests,
     reports,
+    arrival_reports,
     freezes,
     frozen_ms,
     frozen_viewers,

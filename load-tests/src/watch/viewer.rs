@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::Answer;
+use super::arrivals::Arrivals;
 use super::dtls::{Dtls, DtlsError, Identity};
 use super::ice::{self, Agent, Credentials};
 use super::media::{Media, Moment};
@@ -55,6 +56,7 @@ pub(super) struct Viewer {
     dtls: Option<Dtls>,
     session: Option<Session>,
     pub(super) media: Media,
+    arrivals: Option<Arrivals>,
     ssrc: u32,
     report_due: Instant,
     mischief: Option<Mischief>,
@@ -71,6 +73,7 @@ impl Viewer {
             dtls: None,
             session: None,
             media,
+            arrivals: beginning.answer.transport_cc_id.map(|id| Arrivals::new(now, id)),
             ssrc: rand::random(),
             report_due: now,
             mischief: None,
@@ -110,6 +113,9 @@ impl Viewer {
             Some(128..=191) if rtp::is_rtcp(datagram) => self.on_rtcp(at.now, datagram, effects),
             Some(128..=191) => {
                 let Some(session) = &self.session else { return };
+                if let Some(arrivals) = &mut self.arrivals {
+                    arrivals.on_packet(at.now, datagram);
+                }
                 self.media.on_packet(at, datagram, &self.beginning.answer, session, effects.totals);
             }
             _ => effects.totals.unknown += 1,
@@ -156,7 +162,11 @@ impl Viewer {
             Phase::Watching => {
                 let media = self.media.deadline();
                 let mischief = self.mischief.as_ref().map(|mischief| mischief.due);
-                [media, mischief, Some(self.report_due)].into_iter().flatten().fold(deadline, Instant::min)
+                let arrivals = self.arrivals.as_ref().and_then(|arrivals| arrivals.due);
+                [media, mischief, arrivals, Some(self.report_due)]
+                    .into_iter()
+                    .flatten()
+                    .fold(deadline, Instant::min)
             }
         }
     }
@@ -260,6 +270,14 @@ impl Viewer {
             effects.totals.reports += 1;
             let compound = rtcp::report(self.ssrc, &self.media.blocks(now));
             self.send_rtcp(compound, effects);
+        }
+        if let Some(arrivals) =
+            self.arrivals.as_mut().filter(|arrivals| arrivals.due.is_some_and(|due| due <= now))
+        {
+            for report in arrivals.reports(self.ssrc) {
+                effects.totals.arrival_reports += 1;
+                self.send_rtcp([rtcp::report(self.ssrc, &[]), report].concat(), effects);
+            }
         }
         if let Some(mischief) = self.mischief.as_mut().filter(|mischief| mischief.due <= now) {
             let compounds = mischief.act(now, self.ssrc, self.media.newest(), effects.out);

@@ -7,10 +7,10 @@ use quinn::{Endpoint, SendStream, TransportConfig, VarInt};
 use tokio::sync::mpsc;
 
 use crate::cluster::{Authority, picture};
-use crate::{Side, teach};
+use crate::{Lessons, Side, teach};
 
 /// Returns how many bytes have come.
-pub(crate) fn run(origin: &Side, edge: &Side, lessons: usize) -> Arc<Mutex<u64>> {
+pub(crate) fn run(origin: &Side, edge: &Side, lessons: Lessons) -> Arc<Mutex<u64>> {
     let authority = Authority::new();
     let [of_origin, of_edge] = ["origin", "edge"].map(|name| authority.identity(name));
     let address = origin.run(async move { serve(&of_origin, lessons) });
@@ -46,14 +46,14 @@ fn transport() -> TransportConfig {
 }
 
 /// Takes one connection, and writes all lessons to it.
-fn serve(identity: &Identity, lessons: usize) -> std::net::SocketAddr {
+fn serve(identity: &Identity, lessons: Lessons) -> std::net::SocketAddr {
     let mut config = quinn::ServerConfig::with_crypto(identity.server());
     config.transport_config(Arc::new(transport()));
     let endpoint = Endpoint::server(config, ([127, 0, 0, 1], 0).into()).unwrap();
     let address = endpoint.local_addr().unwrap();
     tokio::spawn(async move {
         let connection = endpoint.accept().await.unwrap().await.unwrap();
-        let writers: Vec<_> = (0..lessons)
+        let writers: Vec<_> = (0..lessons.number)
             .map(|_| {
                 let (pictures, made) = mpsc::unbounded_channel();
                 tokio::spawn(write(connection.clone(), made));

@@ -16,11 +16,16 @@ pub enum AudioTag {
     AacConfig(Bytes),
     /// One raw AAC frame.
     Aac(Bytes),
+    /// The header of Opus (enhanced RTMP): how many channels the packets after it have.
+    OpusConfig {
+        /// Two if it does not say.
+        channels: u8,
+    },
     /// One Opus packet (enhanced RTMP).
     Opus(Bytes),
     /// Sound in a codec of old, which says by itself all that a decoder must know.
     Coded(Codec, Bytes),
-    /// Nothing to hear: a header of Opus, an end of sequence, an empty message.
+    /// Nothing to hear: an end of sequence, an empty message.
     Nothing,
 }
 
@@ -121,7 +126,9 @@ fn parse_enhanced(body: &Bytes, kind: u8) -> Result<AudioTag, TagError> {
     let data = body.slice(5..);
     match (&[f0, f1, f2, f3], kind) {
         (_, 6..) => Err(TagError::PacketType(kind)),
-        (b"Opus", 0) => parse_opus_head(&data),
+        (b"Opus", 0) => {
+            Ok(AudioTag::OpusConfig { channels: opus::Head::parse(&data).map_or(2, |head| head.channels) })
+        }
         (b"Opus", 1) if !data.is_empty() => Ok(AudioTag::Opus(data)),
         (b"mp4a", 0) if !data.is_empty() => Ok(AudioTag::AacConfig(data)),
         (b"mp4a", 1) if !data.is_empty() => Ok(AudioTag::Aac(data)),
@@ -130,18 +137,6 @@ fn parse_enhanced(body: &Bytes, kind: u8) -> Result<AudioTag, TagError> {
         (b"Opus" | b"mp4a", 0..=2 | 4) => Ok(AudioTag::Nothing),
         (b"Opus" | b"mp4a", kind) => Err(TagError::PacketType(kind)),
         (other, _) => Err(TagError::Unsupported { codec: four_cc_name(*other), instead: INSTEAD }),
-    }
-}
-
-/// Every packet says what it holds, so the header is only looked at for what cannot be passed on: more channels than
-/// two are several streams in one packet (RFC 7845, section 5.1.1).
-fn parse_opus_head(data: &[u8]) -> Result<AudioTag, TagError> {
-    match opus::Head::parse(data) {
-        Some(head) if head.channels > 2 => Err(TagError::Unsupported {
-            codec: format!("Opus with {} channels", head.channels),
-            instead: "mono or stereo",
-        }),
-        _ => Ok(AudioTag::Nothing),
     }
 }
 
@@ -180,7 +175,10 @@ mod tests {
             AudioTag::parse(Bytes::from_static(b"\x91Opus\xf8")),
             Ok(AudioTag::Opus(Bytes::from_static(b"\xf8")))
         );
-        assert_eq!(AudioTag::parse(Bytes::from_static(b"\x90OpusOpusHead")), Ok(AudioTag::Nothing));
+        assert_eq!(
+            AudioTag::parse(Bytes::from_static(b"\x90OpusOpusHead")),
+            Ok(AudioTag::OpusConfig { channels: 2 })
+        );
         assert_eq!(
             AudioTag::parse(Bytes::from_static(b"\x91mp4a\x21")),
             Ok(AudioTag::Aac(Bytes::from_static(b"\x21")))
@@ -223,15 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn opus_of_more_than_two_channels_is_refused() {
+    fn the_header_of_opus_says_its_channels() {
         let head = |channels| {
             Bytes::from(
                 [&b"\x90OpusOpusHead\x01"[..], &[channels, 0x38, 1, 0x80, 0xbb, 0, 0, 0, 0, 0]].concat(),
             )
         };
-        assert_eq!(AudioTag::parse(head(2)), Ok(AudioTag::Nothing));
-        let error = AudioTag::parse(head(6)).unwrap_err().to_string();
-        assert!(error.contains("6 channels") && error.contains("choose mono or stereo"), "{error}");
+        assert_eq!(AudioTag::parse(head(2)), Ok(AudioTag::OpusConfig { channels: 2 }));
+        assert_eq!(AudioTag::parse(head(6)), Ok(AudioTag::OpusConfig { channels: 6 }));
     }
 
     #[test]

@@ -81,6 +81,9 @@ impl Offer {
         if self.is_passive(transport) {
             return Err(OfferError::BothPassive);
         }
+        if self.is_lite {
+            return Err(OfferError::BothLite);
+        }
         let mut terms = Terms { remote, remote_fingerprint, video: None, audio: None };
         for fate in &fates {
             match fate {
@@ -143,8 +146,8 @@ impl Offer {
         line(sdp, format_args!("o=- {} 1 IN IP4 0.0.0.0", local.session_id));
         line(sdp, format_args!("s=-"));
         line(sdp, format_args!("t=0 0"));
-        if !self.bundle.is_empty() {
-            let mids: Vec<&str> = mids.collect();
+        let mids: Vec<&str> = mids.collect();
+        if !self.bundle.is_empty() && !mids.is_empty() {
             line(sdp, format_args!("a=group:BUNDLE {}", mids.join(" ")));
         }
         line(sdp, format_args!("a=msid-semantic: WMS *"));

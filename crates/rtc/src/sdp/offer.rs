@@ -15,9 +15,11 @@ const PWD_LEN: std::ops::RangeInclusive<usize> = 22..=256;
 const MID_LEN_MAX: usize = 32;
 
 /// A viewer's offer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
     pub(super) session: Attributes,
+    /// It answers connectivity checks and sends none (RFC 8445, section 2.5).
+    pub(super) is_lite: bool,
     pub(super) sections: Vec<Section>,
     /// Tags of the bundle group (RFC 9143).
     pub(super) bundle: Vec<String>,
@@ -80,7 +82,7 @@ impl Offer {
         if lines.next() != Some("v=0") {
             return Err(OfferError::NotSdp);
         }
-        let mut offer = Self { session: Attributes::default(), sections: Vec::new(), bundle: Vec::new() };
+        let mut offer = Self::default();
         for line in lines {
             let Some((kind, value)) = line.split_once('=').filter(|(kind, _)| kind.len() == 1) else {
                 return Err(OfferError::NotSdp);
@@ -92,12 +94,18 @@ impl Offer {
                 _ => {}
             }
         }
+        let mids = || offer.sections.iter().filter_map(|section| section.mid.as_ref());
+        if mids().enumerate().any(|(index, mid)| mids().take(index).any(|before| before == mid)) {
+            return Err(OfferError::DuplicateMid);
+        }
         if offer.sections.is_empty() { Err(OfferError::NotSdp) } else { Ok(offer) }
     }
 
     fn on_attribute(&mut self, attribute: &str) {
         if let Some(section) = self.sections.last_mut() {
             section.on_attribute(attribute);
+        } else if attribute == "ice-lite" {
+            self.is_lite = true;
         } else if let Some(tags) = attribute.strip_prefix("group:BUNDLE") {
             // One transport means one group; sections of a second one are rejected.
             if self.bundle.is_empty() {

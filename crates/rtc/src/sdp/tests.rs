@@ -308,11 +308,18 @@ fn directions_and_dtls_roles_that_cannot_work_are_refused() {
     assert_eq!(refused(CHROMIUM.replace("a=recvonly", "a=sendonly")), OfferError::NothingToSend);
     assert_eq!(refused(CHROMIUM.replace("a=recvonly", "a=inactive")), OfferError::NothingToSend);
     assert_eq!(refused(CHROMIUM.replace("actpass", "passive")), OfferError::BothPassive);
+    assert_eq!(refused(CHROMIUM.replacen("t=0 0\n", "t=0 0\na=ice-lite\n", 1)), OfferError::BothLite);
     let outer = CHROMIUM.replacen("t=0 0\n", "t=0 0\na=setup:passive\n", 1);
     assert!(
         answer(&outer).sdp.contains("a=setup:passive"),
         "a section's own line counts before the session's"
     );
+}
+
+#[test]
+fn a_mid_that_two_sections_have_is_refused() {
+    let twice = CHROMIUM.replace("a=mid:1", "a=mid:0");
+    assert_eq!(Offer::parse(&twice), Err(OfferError::DuplicateMid));
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub(super) struct Video {
     /// How many times faster than its stream a burst may be.
     burst_multiple: u32,
     replay: Replay,
+    /// When the newest frame came of those that answered the last keyframe request.
+    answered: Option<Instant>,
     resend: Resend,
     pub(super) pace: Pace,
     pub(super) source: Source,
@@ -101,6 +103,7 @@ impl Video {
             is_held: false,
             burst_multiple,
             replay: Replay::new(now),
+            answered: None,
             resend: Resend::new(now, super::start(rng)),
             source: Source::default(),
         }
@@ -263,9 +266,12 @@ impl Video {
     /// something to send.
     pub(super) fn on_keyframe_request(&mut self, now: Instant, ring: &Ring) -> bool {
         let is_bursting = self.has_begun && self.has_more(ring) && now < self.began + BURST_GRACE;
-        if is_bursting || !self.replay.on_request(now) {
+        let newest = ring.newest().map(|newest| newest.arrival);
+        // Where nothing new has come, the same once more would only look to the player as if the lesson went on.
+        if is_bursting || newest == self.answered || !self.replay.on_request(now) {
             return false;
         }
+        self.answered = newest;
         self.pace.begin(now, 0);
         self.begin_again(now, ring)
     }
@@ -274,6 +280,7 @@ impl Video {
     /// send.
     pub(super) fn restart(&mut self, now: Instant, ring: &Ring) -> bool {
         self.has_begun = false;
+        self.answered = None;
         self.pace.forget();
         self.begin_again(now, ring)
     }

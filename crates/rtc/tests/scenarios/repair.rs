@@ -197,6 +197,25 @@ fn a_keyframe_request_is_answered_once_and_then_ever_more_rarely() {
 }
 
 #[test]
+fn a_picture_that_stands_still_is_given_once_more_and_not_again_and_again() {
+    let (mut world, viewer) = watching(Link::default(), Abilities::ALL);
+    let now = world.now;
+    world.publishers[0].stall(now, Duration::from_secs(33));
+    world.run(Duration::from_secs(1));
+    for _ in 0..10 {
+        world.keyed(viewer).ask_for_keyframe(false);
+        world.drive(viewer);
+        world.run(Duration::from_secs(3));
+    }
+    assert_eq!(replays(&world, viewer), 1, "while nothing new came");
+    world.run(Duration::from_secs(12));
+    world.keyed(viewer).ask_for_keyframe(false);
+    world.drive(viewer);
+    world.run(ms(300));
+    assert_eq!(replays(&world, viewer), 2, "once the lesson went on");
+}
+
+#[test]
 fn a_keyframe_request_of_a_viewer_that_is_far_behind_is_answered() {
     let mut world = World::new(1);
     let stream = world.publish(Lesson::with_group(10));

@@ -181,7 +181,7 @@ export class Player {
     this.#waits = 0;
     this.#waiting.reset();
     // An answer does not mean that media comes.
-    if (this.#reason === 'network' || this.#reason === 'silent') return;
+    if (this.#reason === 'network' || this.#reason === 'silent' || this.#reason === 'browser') return;
     this.#enter(this.#wasLive && this.#state === 'reconnecting' ? 'reconnecting' : 'connecting');
   }
 
@@ -260,9 +260,10 @@ export class Player {
         this.#enter('live');
       }
     } else if (now - this.#progressAt > STALL_MS) {
-      // Connected means that the server answers checks: it has nothing to send.
+      // Connected means that the server answers checks: it has nothing to send, or nothing that is played here.
+      const isUnplayed = !session.takesPicture || (stats.frames === 0 && stats.videoBytes > 0);
       return session.pc.connectionState === 'connected'
-        ? this.#retry(session.takesPicture ? 'silent' : 'browser')
+        ? this.#retry(isUnplayed ? 'browser' : 'silent')
         : this.#onCutOff();
     } else if (this.#state === 'live' && now - this.#progressAt > DOUBT_MS && !this.#hasDoubt) {
       this.#hasDoubt = true;

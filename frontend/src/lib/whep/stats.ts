@@ -1,6 +1,7 @@
 /** What the overlay and the watchdog look at. */
 export interface Stats {
   frames: number;
+  videoBytes: number;
   audioPackets: number;
   width: number;
   height: number;
@@ -22,6 +23,19 @@ const at = (report: Record<string, unknown>, key: string): number => {
   return typeof value === 'number' ? value : 0;
 };
 
+/** Why there is sound and no picture. */
+export type Pictureless = 'soundOnly' | 'notShown' | 'noH264';
+
+/** Two seconds of sound without a picture; before that one may be on its way. */
+const SOUND_ALONE_PACKETS = 100;
+
+/** Whether there is sound alone, and why: nothing of a picture came, none was shown of what came, or this browser takes none. */
+export function picturelessOf(stats: Stats, takesPicture: boolean): Pictureless | undefined {
+  if (stats.audioPackets <= SOUND_ALONE_PACKETS || stats.frames > 0) return undefined;
+  if (!takesPicture) return 'noH264';
+  return stats.videoBytes > 0 ? 'notShown' : 'soundOnly';
+}
+
 /** Reads a report; rates are those since the one before. */
 export function readStats(report: Iterable<[string, Record<string, unknown>]>, before?: Stats): Stats {
   const all = new Map(report);
@@ -38,6 +52,7 @@ export function readStats(report: Iterable<[string, Record<string, unknown>]>, b
   const samples = at(audio, 'totalSamplesReceived');
   return {
     frames: at(video, 'framesDecoded'),
+    videoBytes: at(video, 'bytesReceived'),
     audioPackets: at(audio, 'packetsReceived'),
     width: at(video, 'frameWidth'),
     height: at(video, 'frameHeight'),

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { Backoff } from './backoff';
 import { applyRestart, credentialsOf, writeFragment } from './fragment';
 import { iceServersOf } from './link';
-import { readStats } from './stats';
+import { picturelessOf, readStats } from './stats';
 
 describe('backoff', () => {
   it('grows, stays within its bounds, and obeys Retry-After', () => {
@@ -30,6 +30,19 @@ describe('fragments', () => {
     expect(restarted).not.toContain('old');
     expect(restarted.match(/a=ice-ufrag:new/g)).toHaveLength(2);
     expect(() => applyRestart(answer, 'a=nothing')).toThrow();
+  });
+});
+
+describe('a lesson without a picture', () => {
+  const stats = readStats([]);
+
+  it('is said to be sound only if nothing of a picture comes', () => {
+    const heard = { ...stats, audioPackets: 101 };
+    expect(picturelessOf(heard, true)).toBe('soundOnly');
+    expect(picturelessOf({ ...heard, videoBytes: 1200 }, true)).toBe('notShown');
+    expect(picturelessOf({ ...heard, videoBytes: 1200, frames: 1 }, true)).toBeUndefined();
+    expect(picturelessOf(heard, false)).toBe('noH264');
+    expect(picturelessOf({ ...stats, audioPackets: 100 }, true)).toBeUndefined();
   });
 });
 
