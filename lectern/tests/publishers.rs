@@ -163,30 +163,6 @@ async fn a_displaced_laptop_waits(server: &Server, publish_by_phone: impl FnOnce
 }
 
 #[tokio::test]
-async fn a_picture_that_is_too_large_is_refused_in_words() {
-    let server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
-    let noise = ["-f", "lavfi", "-i", "color=s=2560x1440:r=2,noise=alls=100:allf=t"];
-    let nearly_lossless = [
-        "-c:v",
-        "libx264",
-        "-preset",
-        "ultrafast",
-        "-tune",
-        "zerolatency",
-        "-qp",
-        "1",
-        "-g",
-        "1",
-        "-pix_fmt",
-        "yuv420p",
-    ];
-    let mut app = publish(&server, &server.addresses.key, &[&noise], &nearly_lossless);
-    app.wait_for("choose a smaller picture", LIVE);
-    let stream = get(&format!("http://{}/api/v1/streams/lesson", server.addresses.http)).await;
-    assert_eq!(stream["problems"][0]["code"], "stream_unreadable", "{stream}");
-}
-
-#[tokio::test]
 async fn a_lesson_without_sound_plays_in_a_player_that_wants_both() {
     let server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
     let _publisher = publish(&server, &server.addresses.key, &[&PICTURE], &H264);

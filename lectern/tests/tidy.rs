@@ -1,7 +1,7 @@
 //! The rules of the house that a program can check.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -248,4 +248,26 @@ fn the_table_of_limits_names_constants_and_counters_that_exist() {
             assert!(known.contains(&name), "{what}: docs/metrics.md has no {name}");
         }
     }
+}
+
+#[test]
+fn the_table_of_problems_has_every_code_and_no_other() {
+    let told = sources().into_iter().filter(|(path, _)| path.starts_with("ingest/src/"));
+    let mut codes = BTreeSet::new();
+    for (path, text) in told.filter(|(path, _)| !path.contains("tests")) {
+        for marker in ["set_problem(", "say(", "push((", "map(|text| ("] {
+            for after in text.split(marker).skip(1) {
+                let Some(quoted) = after.trim_start().strip_prefix('"') else { continue };
+                let code = quoted.split('"').next().unwrap_or_default();
+                assert!(code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{path}: {code}");
+                codes.insert(code.to_owned());
+            }
+        }
+    }
+    let document = std::fs::read_to_string(root().join("docs/api.md")).unwrap();
+    let rows = rows(&document, "## Problems of a stream");
+    let listed: BTreeSet<String> =
+        rows.iter().flat_map(|row| quoted(row[0]).map(str::to_owned).collect::<Vec<_>>()).collect();
+    assert_eq!(codes, listed);
+    assert!(codes.len() > 15);
 }

@@ -7,7 +7,14 @@ mod nodes;
 mod program;
 mod revocations;
 
-use program::{check, lesson, load, number, token_url};
+use std::process::Command;
+
+use program::{LIVE, check, lectern, lesson, load, number, token_url};
+use serde_json::Value;
+use tempfile::TempDir;
+use testkit::{Process, Server};
+
+const LESSON: &[u8] = include_bytes!("../../../crates/media/tests/fixtures/baseline.flv");
 
 #[test]
 fn viewers_see_whole_pictures_and_lose_nothing() {
@@ -117,6 +124,36 @@ fn the_webrtc_crate_is_of_the_same_opinion() {
     check(&figures, |f| number(f, "/viewers/units_complete") > 5 * 45, "pictures");
     // The crate may drop what comes before its track is announced, so the first picture may lack its beginning.
     check(&figures, |f| number(f, "/viewers/units_damaged") <= 5, "damage at the beginning only");
+}
+
+/// The lesson, with a keyframe of 5 MiB before its last tag.
+fn with_a_large_picture(lesson: &[u8]) -> Vec<u8> {
+    let (before, last_len) = lesson.split_last_chunk::<4>().unwrap();
+    let (before, last) = before.split_at(before.len() - u32::from_be_bytes(*last_len) as usize);
+    let nal_len = 5_u32 << 20;
+    let body = [&[0x17, 1, 0, 0, 0], &nal_len.to_be_bytes()[..], &[0x65], &vec![0x55; nal_len as usize - 1]]
+        .concat();
+    let [_, l0, l1, l2] = u32::try_from(body.len()).unwrap().to_be_bytes();
+    let tag = [&[9, l0, l1, l2], &last[4..8], &[0, 0, 0], &body].concat();
+    let tag_len = u32::try_from(tag.len()).unwrap().to_be_bytes();
+    [before, &tag, &tag_len, last, last_len].concat()
+}
+
+#[tokio::test]
+async fn a_publisher_of_a_picture_that_is_too_large_reads_why() {
+    let server = Server::start(lectern(), &["--open"]);
+    let url = format!("{}/{}", server.addresses.rtmp_url, server.addresses.key);
+    let mut publish = Command::new(env!("CARGO_BIN_EXE_lectern-load"));
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("lesson.flv");
+    std::fs::write(&file, with_a_large_picture(LESSON)).unwrap();
+    publish.args(["publish", "--rtmp", &url, "--file"]).arg(&file);
+    Process::start(&mut publish).wait_for("NetStream.Publish.Failed", LIVE);
+    let url = format!("http://{}/api/v1/streams/{}", server.addresses.http, server.addresses.class);
+    let asked = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();
+    let stream: Value = asked.json().await.unwrap();
+    assert_eq!(stream["problems"][0]["code"], "stream_unreadable", "{stream}");
+    assert!(stream["problems"][0]["text"].as_str().unwrap().contains("choose a smaller picture"), "{stream}");
 }
 
 #[test]
