@@ -30,7 +30,7 @@ test("Firefox hears the lesson with Lectern's page, which says why there is no p
       expect(seen.pictures).toBe(0);
       await until('the page to say why', async () => {
         const said = await pane.evaluate(() => document.body.innerText);
-        return said.includes(strings.noH264) ? true : undefined;
+        return said.includes(strings.pictureless.noH264) ? true : undefined;
       });
       return { version, ...seen };
     }),

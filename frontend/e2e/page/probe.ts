@@ -34,11 +34,10 @@ export interface JoinOptions {
   rsaBits?: number;
 }
 
-const RSA: Omit<RsaHashedKeyGenParams, 'modulusLength'> = {
-  name: 'RSASSA-PKCS1-v1_5',
-  publicExponent: new Uint8Array([1, 0, 1]),
-  hash: 'SHA-256',
-};
+function rsaKey(modulusLength: number): RsaHashedKeyGenParams {
+  const publicExponent = new Uint8Array([1, 0, 1]);
+  return { name: 'RSASSA-PKCS1-v1_5', modulusLength, publicExponent, hash: 'SHA-256' };
+}
 
 /** A decoded picture, reduced to what proves that it is a picture. */
 export interface Picture {
@@ -257,7 +256,7 @@ class Probe {
     video.playsInline = true;
     document.body.replaceChildren(video);
     const certificates = options.rsaBits
-      ? [await RTCPeerConnection.generateCertificate({ ...RSA, modulusLength: options.rsaBits })]
+      ? [await RTCPeerConnection.generateCertificate(rsaKey(options.rsaBits))]
       : [];
     this.#viewer = new Viewer(video, certificates);
     if (options.readClock) this.#viewer.readClock();

@@ -17,6 +17,16 @@ test('a student who is early waits in words, and the lesson starts by itself', a
   expect(student.loads).toBe(1);
 });
 
+test('the page of a lesson that has ended does not go on calling it live', async ({ student, teach }) => {
+  const teacher = teach(LESSONS.baseline);
+  await student.plays();
+  await teacher.stop();
+  const ended = performance.now();
+  // Chromium asks for a keyframe after 3 s, and gets the last group once more; 6 s without anything are too many.
+  await student.page.getByTestId('live-badge').waitFor({ state: 'hidden', timeout: 14_000 });
+  console.log(`not live ${Math.round(performance.now() - ended)} ms after the end`);
+});
+
 test('the lesson begins muted and a tap brings the sound', async ({ student, teach }) => {
   teach(LESSONS.baseline);
   await student.plays();
