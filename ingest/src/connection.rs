@@ -24,6 +24,8 @@ use crate::transcode::Redundancy;
 const READ_BYTES: usize = 32 << 10;
 /// How long a peer may take to accept the answers that are written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A publisher that sends nothing is looked at this often.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a connection that we have closed is read on for, so that its peer learns why.
 const LINGER: Duration = Duration::from_millis(500);
 /// What a publisher hears when its key is revoked, when another one takes its place, when the node goes, and when nobody can say
@@ -154,6 +156,9 @@ impl Connection {
             End::Protocol(rtmp::Error::MessageTooLarge { len, max, .. }) => format!(
                 "The app sends {len} bytes in one message, and the server takes {max}: choose a smaller picture or a lower bit rate."
             ),
+            End::Protocol(rtmp::Error::Timeout(_)) => {
+                format!("The app has sent nothing for {} s.", self.context.limits.idle_timeout.as_secs())
+            }
             End::Protocol(ref error) => format!("What the app sends cannot be read: {error}."),
             _ => return Err(end),
         };
@@ -175,9 +180,11 @@ impl Connection {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let deadline = self.drain_outputs().await?;
+            let look = self.publication.as_ref().map(|_| Instant::now() + LOOK);
+            let wake = look.map_or(deadline, |look| look.min(deadline));
             let read = tokio::select! {
                 read = self.socket.read(&mut buffer) => Some(read?),
-                () = tokio::time::sleep_until(deadline.into()) => None,
+                () = tokio::time::sleep_until(wake.into()) => None,
                 () = self.superseded.cancelled() => return Err(self.sent_away()),
                 () = drain.cancelled() => return Err(End::Draining),
             };
@@ -193,7 +200,12 @@ impl Connection {
                     }
                     outcome?;
                 }
-                None => self.session.handle_timeout(now)?,
+                None => {
+                    self.session.handle_timeout(now)?;
+                    let looked =
+                        self.publication.as_mut().map_or(Ok(()), |publication| publication.on_timeout(now));
+                    self.on_outcome(looked)?;
+                }
             }
         }
     }
@@ -239,22 +251,28 @@ impl Connection {
             },
             Event::Media { kind, timestamp_ms, body } => {
                 let Some(publication) = &mut self.publication else { return Ok(()) };
-                match publication.on_media(Instant::now(), kind, timestamp_ms, body) {
-                    Ok(()) => {}
-                    Err(PublishError::Superseded(_)) => return Err(self.sent_away()),
-                    Err(PublishError::Unusable(text)) => {
-                        self.context.metrics.publishers_refused.inc();
-                        tracing::info!(reason = text, "publisher refused");
-                        self.session.reject_publish(&Rejection::Failed(text));
-                        self.end_publication();
-                    }
-                }
+                let taken = publication.on_media(Instant::now(), kind, timestamp_ms, body);
+                self.on_outcome(taken)?;
             }
             Event::Metadata(properties) => tracing::debug!(?properties, "metadata"),
             Event::PublishEnded => {
                 tracing::info!("the publisher ended its stream");
                 self.end_publication();
                 self.seat.wait();
+            }
+        }
+        Ok(())
+    }
+
+    fn on_outcome(&mut self, outcome: Result<(), PublishError>) -> Result<(), End> {
+        match outcome {
+            Ok(()) => {}
+            Err(PublishError::Superseded(_)) => return Err(self.sent_away()),
+            Err(PublishError::Unusable(text)) => {
+                self.context.metrics.publishers_refused.inc();
+                tracing::info!(reason = text, "publisher refused");
+                self.session.reject_publish(&Rejection::Failed(text));
+                self.end_publication();
             }
         }
         Ok(())

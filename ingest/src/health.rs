@@ -69,6 +69,7 @@ pub(crate) struct Health {
     audio: Option<Instant>,
     stepped: Option<Instant>,
     leads: Leads,
+    sound_leads: Leads,
     keyframes: Keyframes,
     /// What is wrong with the size of the picture; said once for each configuration.
     size: Option<String>,
@@ -120,8 +121,14 @@ impl Health {
             }
             Track::Audio => self.audio = Some(now),
         }
-        if is_telling && now >= began + SETTLING {
+        if now < began + SETTLING {
+            return;
+        }
+        if is_telling {
             self.leads.on_message(now, lead);
+        }
+        if track == Track::Audio {
+            self.sound_leads.on_message(now, lead);
         }
     }
 
@@ -155,7 +162,7 @@ impl Health {
     pub(crate) fn on_step(&mut self, now: Instant) {
         self.stepped = Some(now);
         // What came before was counted by another clock.
-        self.leads = Leads::default();
+        (self.leads, self.sound_leads) = Default::default();
     }
 
     /// Pictures have another configuration from now on.
@@ -210,6 +217,13 @@ impl Health {
         let is_here = |last: &Instant| now < *last + GONE;
         let has_video = self.has_video(now);
         let has_audio = self.audio.as_ref().is_some_and(is_here);
+        if self.began.is_some() && !has_video && !has_audio {
+            say(
+                "nothing_comes",
+                "Nothing comes from the app any more. Has it lost its network, or is it in the background?",
+            );
+            return found;
+        }
         if self.video.is_some() && !has_video && has_audio {
             say(
                 "picture_gone",
@@ -256,14 +270,15 @@ impl Health {
                 "The app's network or encoder is too slow: choose a lower bit rate."
             };
             found.push(("speed", format!("The stream comes at {percent} % of its speed. {cure}")));
-        } else if self.leads.is_lumpy() {
+        } else if self.leads.is_lumpy() || self.sound_leads.is_lumpy() {
             let text = "The stream comes in lumps, so that it stutters. The app or its network holds it back: choose a lower bit \
-                 rate or another network.";
+                 rate, a constant frame rate or another network.";
             found.push(("lumps", text.to_owned()));
         }
         if let Some(distance) = self.keyframes.too_far().filter(|_| has_video && !is_unusable) {
             let text = format!(
-                "Keyframes come {:.0} s apart: so long nothing moves for whoever loses much. Choose a keyframe interval of 2 s.",
+                "Keyframes come {:.0} s apart or more: so long nothing moves for whoever joins, or has lost much. Choose a keyframe \
+                 interval of 2 s.",
                 Duration::from_micros(u64::try_from(distance.as_micros()).unwrap_or(0)).as_secs_f64()
             );
             found.push(("keyframes_rare", text));

@@ -90,9 +90,15 @@ impl Publication {
         taken
     }
 
-    /// What came between its messages cannot be read: the teacher reads why it ended.
+    /// Nothing has come for a while.
+    pub fn on_timeout(&mut self, now: Instant) -> Result<(), PublishError> {
+        self.settle(now)
+    }
+
+    /// It is cut off: the teacher reads why.
     pub(crate) fn refuse(mut self, text: String) {
-        self.is_refused = self.publisher.set_problem("stream_unreadable", Some(text)).is_ok();
+        let _ = self.publisher.clear_problems();
+        self.is_refused = self.publisher.set_problem("cut_off", Some(text)).is_ok();
     }
 
     fn take(

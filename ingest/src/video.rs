@@ -14,9 +14,9 @@ use crate::reorder::{Picture, Policy, Reorder};
 /// Bytes of length in front of a NAL unit where no configuration says otherwise: what every encoder uses.
 const LENGTH_SIZE_DEFAULT: usize = 4;
 const B_FRAMES_DROPPED: &str = "The app sends B-frames, which browsers cannot show live. Pictures are left out to cure \
-    it, so motion is less smooth. Turn B-frames off in the app (B-frames 0, or tune zerolatency).";
+    it, so motion is less smooth. Turn B-frames off in the app (B-frames 0, or tune zerolatency); a file must be encoded again.";
 const B_FRAMES_KEYFRAMES: &str = "The app sends B-frames that others depend on (B-pyramid), which browsers cannot show \
-    live. Only keyframes are shown. Turn B-frames off in the app (B-frames 0, profile Baseline, or tune zerolatency); in OBS, Settings, \
+    live. Only keyframes are shown. Turn B-frames off in the app (B-frames 0, profile Baseline, or tune zerolatency; a file must be encoded again); in OBS, Settings, \
     Output: \"Enable Advanced Encoder Settings\", then bframes=0 keyint=60 in the encoder's custom settings.";
 
 /// What an access unit becomes.

@@ -162,6 +162,30 @@ async fn a_displaced_laptop_waits(server: &Server, publish_by_phone: impl FnOnce
     is("active", 640).await;
 }
 
+/// Its connection stays open, as that of a phone in the background does.
+#[tokio::test]
+async fn a_publisher_that_stands_still_is_told_and_then_cut_off_in_words() {
+    let server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);
+    let app = publish(&server, &server.addresses.key, &[&PICTURE, &TONE], &H264);
+    until_live(&server).await;
+    app.signal("STOP");
+    let url = format!("http://{}/api/v1/streams/lesson", server.addresses.http);
+    for (code, state) in [("nothing_comes", "active"), ("cut_off", "grace")] {
+        until(code, LIVE, async || {
+            let stream = get(&url).await;
+            let codes: Vec<_> =
+                stream["problems"].as_array().into_iter().flatten().map(|found| &found["code"]).collect();
+            if codes == [code] && stream["state"] == state && stream["bitrate_bps"] == 0 {
+                Ok(())
+            } else {
+                Err(stream)
+            }
+        })
+        .await;
+    }
+    app.signal("CONT");
+}
+
 #[tokio::test]
 async fn a_lesson_without_sound_plays_in_a_player_that_wants_both() {
     let server = Server::start(env!("CARGO_BIN_EXE_lectern"), &["--open"]);

@@ -54,7 +54,7 @@ pub(super) async fn authorize(
     // Whoever names a class must have a key of that class.
     let named = request.name.as_deref().map(|name| app.classes.canonical(name));
     if named.is_some_and(|name| name != class.slug && name != request.key) {
-        return Err(Failure::wrong_key());
+        return Err(Failure::key_of_another_class());
     }
     let (session, epoch) = openings::open(&app, &class, &request).await;
     Ok(Json(PublishGrant { class: class.slug, session, epoch, key }))

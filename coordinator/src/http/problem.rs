@@ -109,6 +109,12 @@ impl Failure {
         Self::forbidden(detail).code("operator_only")
     }
 
+    /// It may well be good for another class.
+    pub(crate) fn key_of_another_class() -> Self {
+        Self::forbidden("The stream key is not for the class that the address names.")
+            .code("stream_key_invalid")
+    }
+
     pub(crate) fn wrong_key() -> Self {
         Self::forbidden("The stream key is not valid.").code("stream_key_invalid")
     }

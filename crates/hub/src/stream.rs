@@ -285,7 +285,7 @@ impl Stream {
             origin: self.origin,
             tracks: self.tracks.clone(),
             bytes: self.bytes,
-            bitrate_bps: self.rate.bps,
+            bitrate_bps: self.rate.bps(now),
             epoch: self.epoch,
             key: self.key.clone(),
             is_relayed: self.is_relayed,
@@ -319,6 +319,12 @@ struct Rate {
 }
 
 impl Rate {
+    /// Of the last whole second; nothing once nothing has come for two.
+    fn bps(&self, now: Instant) -> u64 {
+        let is_old = |start: Instant| now.saturating_duration_since(start) > Duration::from_secs(2);
+        if self.window_start.is_some_and(is_old) { 0 } else { self.bps }
+    }
+
     fn on_bytes(&mut self, bytes: u64, now: Instant) {
         let start = *self.window_start.get_or_insert(now);
         let elapsed_ms = u64::try_from(now.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX);

@@ -30,7 +30,7 @@ pub enum H264Error {
     #[error("a picture has more than {0} NAL units")]
     TooManyNals(usize),
     /// Browsers cannot decode it. The text is for the teacher.
-    #[error("The app sends H.264 {}, which browsers do not play; choose Baseline, Main or High", profile_name(*.0))]
+    #[error("The app sends H.264 {}, which browsers do not play; choose Baseline, Main or High with 8 bits and 4:2:0 (in ffmpeg -pix_fmt yuv420p, in GStreamer format=I420), and not lossless", profile_name(*.0))]
     Profile(u8),
 }
 

@@ -177,7 +177,9 @@ pub enum OfferError {
     #[error("the offer says a=setup:passive, which is our part; use actpass or active")]
     BothPassive,
     /// Picture and sound would need a transport each, and a viewer has one.
-    #[error("the offer has several media sections and no a=group:BUNDLE")]
+    #[error(
+        "the offer has several media sections and no a=group:BUNDLE; let them share one transport (bundle policy max-bundle)"
+    )]
     NotBundled,
     /// The offer wants a picture and has no H.264, and no sound that could come instead.
     #[error("the offer has no H.264, and no Opus either")]

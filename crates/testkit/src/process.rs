@@ -93,10 +93,18 @@ impl Process {
     /// When it cannot be asked.
     pub fn interrupt(&mut self) -> Duration {
         let asked = Instant::now();
-        let status = Command::new("kill").args(["-INT", &self.id().to_string()]).status();
-        assert!(status.is_ok_and(|status| status.success()), "kill -INT");
+        self.signal("INT");
         let _ = self.child.wait();
         asked.elapsed()
+    }
+
+    /// Sends it a signal, by its name.
+    ///
+    /// # Panics
+    /// When it cannot be sent.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill -{name}");
     }
 
     /// Ends it as a power cut does.

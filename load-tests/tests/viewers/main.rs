@@ -152,7 +152,7 @@ async fn a_publisher_of_a_picture_that_is_too_large_reads_why() {
     let url = format!("http://{}/api/v1/streams/{}", server.addresses.http, server.addresses.class);
     let asked = reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();
     let stream: Value = asked.json().await.unwrap();
-    assert_eq!(stream["problems"][0]["code"], "stream_unreadable", "{stream}");
+    assert_eq!(stream["problems"][0]["code"], "cut_off", "{stream}");
     assert!(stream["problems"][0]["text"].as_str().unwrap().contains("choose a smaller picture"), "{stream}");
 }
 
