@@ -1,6 +1,7 @@
 //! What tokens, looks at a stream and heartbeats cost a coordinator, beside what the framework costs alone.
 //!
-//! Compared is the processor time of one request: it is the same whether or not those who ask keep the server's core busy all the time.
+//! Compared is the processor time of one request: it is the same whether or not those who ask keep the server's core busy all the time, for
+//! they never sleep. To wake them would cost the server more than an answer of the bare handler, which is asked by who never has time to sleep.
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -114,7 +115,7 @@ async fn bare(place: &Place, bytes: f64) -> anyhow::Result<(TempDir, Group)> {
 async fn ask(scene: &Scene<'_>, server: &Group, what: &str) -> anyhow::Result<Asked> {
     let idle = share(server, IDLE).await?;
     let (before, began) = (server.usage()?.cpu, Instant::now());
-    let figures = scene.work(&format!("requests {what} --duration {ASKED_SECONDS}s")).await?;
+    let figures = scene.work(&format!("requests {what} --never-sleep --duration {ASKED_SECONDS}s")).await?;
     let spent =
         server.usage()?.cpu.saturating_sub(before).as_secs_f64() - idle * began.elapsed().as_secs_f64();
     let (requests, seconds) = (number(&figures, "/requests"), number(&figures, "/seconds"));

@@ -1,7 +1,7 @@
 //! One connection that stays open (HTTP/1.1), with the least that a client must do: what it costs itself is not what is measured.
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 
@@ -38,12 +38,26 @@ struct Head {
 }
 
 impl Conversation {
-    pub(super) fn open(address: SocketAddr) -> anyhow::Result<Self> {
+    /// One that never sleeps looks for answers until they are there.
+    pub(super) fn open(address: SocketAddr, never_sleeps: bool) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).with_context(|| format!("{address}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
+        stream.set_nonblocking(never_sleeps)?;
         Ok(Self { stream, held: Vec::new() })
+    }
+
+    fn read(&mut self, chunk: &mut [u8]) -> std::io::Result<usize> {
+        let began = Instant::now();
+        loop {
+            match self.stream.read(chunk) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock && began.elapsed() < TIMEOUT => {
+                    std::hint::spin_loop();
+                }
+                read => return read,
+            }
+        }
     }
 
     /// Sends a request, head and body. One is under way at a time.
@@ -57,7 +71,7 @@ impl Conversation {
         let mut chunk = [0; CHUNK_BYTES];
         let mut known: Option<Head> = None;
         loop {
-            let count = self.stream.read(&mut chunk).context("no answer comes")?;
+            let count = self.read(&mut chunk).context("no answer comes")?;
             ensure!(count > 0, "the server has closed the connection");
             self.held.extend_from_slice(chunk.get(..count).unwrap_or_default());
             if known.is_none() {

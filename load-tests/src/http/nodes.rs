@@ -64,7 +64,7 @@ impl Node {
     /// Joins as a machine does, but for its certificate, which it does not use.
     fn join(arguments: &Arguments, number: u16, (secret, request): (&str, &str)) -> anyhow::Result<Self> {
         let (address, _) = split(&arguments.url)?;
-        let mut conversation = Conversation::open(address)?;
+        let mut conversation = Conversation::open(address, false)?;
         let name = format!("load-{number:05}");
         let body = json!({ "name": name, "public_url": null, "certificate_request": request });
         conversation.ask(post("/internal/v1/join", secret, &body.to_string()).as_bytes())?;
@@ -107,7 +107,7 @@ impl Node {
         let known = self.conversation.take().and_then(|known| say(known, &request).ok());
         let (conversation, (status, answer)) = match known {
             Some(said) => said,
-            None => say(Conversation::open(self.address)?, &request)?,
+            None => say(Conversation::open(self.address, false)?, &request)?,
         };
         ensure!(status == 200, "a heartbeat is refused: {}", String::from_utf8_lossy(&answer));
         let mut answer: Value = serde_json::from_slice(&answer)?;

@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// Connections: all but one always wait for an answer.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: u16,
+    /// Look for answers all the time: who sleeps must be woken, which costs the server more than the answer of a bare handler
+    #[arg(long)]
+    never_sleep: bool,
     /// For how long.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     duration: Duration,
@@ -63,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
     let mut open = Vec::new();
     for number in 0..u64::from(arguments.connections) {
-        let mut conversation = Conversation::open(address)?;
+        let mut conversation = Conversation::open(address, arguments.never_sleep)?;
         conversation.ask(question.text(number).as_bytes())?;
         open.push(conversation);
     }
