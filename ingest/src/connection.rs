@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use control::api::{PublishRequest as Authorization, SourceRequest};
 use control::{Client, ClientError};
-use hub::{Hub, Refused};
+use hub::{Hub, Refused, Superseded};
 use process::connections::Seat;
 use process::drain::Draining;
 use rtmp::{Event, Output, PublishRequest, Rejection, Session, StreamAddress};
@@ -24,10 +24,10 @@ use crate::transcode::Redundancy;
 const READ_BYTES: usize = 32 << 10;
 /// How long a peer may take to accept the answers that are written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A publisher that sends nothing is looked at this often.
+/// A publisher is looked at this often, also when nothing comes.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a connection that we have closed is read on for, so that its peer learns why.
-const LINGER: Duration = Duration::from_millis(500);
+const LINGER: Duration = Duration::from_secs(2);
 /// What a publisher hears when its key is revoked, when another one takes its place, when the node goes, and when nobody can say
 /// whether it may publish.
 const REVOKED: &str = "The stream key was revoked.";
@@ -57,7 +57,7 @@ impl Context {
     async fn is_live_elsewhere(&self, class: &str) -> bool {
         let request = SourceRequest { node: self.node.clone(), class: class.to_owned(), failed: None };
         let source = self.control.source(&request).await;
-        source.is_ok_and(|source| source.is_some_and(|source| source.is_live))
+        source.is_ok_and(|source| source.is_some_and(|source| source.is_published))
     }
 }
 
@@ -159,6 +159,9 @@ impl Connection {
             End::Protocol(rtmp::Error::Timeout(_)) => {
                 format!("The app has sent nothing for {} s.", self.context.limits.idle_timeout.as_secs())
             }
+            End::Protocol(rtmp::Error::NotReading(_)) => {
+                "The app does not read what it is answered.".to_owned()
+            }
             End::Protocol(ref error) => format!("What the app sends cannot be read: {error}."),
             _ => return Err(end),
         };
@@ -167,7 +170,6 @@ impl Connection {
         }
         if let Some(publication) = self.publication.take() {
             if let End::Protocol(_) = end {
-                self.context.metrics.publishers_refused.inc();
                 publication.refuse(reason.clone());
             }
             self.session.reject_publish(&Rejection::Failed(reason));
@@ -178,10 +180,10 @@ impl Connection {
 
     async fn converse(&mut self, drain: CancellationToken) -> Result<Infallible, End> {
         let mut buffer = vec![0; READ_BYTES];
+        let mut look = Instant::now();
         loop {
             let deadline = self.drain_outputs().await?;
-            let look = self.publication.as_ref().map(|_| Instant::now() + LOOK);
-            let wake = look.map_or(deadline, |look| look.min(deadline));
+            let wake = if self.publication.is_some() { look.min(deadline) } else { deadline };
             let read = tokio::select! {
                 read = self.socket.read(&mut buffer) => Some(read?),
                 () = tokio::time::sleep_until(wake.into()) => None,
@@ -200,12 +202,13 @@ impl Connection {
                     }
                     outcome?;
                 }
-                None => {
-                    self.session.handle_timeout(now)?;
-                    let looked =
-                        self.publication.as_mut().map_or(Ok(()), |publication| publication.on_timeout(now));
-                    self.on_outcome(looked)?;
-                }
+                None => self.session.handle_timeout(now)?,
+            }
+            if now >= look {
+                look = now + LOOK;
+                let looked =
+                    self.publication.as_mut().map_or(Ok(()), |publication| publication.on_timeout(now));
+                looked.map_err(|Superseded| self.sent_away())?;
             }
         }
     }
@@ -251,28 +254,22 @@ impl Connection {
             },
             Event::Media { kind, timestamp_ms, body } => {
                 let Some(publication) = &mut self.publication else { return Ok(()) };
-                let taken = publication.on_media(Instant::now(), kind, timestamp_ms, body);
-                self.on_outcome(taken)?;
+                match publication.on_media(Instant::now(), kind, timestamp_ms, body) {
+                    Ok(()) => {}
+                    Err(PublishError::Superseded(_)) => return Err(self.sent_away()),
+                    Err(PublishError::Unusable(text)) => {
+                        self.context.metrics.publishers_refused.inc();
+                        tracing::info!(reason = text, "publisher refused");
+                        self.session.reject_publish(&Rejection::Failed(text));
+                        self.end_publication();
+                    }
+                }
             }
             Event::Metadata(properties) => tracing::debug!(?properties, "metadata"),
             Event::PublishEnded => {
                 tracing::info!("the publisher ended its stream");
                 self.end_publication();
                 self.seat.wait();
-            }
-        }
-        Ok(())
-    }
-
-    fn on_outcome(&mut self, outcome: Result<(), PublishError>) -> Result<(), End> {
-        match outcome {
-            Ok(()) => {}
-            Err(PublishError::Superseded(_)) => return Err(self.sent_away()),
-            Err(PublishError::Unusable(text)) => {
-                self.context.metrics.publishers_refused.inc();
-                tracing::info!(reason = text, "publisher refused");
-                self.session.reject_publish(&Rejection::Failed(text));
-                self.end_publication();
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ const GONE: Duration = Duration::from_secs(3);
 const SLIDE_MAX: Duration = Duration::from_secs(5);
 /// When pictures have come over so long a time and none could be shown, it is not for a keyframe that is on its way.
 const UNUSABLE: Duration = Duration::from_millis(3_500);
-/// Two damaged pictures are told of for this long.
+/// Two damaged pictures within so long are told of for as long again.
 const DAMAGE_SHOWN: Duration = Duration::from_secs(10);
 /// Keyframes may be this far apart: so long a viewer waits who lost too much.
 const KEYFRAMES_MAX: MediaTime = MediaTime::from_millis(4_000);
@@ -62,8 +62,9 @@ pub(crate) struct Health {
     video: Option<Instant>,
     /// When the last picture came that could be shown, or the first of all.
     usable: Option<Instant>,
-    /// The last two that were damaged.
-    damaged: [Option<Instant>; 2],
+    /// When the last picture came that was damaged, and until when that is told.
+    damaged: Option<Instant>,
+    damage_shown: Option<Instant>,
     /// From the last picture but one to the last.
     slide: Duration,
     audio: Option<Instant>,
@@ -110,13 +111,7 @@ impl Health {
         }
         match track {
             Track::Video => {
-                if !has_video {
-                    self.usable = Some(now);
-                }
-                let last = self.video.replace(now);
-                // After a single picture nothing is known of its rhythm.
-                self.slide =
-                    last.map_or(SLIDE_MAX, |last| now.saturating_duration_since(last).min(SLIDE_MAX));
+                self.on_picture(now);
                 self.keyframes.on_time(time);
             }
             Track::Audio => self.audio = Some(now),
@@ -132,6 +127,17 @@ impl Health {
         }
     }
 
+    /// A message of pictures has come, whatever is in it.
+    pub(crate) fn on_picture(&mut self, now: Instant) {
+        self.began.get_or_insert(now);
+        if !self.has_video(now) {
+            self.usable = Some(now);
+        }
+        let last = self.video.replace(now);
+        // After a single picture nothing is known of its rhythm.
+        self.slide = last.map_or(SLIDE_MAX, |last| now.saturating_duration_since(last).min(SLIDE_MAX));
+    }
+
     /// A picture has come that can be shown.
     pub(crate) fn on_usable(&mut self, now: Instant) {
         self.usable = Some(now);
@@ -139,7 +145,10 @@ impl Health {
 
     /// A picture has come that cannot be read.
     pub(crate) fn on_damaged(&mut self, now: Instant) {
-        self.damaged = [self.damaged[1], Some(now)];
+        let last = self.damaged.replace(now);
+        if last.is_some_and(|last| now < last + DAMAGE_SHOWN) {
+            self.damage_shown = Some(now + DAMAGE_SHOWN);
+        }
     }
 
     /// A picture that decoders can begin at was passed on.
@@ -238,7 +247,7 @@ impl Health {
                 "No picture of the app can be shown: there is no keyframe among them, or they are damaged. Choose H.264 with a \
                  keyframe every 2 s.",
             );
-        } else if self.damaged[0].is_some_and(|damaged| now < damaged + DAMAGE_SHOWN) {
+        } else if self.damage_shown.is_some_and(|until| now < until) {
             say(
                 "picture_damaged",
                 "Pictures of the app are damaged: what follows them is left out up to the next keyframe. Start the stream again, \
@@ -270,7 +279,7 @@ impl Health {
                 "The app's network or encoder is too slow: choose a lower bit rate."
             };
             found.push(("speed", format!("The stream comes at {percent} % of its speed. {cure}")));
-        } else if self.leads.is_lumpy() || self.sound_leads.is_lumpy() {
+        } else if self.leads.is_lumpy() || has_audio && self.sound_leads.is_lumpy() {
             let text = "The stream comes in lumps, so that it stutters. The app or its network holds it back: choose a lower bit \
                  rate, a constant frame rate or another network.";
             found.push(("lumps", text.to_owned()));

@@ -90,8 +90,8 @@ impl Publication {
         taken
     }
 
-    /// Nothing has come for a while.
-    pub fn on_timeout(&mut self, now: Instant) -> Result<(), PublishError> {
+    /// Time has passed, and perhaps nothing has come.
+    pub fn on_timeout(&mut self, now: Instant) -> Result<(), Superseded> {
         self.settle(now)
     }
 
@@ -130,7 +130,14 @@ impl Publication {
                     self.publisher.set_problem("codec_unsupported", Some(error.to_string()))?;
                     return Err(PublishError::Unusable(error.to_string()));
                 }
-                Err(error) => self.on_damaged(&error),
+                Err(error) => {
+                    self.health.on_picture(now);
+                    if let TagError::Truncated(_) = error {
+                        self.health.on_damaged(now);
+                        self.video.on_damaged();
+                    }
+                    self.on_damaged(&error);
+                }
             },
             MediaKind::Audio => match AudioTag::parse(body) {
                 Ok(AudioTag::AacConfig(config)) => self.audio.on_config(now, &config)?,
@@ -152,7 +159,9 @@ impl Publication {
                 Err(error) => self.on_damaged(&error),
             },
         }
-        self.settle(now)
+        self.audio.check(now)?;
+        self.refuse_unplayable(now)?;
+        Ok(self.settle(now)?)
     }
 
     fn on_damaged(&self, error: &TagError) {
@@ -194,10 +203,8 @@ impl Publication {
         Ok(())
     }
 
-    /// Says which tracks there are: at once when both have been seen, else when the other has not come in a while. Sound
-    /// that cannot be played is none; it ends a publication if nothing else comes or is announced.
-    fn settle(&mut self, now: Instant) -> Result<(), PublishError> {
-        self.audio.check(now)?;
+    /// Sound that cannot be played ends a publication if nothing else comes or is announced.
+    fn refuse_unplayable(&self, now: Instant) -> Result<(), PublishError> {
         if let Some(refused) = self.audio.refused()
             && self.tracks.video.is_none()
             && !self.is_video_announced
@@ -206,6 +213,12 @@ impl Publication {
         {
             return Err(PublishError::Unusable(refused.text.clone()));
         }
+        Ok(())
+    }
+
+    /// Says which tracks there are: at once when both have been seen, else when the other has not come in a while. Sound
+    /// that cannot be played is none.
+    fn settle(&mut self, now: Instant) -> Result<(), Superseded> {
         let has_audio = self.audio.is_playing();
         if has_audio {
             self.started.get_or_insert(now);

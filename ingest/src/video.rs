@@ -66,6 +66,11 @@ impl Video {
         }
     }
 
+    /// A picture was lost. Whoever went on would see what is missing smeared over what follows.
+    pub(crate) fn on_damaged(&mut self) {
+        self.has_begun = false;
+    }
+
     pub(crate) fn on_config(&mut self, record: &Bytes) -> Result<(), PublishError> {
         match AvcConfig::parse(record) {
             Ok(config) => {
@@ -88,8 +93,7 @@ impl Video {
         let nals = match avcc::split_access_unit(data, self.length_size) {
             Ok(nals) => nals,
             Err(error) => {
-                // Whoever went on would see what is missing smeared over what follows.
-                self.has_begun = false;
+                self.on_damaged();
                 return self.on_error(&error).map(|()| Unit::Damaged);
             }
         };

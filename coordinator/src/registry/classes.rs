@@ -97,6 +97,7 @@ impl Registry {
         let (origin, report) = self.directory(class).newest.filter(|(node, _)| node.node != asking)?;
         let (origin, epoch) = (origin.node.clone(), report.epoch);
         let is_live = report.state == StreamState::Active;
+        let is_published = is_live || report.state == StreamState::Starting;
         let parent = match failed {
             Some(failed) if failed == origin => self.detour(class, epoch, asking),
             _ => self.parent(class, &origin, asking).filter(|parent| Some(&**parent) != failed),
@@ -106,7 +107,7 @@ impl Registry {
         let LinkAddress { host, port } = node.heartbeat()?.link?;
         // Whoever asks knows where this machine is.
         let from = Some(node.from).filter(|from| !from.is_loopback());
-        Some(Source { node: name, host: host.or(from), port, epoch, is_live })
+        Some(Source { node: name, host: host.or(from), port, epoch, is_live, is_published })
     }
 
     /// A node that gets the stream of this epoch from elsewhere. Each of those that ask has another one first.

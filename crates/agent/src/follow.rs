@@ -263,7 +263,7 @@ mod tests {
 
     /// Where a stream is, of the epoch that is known here.
     fn source(node: &str, is_live: bool) -> Source {
-        Source { node: node.to_owned(), host: None, port: 1, epoch: 1, is_live }
+        Source { node: node.to_owned(), host: None, port: 1, epoch: 1, is_live, is_published: is_live }
     }
 
     /// A stream that comes from the node `parent`, which says after a second that its publisher is gone. What is asked next, when the

@@ -111,6 +111,9 @@ pub struct Source {
     /// Whether that publisher is there now.
     #[serde(default)]
     pub is_live: bool,
+    /// The same, or it is about to be: nothing can be pulled yet.
+    #[serde(default)]
+    pub is_published: bool,
 }
 
 /// `POST /internal/v1/places`: a node that is about to end asks where its viewers are to go.

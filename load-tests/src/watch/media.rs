@@ -27,11 +27,14 @@ const START: Duration = Duration::from_secs(2);
 pub(super) struct Moment {
     pub(super) now: Instant,
     pub(super) wall: SystemTime,
+    /// When what is looked at came: a thread with thousands of viewers looks at it later.
+    pub(super) came: Instant,
 }
 
 impl Moment {
     pub(super) fn read() -> Self {
-        Self { now: Instant::now(), wall: SystemTime::now() }
+        let now = Instant::now();
+        Self { now, wall: SystemTime::now(), came: now }
     }
 }
 

@@ -8,6 +8,7 @@ use std::mem::{self, size_of};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
+use std::time::{Duration, SystemTime};
 
 use socket2::{Domain, Protocol, Type};
 
@@ -26,17 +27,19 @@ pub(super) fn open(local: SocketAddr, receive_buffer: Option<usize>) -> io::Resu
     let _ = socket.set_recv_buffer_size(receive_buffer.unwrap_or(RECEIVE_BUFFER_BYTES));
     socket.bind(&local.into())?;
     let on: libc::c_int = 1;
-    // SAFETY: the option's value is one int, which lives through the call. A kernel without the option says so, and
-    // then every datagram arrives by itself.
-    let _ = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_UDP,
-            libc::UDP_GRO,
-            (&raw const on).cast(),
-            as_u32(size_of::<libc::c_int>()),
-        )
-    };
+    // A kernel without these options says so: then every datagram arrives by itself, or when it is taken.
+    for (level, option) in [(libc::SOL_UDP, libc::UDP_GRO), (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)] {
+        // SAFETY: the option's value is one int, which lives through the call.
+        let _ = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                level,
+                option,
+                (&raw const on).cast(),
+                as_u32(size_of::<libc::c_int>()),
+            )
+        };
+    }
     Ok(socket.into())
 }
 
@@ -72,8 +75,17 @@ pub(super) fn cpu_time_us() -> u64 {
 #[derive(Debug)]
 pub(super) struct Received {
     buffers: Vec<Vec<u8>>,
-    /// Of each message: bytes, and bytes of each datagram in it.
-    messages: Vec<(usize, usize)>,
+    messages: Vec<Message>,
+}
+
+/// Datagrams of one length that came together.
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    len: usize,
+    /// Bytes of each datagram in it.
+    segment: usize,
+    /// When it came, on the system's clock.
+    came: Option<SystemTime>,
 }
 
 impl Default for Received {
@@ -82,7 +94,7 @@ impl Default for Received {
     }
 }
 
-/// Room for the control message that carries the length of a train's datagrams.
+/// Room for the control messages that carry the length of a train's datagrams and the time at which it came.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 struct Control([u8; 64]);
@@ -120,25 +132,28 @@ impl Received {
         for header in headers.iter().take(count) {
             let len = (header.msg_len as usize).min(MESSAGE_BYTES);
             let is_cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            let segment = segment_of(&header.msg_hdr).filter(|segment| *segment > 0).unwrap_or(len);
-            self.messages.push((if is_cut { 0 } else { len }, segment));
+            let (segment, came) = told_of(&header.msg_hdr);
+            let segment = segment.filter(|segment| *segment > 0).unwrap_or(len);
+            self.messages.push(Message { len: if is_cut { 0 } else { len }, segment, came });
         }
         count
     }
 
-    /// Calls `take` with every datagram of the last batch.
-    pub(super) fn for_each(&mut self, mut take: impl FnMut(&mut [u8])) {
-        for (buffer, (len, segment)) in self.buffers.iter_mut().zip(&self.messages) {
+    /// Calls `take` with every datagram of the last batch, and with how long ago it came.
+    pub(super) fn for_each(&mut self, wall: SystemTime, mut take: impl FnMut(&mut [u8], Duration)) {
+        for (buffer, Message { len, segment, came }) in self.buffers.iter_mut().zip(&self.messages) {
+            let waited = came.and_then(|came| wall.duration_since(came).ok()).unwrap_or_default();
             let bytes = buffer.get_mut(..*len).unwrap_or(&mut []);
             for datagram in bytes.chunks_mut((*segment).max(1)) {
-                take(datagram);
+                take(datagram, waited);
             }
         }
     }
 }
 
-/// The `UDP_GRO` control message (udp(7)), when there is one.
-fn segment_of(header: &libc::msghdr) -> Option<usize> {
+/// What the control messages `UDP_GRO` (udp(7)) and `SCM_TIMESTAMPNS` (socket(7)) say, where there are any.
+fn told_of(header: &libc::msghdr) -> (Option<usize>, Option<SystemTime>) {
+    let (mut segment, mut came) = (None, None);
     // SAFETY: the kernel has filled in the control buffer that `header` points to, and its length.
     let mut control = unsafe { libc::CMSG_FIRSTHDR(header) };
     while !control.is_null() {
@@ -146,13 +161,19 @@ fn segment_of(header: &libc::msghdr) -> Option<usize> {
         let (level, kind) = unsafe { ((*control).cmsg_level, (*control).cmsg_type) };
         if level == libc::SOL_UDP && kind == libc::UDP_GRO {
             // SAFETY: the data of this message is one int, which need not be aligned.
-            let segment = unsafe { libc::CMSG_DATA(control).cast::<libc::c_int>().read_unaligned() };
-            return usize::try_from(segment).ok();
+            let bytes = unsafe { libc::CMSG_DATA(control).cast::<libc::c_int>().read_unaligned() };
+            segment = usize::try_from(bytes).ok();
+        } else if level == libc::SOL_SOCKET && kind == libc::SCM_TIMESTAMPNS {
+            // SAFETY: the data of this message is one timespec, which need not be aligned.
+            let time = unsafe { libc::CMSG_DATA(control).cast::<libc::timespec>().read_unaligned() };
+            let whole = u64::try_from(time.tv_sec).ok();
+            let time = whole.zip(u32::try_from(time.tv_nsec).ok());
+            came = time.map(|(whole, nanos)| SystemTime::UNIX_EPOCH + Duration::new(whole, nanos));
         }
         // SAFETY: both refer to the same control buffer.
         control = unsafe { libc::CMSG_NXTHDR(header, control) };
     }
-    None
+    (segment, came)
 }
 
 fn as_u32(value: usize) -> u32 {
@@ -175,7 +196,13 @@ mod tests {
         let mut lengths = Vec::new();
         // Loopback delivers before `send` returns.
         while received.receive(&receiver) > 0 {
-            received.for_each(|datagram| lengths.push((datagram.first().copied(), datagram.len())));
+            received.for_each(SystemTime::now(), |datagram, waited| {
+                lengths.push((datagram.first().copied(), datagram.len()));
+                assert!(
+                    !waited.is_zero() && waited < Duration::from_secs(10),
+                    "the kernel says when it came"
+                );
+            });
         }
         assert_eq!(lengths, (0..30).map(|n| (Some(n), 100 + usize::from(n))).collect::<Vec<_>>());
     }

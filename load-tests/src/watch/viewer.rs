@@ -114,7 +114,7 @@ impl Viewer {
             Some(128..=191) => {
                 let Some(session) = &self.session else { return };
                 if let Some(arrivals) = &mut self.arrivals {
-                    arrivals.on_packet(at.now, datagram);
+                    arrivals.on_packet(at.came, datagram);
                 }
                 self.media.on_packet(at, datagram, &self.beginning.answer, session, effects.totals);
             }
@@ -339,7 +339,11 @@ mod tests {
             }
             let (mut out, mut totals) = (Vec::new(), Totals::default());
             for n in 0..30_000_u64 {
-                let at = Moment { now: start + Duration::from_micros(100 * n), wall: SystemTime::now() };
+                let at = Moment {
+                    now: start + Duration::from_micros(100 * n),
+                    wall: SystemTime::now(),
+                    came: start + Duration::from_micros(100 * n),
+                };
                 let mut bytes = vec![0; rand::random_range(0..200)];
                 rand::fill(&mut bytes[..]);
                 // Every kind, and payload types that mean something.
@@ -362,8 +366,11 @@ mod tests {
         let mut media = viewer(start, true).media;
         let mut totals = Totals::default();
         for n in 0..30_000_u32 {
-            let at =
-                Moment { now: start + Duration::from_micros(u64::from(n) * 100), wall: SystemTime::now() };
+            let at = Moment {
+                now: start + Duration::from_micros(u64::from(n) * 100),
+                wall: SystemTime::now(),
+                came: start + Duration::from_micros(u64::from(n) * 100),
+            };
             let mut payload = vec![0; rand::random_range(0..60)];
             rand::fill(&mut payload[..]);
             let header = rtp::Header {

@@ -156,9 +156,11 @@ impl Worker {
             let (viewer, identity) = (&mut seat.viewer, &self.identity);
             match &mut self.links {
                 Some(links) => {
-                    self.received.for_each(|datagram| links.inbound.push(at.now, id, datagram.to_vec()));
+                    self.received
+                        .for_each(at.wall, |datagram, _| links.inbound.push(at.now, id, datagram.to_vec()));
                 }
-                None => self.received.for_each(|datagram| {
+                None => self.received.for_each(at.wall, |datagram, waited| {
+                    let at = Moment { came: at.now.checked_sub(waited).unwrap_or(at.now), ..at };
                     viewer.on_datagram(at, datagram, identity, &mut effects);
                 }),
             }

@@ -29,6 +29,9 @@ const UNKNOWN_PERCENT: u64 = 55;
 const RATE_MIN_BPS: u64 = 200_000;
 /// The probe ends when the viewer has been at the live edge for this long, with an empty queue and without losses.
 const CALM: Duration = Duration::from_millis(1_000);
+/// Or for this long on a link that carries so many times the stream: two reports, where everybody comes at once.
+const CALM_WIDE: Duration = Duration::from_millis(150);
+const WIDE_MULTIPLE: u64 = 10;
 /// A link that carries less than this share of the stream's rate, in percent, is watched for the whole lesson: a keyframe at
 /// once would fill its queue.
 const NARROW_PERCENT: u64 = 150;
@@ -245,7 +248,9 @@ impl Pace {
             return;
         }
         let since = *probe.calm_since.get_or_insert(now);
-        if now.saturating_duration_since(since) >= CALM && !probe.is_narrow(stream_bps) {
+        let is_wide = probe.rate().is_some_and(|rate| rate >= stream_bps.saturating_mul(WIDE_MULTIPLE));
+        let calm = if is_wide { CALM_WIDE } else { CALM };
+        if now.saturating_duration_since(since) >= calm && !probe.is_narrow(stream_bps) {
             self.carried_bps = probe.carried_bps().or(self.carried_bps);
             self.probe = None;
         }

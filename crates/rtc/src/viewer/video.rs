@@ -31,6 +31,8 @@ const PASS_INTERVAL: Duration = Duration::from_millis(1);
 const BURST_BPS_MIN: u64 = 20_000_000;
 /// A burst is given this long before a keyframe request means that it was not understood.
 const BURST_GRACE: Duration = Duration::from_millis(1_500);
+/// A picture that stands still is given once more for a keyframe request, and again after this long: the answer may have been lost.
+const SAME_AGAIN: Duration = Duration::from_secs(20);
 /// A frame that is sent this long after it came is stamped as late: a player that is told of the delay holds the audio back.
 const LATE_MIN: Duration = Duration::from_millis(250);
 
@@ -59,8 +61,8 @@ pub(super) struct Video {
     /// How many times faster than its stream a burst may be.
     burst_multiple: u32,
     replay: Replay,
-    /// When the newest frame came of those that answered the last keyframe request.
-    answered: Option<Instant>,
+    /// When the newest frame came of those that answered the last keyframe request, and when that was answered.
+    answered: Option<(Instant, Instant)>,
     resend: Resend,
     pub(super) pace: Pace,
     pub(super) source: Source,
@@ -248,6 +250,7 @@ impl Video {
             && let Some(newest) = ring.newest()
         {
             stats.skips += 1;
+            self.answered = None;
             self.cursor = Cursor::Keyframe { from: newest.number + 1 };
             self.given_up = self.sequence.next();
         }
@@ -268,10 +271,11 @@ impl Video {
         let is_bursting = self.has_begun && self.has_more(ring) && now < self.began + BURST_GRACE;
         let newest = ring.newest().map(|newest| newest.arrival);
         // Where nothing new has come, the same once more would only look to the player as if the lesson went on.
-        if is_bursting || newest == self.answered || !self.replay.on_request(now) {
+        let is_same = |(frame, at): (Instant, Instant)| Some(frame) == newest && now < at + SAME_AGAIN;
+        if is_bursting || self.answered.is_some_and(is_same) || !self.replay.on_request(now) {
             return false;
         }
-        self.answered = newest;
+        self.answered = newest.map(|newest| (newest, now));
         self.pace.begin(now, 0);
         self.begin_again(now, ring)
     }

@@ -200,9 +200,9 @@ fn a_keyframe_request_is_answered_once_and_then_ever_more_rarely() {
 fn a_picture_that_stands_still_is_given_once_more_and_not_again_and_again() {
     let (mut world, viewer) = watching(Link::default(), Abilities::ALL);
     let now = world.now;
-    world.publishers[0].stall(now, Duration::from_secs(33));
+    world.publishers[0].stall(now, Duration::from_secs(21));
     world.run(Duration::from_secs(1));
-    for _ in 0..10 {
+    for _ in 0..6 {
         world.keyed(viewer).ask_for_keyframe(false);
         world.drive(viewer);
         world.run(Duration::from_secs(3));

@@ -261,7 +261,7 @@ export class Player {
       }
     } else if (now - this.#progressAt > STALL_MS) {
       // Connected means that the server answers checks: it has nothing to send, or nothing that is played here.
-      const isUnplayed = !session.takesPicture || (stats.frames === 0 && stats.videoBytes > 0);
+      const isUnplayed = !session.takesPicture || (stats.frames === 0 && stats.pictures > 0);
       return session.pc.connectionState === 'connected'
         ? this.#retry(isUnplayed ? 'browser' : 'silent')
         : this.#onCutOff();

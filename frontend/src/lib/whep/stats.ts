@@ -2,6 +2,8 @@
 export interface Stats {
   frames: number;
   videoBytes: number;
+  /** Whole pictures that came, whether they could be decoded or not. */
+  pictures: number;
   audioPackets: number;
   width: number;
   height: number;
@@ -53,6 +55,7 @@ export function readStats(report: Iterable<[string, Record<string, unknown>]>, b
   return {
     frames: at(video, 'framesDecoded'),
     videoBytes: at(video, 'bytesReceived'),
+    pictures: at(video, 'framesReceived'),
     audioPackets: at(audio, 'packetsReceived'),
     width: at(video, 'frameWidth'),
     height: at(video, 'frameHeight'),
