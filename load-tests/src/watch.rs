@@ -222,6 +222,7 @@ impl Run {
             local: local_address(common.server()),
             decrypt_every: common.decrypt_every,
             client: common.client,
+            reports_arrivals: !common.no_arrivals,
             follows: common.follow,
             people: People::default(),
             seats: AtomicUsize::new(0),

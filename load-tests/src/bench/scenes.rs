@@ -148,7 +148,7 @@ async fn storm(place: &Place) -> Rows {
         let figures = scene
             .view(&format!(
                 "storm --watchers 1000 --viewers {joiners} --within {within_s}s --duration 5s --posts 256 \
-                 --decrypt-every 200"
+                 --decrypt-every 200 --no-arrivals"
             ))
             .await?;
         let (connected, seconds) =

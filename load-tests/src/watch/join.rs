@@ -44,6 +44,7 @@ pub(super) struct Entrance {
     pub(super) local: IpAddr,
     pub(super) decrypt_every: u64,
     pub(super) client: Client,
+    pub(super) reports_arrivals: bool,
     /// Whether viewers go where they are sent, and look for another node when theirs is gone.
     pub(super) follows: bool,
     /// Those people.
@@ -118,7 +119,7 @@ impl Entrance {
         let mut socket = open(self.address(number))?;
         let address = socket.local_addr().map_err(|error| socket_reason(&error))?;
         let local = Credentials::generate();
-        let text = offer::write(&local, &self.identity.fingerprint(), address);
+        let text = offer::write(&local, &self.identity.fingerprint(), address, self.reports_arrivals);
         let session = self.door.join(number, &text, way).await.map_err(|error| error.to_string())?;
         self.on_joined(group, &session);
         let answer = Answer::parse(&session.answer).map_err(|error| error.to_string())?;

@@ -14,7 +14,12 @@ pub(super) const TRANSPORT_CC: &str =
 // G.711 is offered beside it, because browsers do and MediaMTX refuses a viewer without when a stream has no sound.
 
 /// An offer to receive one video and one audio track over one transport.
-pub(super) fn write(credentials: &Credentials, fingerprint: &str, local: SocketAddr) -> String {
+pub(super) fn write(
+    credentials: &Credentials,
+    fingerprint: &str,
+    local: SocketAddr,
+    reports_arrivals: bool,
+) -> String {
     let Credentials { ufrag, pwd } = credentials;
     let family = if local.is_ipv4() { "IP4" } else { "IP6" };
     let transport = format!(
@@ -30,17 +35,21 @@ pub(super) fn write(credentials: &Credentials, fingerprint: &str, local: SocketA
         rand::random::<u64>() >> 2,
         local.ip(),
     );
+    let offered = |line: String| if reports_arrivals { line + "\r\n" } else { String::new() };
+    let extension = offered(format!("a=extmap:4 {TRANSPORT_CC}"));
+    let [video_reports, audio_reports] =
+        [H264, OPUS].map(|pt| offered(format!("a=rtcp-fb:{pt} transport-cc")));
     let written = write!(
         sdp,
         "m=video 9 UDP/TLS/RTP/SAVPF {H264} {H264_RTX}\r\n{transport}a=mid:0\r\n\
-         a=extmap:4 {TRANSPORT_CC}\r\na=recvonly\r\na=rtcp-mux\r\na=rtcp-rsize\r\n\
-         a=rtpmap:{H264} H264/90000\r\na=rtcp-fb:{H264} transport-cc\r\na=rtcp-fb:{H264} ccm fir\r\na=rtcp-fb:{H264} nack\r\n\
+         {extension}a=recvonly\r\na=rtcp-mux\r\na=rtcp-rsize\r\n\
+         a=rtpmap:{H264} H264/90000\r\n{video_reports}a=rtcp-fb:{H264} ccm fir\r\na=rtcp-fb:{H264} nack\r\n\
          a=rtcp-fb:{H264} nack pli\r\n\
          a=fmtp:{H264} level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n\
          a=rtpmap:{H264_RTX} rtx/90000\r\na=fmtp:{H264_RTX} apt={H264}\r\n\
          m=audio 9 UDP/TLS/RTP/SAVPF {OPUS} 0 8\r\n{transport}a=mid:1\r\n\
-         a=extmap:4 {TRANSPORT_CC}\r\na=recvonly\r\na=rtcp-mux\r\na=rtpmap:{OPUS} opus/48000/2\r\n\
-         a=rtcp-fb:{OPUS} transport-cc\r\n\
+         {extension}a=recvonly\r\na=rtcp-mux\r\na=rtpmap:{OPUS} opus/48000/2\r\n\
+         {audio_reports}\
          a=fmtp:{OPUS} minptime=10;useinbandfec=1\r\n\
          a=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n",
     );

@@ -64,6 +64,9 @@ pub(crate) struct Common {
     /// Offer SRTP with HMAC-SHA1-80 only, as old clients do
     #[arg(long)]
     pub(super) sha1: bool,
+    /// Offer no reports of arrivals, which cost this program as much as they cost the server
+    #[arg(long)]
+    pub(super) no_arrivals: bool,
     /// Go where a server sends viewers when its node drains, and ask for another node when one is gone. SIGUSR1 lets what
     /// people see count anew; SIGUSR2 ends `watch` once everybody has pictures, and lets nobody in any more with `churn`
     #[arg(long, requires = "token_url", conflicts_with = "whep")]
