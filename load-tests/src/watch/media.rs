@@ -95,9 +95,7 @@ impl Media {
             totals.unknown += 1;
             return;
         };
-        totals.packets += 1;
-        totals.bytes += packet.len() as u64;
-        self.on_first(at, totals);
+        self.on_bytes(at, packet.len(), totals);
         match answer.payload(header.payload_type) {
             Payload::Video => self.on_video(at, packet, &header, session, totals),
             Payload::VideoAgain => self.on_again(at, packet, &header, session, totals),
@@ -114,7 +112,7 @@ impl Media {
         payload: &[u8],
         totals: &mut Totals,
     ) {
-        self.count_plain(at, payload.len(), totals);
+        self.on_bytes(at, payload.len(), totals);
         let reception = &mut self.video(header).reception;
         let number = reception.extend(header.sequence);
         let arrival = reception.on_packet(at.now, number);
@@ -131,7 +129,7 @@ impl Media {
         payload: &[u8],
         totals: &mut Totals,
     ) {
-        self.count_plain(at, payload.len(), totals);
+        self.on_bytes(at, payload.len(), totals);
         let reception = &mut self.audio(header).reception;
         let number = reception.extend(header.sequence);
         if reception.on_packet(at.now, number) != Arrival::Duplicate {
@@ -139,13 +137,9 @@ impl Media {
         }
     }
 
-    fn count_plain(&mut self, at: Moment, len: usize, totals: &mut Totals) {
+    fn on_bytes(&mut self, at: Moment, len: usize, totals: &mut Totals) {
         totals.packets += 1;
         totals.bytes += len as u64;
-        self.on_first(at, totals);
-    }
-
-    fn on_first(&mut self, at: Moment, totals: &mut Totals) {
         if self.first_packet.is_none() {
             self.first_packet = Some(at.now);
             totals.post_to_first_packet_ms.record_time(at.now.saturating_duration_since(self.post_began));
