@@ -35,6 +35,7 @@ const OPUS_CHANNELS_MAX: u8 = 2;
 const TOO_LARGE: &str = "The app sends too much sound in one message; choose AAC in its settings";
 /// What the teacher is told about HE-AAC.
 const CORE_ONLY: &str = "The app sends HE-AAC, of which only the lower half of the sound is played; choose AAC-LC in its settings";
+
 /// The audio of one publisher.
 pub(crate) struct Audio {
     publisher: Arc<Publisher>,
@@ -123,6 +124,7 @@ impl Audio {
         let is_announced = HighEfficiency::parse(config).is_some();
         // Some repeat it with each keyframe: what was found in the frames stays true.
         if is_announced || parsed.ok() != self.config {
+            self.search = SbrSearch::default();
             self.set_core_only(is_announced)?;
         }
         match parsed {
@@ -254,10 +256,8 @@ impl Audio {
 
     /// Tells of HE-AAC, or that there is none any more.
     fn set_core_only(&mut self, is_core_only: bool) -> Result<(), Superseded> {
-        if !is_core_only {
-            self.search = SbrSearch::default();
-        }
         if std::mem::replace(&mut self.is_core_only, is_core_only) != is_core_only {
+            self.search = SbrSearch::default();
             self.publisher.set_problem("sound_core_only", is_core_only.then(|| CORE_ONLY.to_owned()))?;
         }
         Ok(())

@@ -221,18 +221,14 @@ mod tests {
             !takeovers.admit(now, "key of a", "laptop").unwrap_err().is_elsewhere,
             "it publishes here now"
         );
-        laptop_is_let_in_once_nobody_publishes(&takeovers, now, phone);
+        drop(phone);
+        assert!(publish(&takeovers, now, "a", "laptop").is_some(), "nobody publishes");
         let other = publish(&takeovers, now, "b", "laptop").unwrap();
         other.displace(now);
         drop(other);
         let later = publish(&takeovers, now + QUIET, "c", "laptop").unwrap();
         later.displace(now + QUIET);
         assert_eq!(takeovers.lock().classes.len(), 1, "what is over is forgotten");
-    }
-
-    fn laptop_is_let_in_once_nobody_publishes(takeovers: &Arc<Takeovers>, now: Instant, phone: Turn) {
-        drop(phone);
-        assert!(publish(takeovers, now, "a", "laptop").is_some());
     }
 
     #[test]

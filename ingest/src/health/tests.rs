@@ -190,6 +190,9 @@ fn sound_in_lumps_beside_a_smooth_picture_is_told() {
         room.ask(room.now - room.began, &mut told);
     }
     assert!(matches!(told[..], [(at, "lumps", true)] if at <= 12.0), "{told:?}");
+    room.send(10, Manner { has_audio: false, ..GOOD });
+    let codes: Vec<_> = room.told.iter().map(|(code, _)| *code).collect();
+    assert_eq!(codes, ["sound_gone"], "what was said of the sound does not outlive it");
 }
 
 /// In whole seconds nothing comes at all.

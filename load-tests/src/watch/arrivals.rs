@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::rtcp::TRANSPORT_FEEDBACK;
+use super::reception::{low16, nearest};
+use super::rtcp::{self, TRANSPORT_FEEDBACK};
 use super::rtp;
 
 /// libwebrtc's `remote_estimator_proxy.cc` sends every 50 to 250 ms; of a small estimate, as receivers have, every 50.
@@ -110,10 +111,10 @@ impl Arrivals {
         let mut content = Vec::with_capacity(64);
         content.extend(ssrc.to_be_bytes());
         content.extend(self.media.to_be_bytes());
-        content.extend(low(base, 2));
-        content.extend(low(symbols.len() as u64, 2));
-        content.extend(low(reference, 3));
-        content.push(self.count);
+        content.extend(low16(base).to_be_bytes());
+        content.extend(low16(symbols.len() as u64).to_be_bytes());
+        let [.., r0, r1, r2] = reference.to_be_bytes();
+        content.extend([r0, r1, r2, self.count]);
         self.count = self.count.wrapping_add(1);
         for seven in symbols.chunks(SYMBOLS_PER_CHUNK) {
             let bits =
@@ -123,11 +124,12 @@ impl Arrivals {
         content.extend(deltas);
         // RFC 3550, section 6.4.1: the last byte says how many were added.
         let padding = content.len().next_multiple_of(4) - content.len();
-        content.extend(low(padding as u64, padding));
-        let words = low((content.len() / 4) as u64, 2);
-        let has_padding = if padding > 0 { 0x20 } else { 0 };
-        let mut report = vec![0x80 | has_padding | FORMAT, TRANSPORT_FEEDBACK];
-        report.extend(words);
+        content.extend((1_u8..=3).take(padding));
+        let mut report = Vec::with_capacity(4 + content.len());
+        rtcp::header(&mut report, FORMAT, TRANSPORT_FEEDBACK, content.len() / 4);
+        if padding > 0 {
+            report[0] |= 0x20;
+        }
         report.extend(content);
         (report, told)
     }
@@ -141,16 +143,10 @@ impl Arrivals {
             self.highest = Some(number);
             return number;
         };
-        let ahead = number.wrapping_sub(super::reception::low16(highest));
-        let extended = highest.saturating_add_signed(i64::from(ahead.cast_signed()));
+        let extended = nearest(highest, number);
         self.highest = Some(highest.max(extended));
         extended
     }
-}
-
-/// The lowest `bytes` bytes, in network order.
-fn low(number: u64, bytes: usize) -> impl Iterator<Item = u8> {
-    number.to_be_bytes().into_iter().skip(8 - bytes)
 }
 
 #[cfg(test)]

@@ -99,8 +99,7 @@ impl Reception {
 
     /// The number of a packet without wrapping, for the stream's own order.
     pub(super) fn extend(&self, sequence: u16) -> u64 {
-        let distance = i64::from(sequence.wrapping_sub(low16(self.highest)).cast_signed());
-        self.highest.saturating_add_signed(distance)
+        nearest(self.highest, sequence)
     }
 
     /// The packet index of SRTP (RFC 3711, section 3.3.1): the first cycle is 0.
@@ -266,6 +265,11 @@ impl Reception {
         self.reported = (0, 0);
         self.transit = None;
     }
+}
+
+/// The number nearest to `known` whose low 16 bits are these.
+pub(super) fn nearest(known: u64, low: u16) -> u64 {
+    known.saturating_add_signed(i64::from(low.wrapping_sub(low16(known)).cast_signed()))
 }
 
 pub(super) fn low16(number: u64) -> u16 {

@@ -113,7 +113,7 @@ pub(super) fn read(mut compound: &[u8]) -> Vec<Told> {
     told
 }
 
-fn header(out: &mut Vec<u8>, count: u8, kind: u8, words: usize) {
+pub(super) fn header(out: &mut Vec<u8>, count: u8, kind: u8, words: usize) {
     out.extend([0x80 | count, kind]);
     out.extend(u16::try_from(words).expect("a few dozen words").to_be_bytes());
 }

@@ -51,6 +51,9 @@ impl Header {
 /// The transport-wide number of a packet, under the negotiated `id` of its extension, and the packet's source
 /// (RFC 8285, section 4.2).
 pub(super) fn transport_number(packet: &[u8], id: u8) -> Option<(u16, u32)> {
+    if packet.first()? & 0x10 == 0 {
+        return None;
+    }
     let header = Header::parse(packet)?;
     let at = HEADER_LEN + 4 * usize::from(packet.first()? & 0x0f);
     let mut elements = packet.get(at..header.len)?.strip_prefix(&[0xbe, 0xde])?.get(2..)?;

@@ -29,7 +29,7 @@ const UNKNOWN_PERCENT: u64 = 55;
 const RATE_MIN_BPS: u64 = 200_000;
 /// The probe ends when the viewer has been at the live edge for this long, with an empty queue and without losses.
 const CALM: Duration = Duration::from_millis(1_000);
-/// Or for this long on a link that carries so many times the stream: two reports, where everybody comes at once.
+/// Or for this long on a link that carries so many times the stream: a class comes all at once, and every report costs.
 const CALM_WIDE: Duration = Duration::from_millis(150);
 const WIDE_MULTIPLE: u64 = 10;
 /// A link that carries less than this share of the stream's rate, in percent, is watched for the whole lesson: a keyframe at
