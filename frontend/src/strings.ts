@@ -1,4 +1,4 @@
-import type { State } from './lib/whep/player';
+import type { State } from './lib/whep/types';
 import type { Reason } from './lib/whep/reason';
 import type { Pictureless } from './lib/whep/stats';
 
@@ -27,6 +27,39 @@ export const strings = {
   latency: 'Delay',
   smooth: 'Smooth',
   low: 'Lowest',
+  latencyHelp: 'Smooth rides over a bad network; Lowest is for questions and answers.',
+  leaveFullScreen: 'Leave full screen',
+  settings: 'Settings',
+  shortcuts: 'Keyboard shortcuts',
+  shortcutKeys: [
+    ['Space', 'Play or pause'],
+    ['M', 'Mute'],
+    ['↑ ↓', 'Volume'],
+    ['F', 'Full screen'],
+    ['P', 'Picture in picture'],
+    ['I', 'Statistics'],
+  ],
+  otherPlayers: 'Link for other players (WHEP)',
+  copy: 'Copy',
+  copied: 'Copied',
+  close: 'Close',
+  paused: 'PAUSED',
+  watching: (viewers: number) => `${viewers} watching`,
+  teachersApp: 'The teacher’s app has a problem',
+  checking: 'Checking…',
+  otherClass: 'Open another class',
+  openHelp: 'It is in the link that you have from your teacher.',
+  statsRows: {
+    picture: 'Picture',
+    bitrate: 'Bit rate',
+    codec: 'Codec',
+    roundTrip: 'Round trip',
+    buffer: 'Buffer',
+    lost: 'Lost packets',
+    freezes: 'Freezes',
+    concealed: 'Sound made up',
+    cipher: 'Encryption',
+  },
   pictureless: {
     soundOnly: 'This lesson is sound only.',
     notShown: 'The picture is not there yet, or this device cannot show it.',
@@ -38,6 +71,18 @@ export const strings = {
   enter: 'Enter',
   pinWait: (seconds: number) =>
     seconds === 1 ? 'You can try again in 1 second.' : `You can try again in ${seconds} seconds.`,
+  scenes: {
+    starting: 'The teacher is connecting. The lesson starts in a moment.',
+    away: 'The teacher’s connection is lost.',
+    awayDetail: 'The lesson goes on here as soon as it is back. You need not do anything.',
+    silent: 'The teacher’s app sends nothing at the moment.',
+    ended: 'The lesson has ended.',
+    endedDetail: 'If it begins again, it starts here by itself.',
+    gone: 'The teacher has not come back.',
+    goneDetail: 'If the lesson goes on, it starts here by itself.',
+    still: 'No picture and no sound are coming in at the moment.',
+    unreachable: 'The server cannot be reached from here. Your network may be down. Trying again…',
+  },
   states: {
     starting: 'Opening the lesson…',
     waiting: 'Waiting for the teacher. The lesson starts here by itself.',

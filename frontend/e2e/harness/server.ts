@@ -151,6 +151,15 @@ export class Server {
     return answer.json();
   }
 
+  /** Asks as an operator. */
+  async operate(method: 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown): Promise<void> {
+    const secret = readFileSync(join(this.dataDirectory, 'operator-secret'), 'utf8').trim();
+    const headers = { Authorization: `Bearer ${secret}`, 'Content-Type': 'application/json' };
+    const options = body === undefined ? {} : { body: JSON.stringify(body) };
+    const answer = await fetch(`http://${this.ready.http}${path}`, { method, headers, ...options });
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
+  }
+
   /** Kills the process without warning and starts it again on the same data directory and the same ports. */
   async crashAndRestart(): Promise<void> {
     await this.process.kill();

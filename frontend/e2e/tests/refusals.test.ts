@@ -78,7 +78,10 @@ test('a network with too many requests is told so, and let in when it has calmed
 test('a token that WHEP refuses is asked for anew, for as long as the server gives one', async ({
   browser,
   server,
+  teach,
 }) => {
+  teach(LESSONS.baseline);
+  await server.untilLive();
   const student = await opened(browser, server);
   const { page } = student;
   const refused = new Set<string | undefined>();
@@ -91,7 +94,7 @@ test('a token that WHEP refuses is asked for anew, for as long as the server giv
   expect(await student.announcement()).toContain('does not accept the permission of this page');
   await until('another token each time', () => (refused.size > 3 ? true : undefined));
   await page.unroute(WHEP);
-  await student.reaches('waiting', UNANSWERED_MS);
+  await student.plays(UNANSWERED_MS);
 });
 
 test('a server that says nothing is not waited for without end', async ({ browser, server, teach }) => {
@@ -176,8 +179,10 @@ test('a way that is closed to media is told apart from a teacher who is silent',
 
   // A phone that has lost its network: the connection is there and nothing comes.
   teacher.signal('SIGSTOP');
-  await student.says('silent', UNANSWERED_MS);
+  await page.locator('[data-scene=trouble]').waitFor();
   expect(await student.announcement()).toContain('No picture and no sound are coming in');
+  await page.locator('[data-scene=teacher-away]').waitFor();
+  expect(await student.announcement()).toContain('app sends nothing');
   await teacher.kill();
   teach(LESSONS.baseline);
   await student.plays(UNANSWERED_MS);

@@ -25,7 +25,6 @@ test('a lesson of sound alone is heard, and the page says that there is no pictu
   teach(LESSONS.audioOnly);
   await student.reaches('live');
   await student.page.getByText('This lesson is sound only.').waitFor();
-  await student.page.getByTestId('unmute').click();
   await isHeard(student);
 });
 
@@ -35,7 +34,6 @@ test('sound that begins later is heard in the same session', async ({ server, st
   const connections = await student.connections();
   const silent = await student.playback();
   expect(silent.audioEnergy).toBe(0);
-  await student.page.getByTestId('unmute').click();
   // The next app of the teacher takes over.
   teach(LESSONS.baseline);
   await isHeard(student);

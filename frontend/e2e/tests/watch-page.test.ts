@@ -1,8 +1,9 @@
 import { join } from 'node:path';
-import { expect } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import { test } from '../harness/lesson';
 import { LESSONS } from '../harness/publisher';
 import { RESULTS } from '../harness/results';
+import { Student } from '../harness/student';
 import { until } from '../harness/until';
 
 test('a student who is early waits in words, and the lesson starts by itself', async ({ student, teach }) => {
@@ -22,12 +23,32 @@ test('the page of a lesson that has ended does not go on calling it live', async
   await student.plays();
   await teacher.stop();
   const ended = performance.now();
-  // Chromium asks for a keyframe after 3 s, and gets the last group once more; 6 s without anything are too many.
   await student.page.getByTestId('live-badge').waitFor({ state: 'hidden', timeout: 14_000 });
   console.log(`not live ${Math.round(performance.now() - ended)} ms after the end`);
 });
 
-test('the lesson begins muted and a tap brings the sound', async ({ student, teach }) => {
+test('the lesson begins with sound where the browser allows it', async ({ student, teach }) => {
+  teach(LESSONS.baseline);
+  await student.plays();
+  expect(await student.isMuted()).toBe(false);
+  expect(await student.page.getByTestId('unmute').count()).toBe(0);
+  await until('sound', async () => ((await student.playback()).audioEnergy > 0 ? true : undefined));
+});
+
+test('elsewhere it begins muted and a tap brings the sound', async ({ browser, server, teach }) => {
+  const context = await browser.newContext();
+  onTestFinished(() => context.close());
+  // Playwright looks at a page with a user's hand, so that Chromium lets it begin with sound. This one waits for a finger.
+  await context.addInitScript(() => {
+    let isTouched = false;
+    addEventListener('pointerdown', () => (isTouched = true), true);
+    const play = HTMLMediaElement.prototype.play;
+    HTMLMediaElement.prototype.play = function (this: HTMLMediaElement) {
+      const isAllowed = this.muted || isTouched;
+      return isAllowed ? play.call(this) : Promise.reject(new DOMException('', 'NotAllowedError'));
+    };
+  });
+  const student = await Student.within(context, server.ready.watch_url);
   teach(LESSONS.baseline);
   await student.plays();
   expect(await student.isMuted()).toBe(true);
@@ -46,9 +67,9 @@ test('the keyboard mutes, pauses, fills the screen and shows statistics', async 
   const { page, video } = student;
 
   await page.keyboard.press('m');
-  expect(await student.isMuted()).toBe(false);
-  await page.keyboard.press('m');
   expect(await student.isMuted()).toBe(true);
+  await page.keyboard.press('M');
+  expect(await student.isMuted()).toBe(false);
 
   const isPaused = () => video.evaluate((element: HTMLVideoElement) => element.paused);
   await page.keyboard.press(' ');
@@ -77,6 +98,7 @@ test('the lowest delay is a new session that asks the server for it', async ({ s
   const asked = student.page.waitForRequest(
     (request) => request.method() === 'POST' && request.url().includes('latency=low'),
   );
+  await student.page.getByTestId('settings').click();
   await student.page.getByTestId('latency').selectOption('low');
   await asked;
   await until('a new session', async () => ((await student.connections()) > before ? true : undefined));

@@ -1,10 +1,13 @@
-import { Problems } from './problems.svelte';
+import type { Lesson } from './api/events';
 import { readPin } from './api/pin';
 import { Refused } from './api/request';
 import { endpoint, nodeOf, ownUserId, requestToken, type Token } from './api/token';
-import { AccessDenied, Player, type Access, type Complaint, type State } from './whep/player';
+import { LessonFeed } from './feed';
+import { isSilent, sceneOf } from './scene';
+import { Player } from './whep/player';
 import type { Reason } from './whep/reason';
 import { picturelessOf, type Stats } from './whep/stats';
+import { AccessDenied, type Access, type Complaint, type State, type Still } from './whep/types';
 
 /** A token is renewed when this much of its life is left. */
 const TOKEN_SPARE_MS = 600_000;
@@ -12,12 +15,6 @@ const TOKEN_SPARE_MS = 600_000;
 const PIN_WAIT_MS = 10_000;
 
 const CONTENT: Complaint = { isTokenRefused: false, isNodeLost: false };
-
-/** The server may know of problems: there is a lesson, or may be, and what is wrong is not the way to the server. */
-function isLooking(state: State, reason: Reason | undefined): boolean {
-  if (state === 'reconnecting') return reason === 'silent' || reason === 'browser';
-  return state === 'waiting' || state === 'connecting' || state === 'live';
-}
 
 /** Watching one class: the player, and what the page shows of it. */
 export class WatchController {
@@ -29,12 +26,39 @@ export class WatchController {
   /** Where other players watch this class without a token. */
   openUrl = $state<string | undefined>();
   latency = $state<'smooth' | 'low'>('smooth');
+  /** What the server said of the lesson last, and whether it can be heard. */
+  lesson = $state<Lesson | undefined>();
+  isFresh = $state(false);
+  still = $state<Still>('no');
+  /** The name of the class for people, once it is known. */
+  title = $state('');
+  /** There is a picture that was shown last. */
+  isPictureKept = $state(false);
+  #end = $state<'ended' | 'away' | undefined>();
+  #skewMs = $state(0);
   pictureless = $derived(this.stats && picturelessOf(this.stats, this.takesPicture));
+  scene = $derived(
+    sceneOf({
+      state: this.state,
+      reason: this.reason,
+      still: this.still,
+      pictureless: this.pictureless,
+      lesson: this.lesson,
+      isFresh: this.isFresh,
+      end: this.#end,
+      skewMs: this.#skewMs,
+    }),
+  );
+  viewers = $derived(this.isFresh && this.lesson?.state === 'live' ? this.lesson.viewers : undefined);
+  /** What the server finds wrong with what the teacher's app sends. Nothing is shown that may not be true any more. */
+  problems = $derived({ texts: this.isFresh ? (this.lesson?.problems.map(({ text }) => text) ?? []) : [] });
   needsPin = $derived(this.state === 'denied' && this.reason?.startsWith('pin_') === true);
   /** Seconds until another PIN may be tried. */
   pinWaitS = $state(0);
   readonly player: Player;
-  readonly problems: Problems;
+  readonly #feed: LessonFeed;
+  #isFollowing = false;
+  #asking: Promise<Token> | undefined;
   /** With the node that it leads to, where that is known. */
   #token: (Token & { until: number; node: string | undefined }) | undefined;
   #pin: string | undefined;
@@ -42,16 +66,26 @@ export class WatchController {
   readonly #userId = ownUserId(() => localStorage);
 
   constructor(readonly className: string) {
-    this.problems = new Problems(
-      className,
-      () => this.#access(CONTENT).then(({ token }) => token),
-      () => this.stats,
-    );
+    this.title = className;
+    this.#feed = new LessonFeed(className, () => this.#access(CONTENT).then(({ token }) => token), {
+      onLesson: (lesson, skewMs) => this.#onLesson(lesson, skewMs),
+      onFresh: (isFresh) => {
+        this.isFresh = isFresh;
+        this.#expect();
+      },
+      onRefused: () => {
+        this.#token = undefined;
+        if (this.state === 'waiting') this.player.reconnect();
+      },
+    });
     this.player = new Player((complaint) => this.#access(complaint), {
       onState: (state, reason) => {
-        this.#lookForProblems(isLooking(state, reason));
         this.state = state;
         this.reason = reason;
+        if (state === 'denied') this.#unfollow();
+      },
+      onStill: (still) => {
+        this.still = still;
       },
       onStream: (stream, takesPicture) => {
         this.stream = stream;
@@ -64,19 +98,25 @@ export class WatchController {
       },
       onStats: (stats) => {
         this.stats = stats;
+        if (stats.frames > 0) this.isPictureKept = true;
       },
     });
   }
 
+  /** The network is there again. */
+  readonly #onOnline = (): void => this.#feed.retryNow();
+
   start(): void {
+    addEventListener('online', this.#onOnline);
     this.player.start();
   }
 
   stop(): void {
     clearInterval(this.#pinWait);
     this.pinWaitS = 0;
+    removeEventListener('online', this.#onOnline);
     this.player.stop();
-    this.problems.stop();
+    this.#unfollow();
     this.state = 'starting';
   }
 
@@ -99,11 +139,36 @@ export class WatchController {
     this.player.reconnect();
   }
 
-  /** An app that is refused makes the page wait, and one whose picture no decoder takes makes it seem silent. */
-  #lookForProblems(looks: boolean): void {
-    const didLook = isLooking(this.state, this.reason);
-    if (!looks) this.problems.stop();
-    else if (!didLook) this.problems.start();
+  #onLesson(lesson: Lesson, skewMs: number): void {
+    const before = this.lesson?.state;
+    this.lesson = lesson;
+    this.#skewMs = skewMs;
+    if (lesson.name !== '') this.title = lesson.name;
+    if (lesson.state === 'ended') this.#end = 'ended';
+    else if (lesson.state === 'reconnecting') this.#end = 'away';
+    else if (lesson.state !== 'offline') this.#end = undefined;
+    this.#expect();
+    if (lesson.state !== 'removed' || before === 'removed') return;
+    // Whoever asks for a token now learns why there is none.
+    this.#token = undefined;
+    this.player.reconnect();
+  }
+
+  #expect(): void {
+    const lesson = this.isFresh ? this.lesson : undefined;
+    this.player.expect(lesson && { isLive: lesson.state === 'live', isSilent: isSilent(lesson) });
+  }
+
+  /** Begins to follow the lesson, once there is a token. */
+  #follow(): void {
+    if (this.#isFollowing) return;
+    this.#isFollowing = true;
+    this.#feed.start();
+  }
+
+  #unfollow(): void {
+    this.#isFollowing = false;
+    this.#feed.stop();
   }
 
   #setBuffer(): void {
@@ -116,11 +181,13 @@ export class WatchController {
     const isOld = isTokenRefused || isNodeLost;
     if (this.#token === undefined || isOld || Date.now() > this.#token.until) {
       const node = this.#token?.node;
-      const token = await this.#requestToken(isNodeLost ? { exclude: node } : { hint: node });
+      this.#asking ??= this.#requestToken(isNodeLost ? { exclude: node } : { hint: node });
+      const token = await this.#asking.finally(() => (this.#asking = undefined));
       this.openUrl = token.openUrl;
       const until = Date.now() + token.expires_in * 1000 - TOKEN_SPARE_MS;
       this.#token = { ...token, until, node: nodeOf(token) };
     }
+    this.#follow();
     return { url: endpoint(this.#token.webrtc_url, this.latency), token: this.#token.token };
   }
 

@@ -15,18 +15,3 @@ export async function liveClasses(): Promise<string[] | undefined> {
   return streams.filter((stream) => stream.state === 'active').map((stream) => stream.class);
 }
 
-/** What the page looks at of one stream. */
-interface Status {
-  viewers: number;
-  /** In sentences for the teacher. */
-  problems: { text: string }[];
-}
-
-/** How the stream of a class does, for who has a token for it; nothing if nobody publishes. */
-export async function status(className: string, token: string): Promise<Status | undefined> {
-  const headers = { authorization: `Bearer ${token}` };
-  const response = await request(`/api/v1/streams/${encodeURIComponent(className)}`, { headers });
-  if (response.status === 404) return undefined;
-  if (!response.ok) throw await Refused.from(response);
-  return (await response.json()) as Status;
-}

@@ -3,45 +3,15 @@ import { Backoff } from './backoff';
 import { isGone, reasonOf, type Reason } from './reason';
 import { WhepSession } from './session';
 import { readStats, type Stats } from './stats';
-
-/** Where the player is, for people. */
-export type State = 'starting' | 'waiting' | 'connecting' | 'live' | 'reconnecting' | 'denied';
-
-/** Where to watch, and with what. */
-export interface Access {
-  url: string;
-  token: string;
-}
-
-/** What is wrong with the access that was given before, if anything is. */
-export interface Complaint {
-  /** WHEP has refused the token, or it leads to nothing for long: the lesson may be elsewhere. */
-  isTokenRefused: boolean;
-  /** The node could not be reached, or takes nobody: there may be another. */
-  isNodeLost: boolean;
-}
-
-/** Asking for access was refused for good, or until somebody does something. */
-export class AccessDenied extends Error {
-  constructor(readonly reason: Reason) {
-    super(reason);
-  }
-}
-
-/** What the player tells its page. */
-export interface Listener {
-  onState(state: State, reason: Reason | undefined): void;
-  onStream(stream: MediaStream, takesPicture: boolean): void;
-  onStats(stats: Stats): void;
-  /** The session goes on at another endpoint. */
-  onMoved(url: string): void;
-}
+import { AccessDenied, type Access, type Complaint, type Expected, type Listener, type State, type Still } from './types';
 
 /** `disconnected` may heal by itself within this time; then ICE is restarted. */
 const DISCONNECTED_MS = 4000;
 /** How often statistics are read. */
 const STATS_MS = 1000;
-/** No new picture or sound for this long means that the session is dead, whatever it says of itself. */
+/** No new picture or sound for this long is told. */
+const STILL_MS = 1200;
+/** For this long it means that the session is dead, whatever it says of itself. */
 const STALL_MS = 6000;
 /** After this long without anything new the node is asked whether it still has the session. */
 const DOUBT_MS = 2000;
@@ -49,6 +19,8 @@ const DOUBT_MS = 2000;
 const CONNECT_MS = 10_000;
 /** Until the server is asked again to say where to go on. */
 const LISTEN_MS = 10_000;
+/** Until a node is asked again that does not know yet of a lesson that has begun. */
+const NOT_YET_MS = 300;
 /** After so many answers that there is no lesson the server is asked anew where it would be. */
 const WAITS_MAX = 6;
 /** What a server says that has no place: another may. */
@@ -62,7 +34,8 @@ export class Player {
   #state: State = 'starting';
   #reason: Reason | undefined;
   #timers = new Set<ReturnType<typeof setTimeout>>();
-  #waiting = new Backoff(1000, 15_000);
+  /** While nobody says when the lesson begins. */
+  #waiting = new Backoff(2000, 2000);
   #retrying = new Backoff(500, 15_000);
   #stats: Stats | undefined;
   #progressAt = 0;
@@ -77,6 +50,9 @@ export class Player {
   /** WHEP has refused the last token. */
   #isTokenRefused = false;
   #isNodeLost = false;
+  /** Nothing while it is not known. */
+  #expected: Expected | undefined;
+  #still: Still = 'no';
   /** Answers in a row that there is no lesson. */
   #waits = 0;
   /** Grows with each try, so that what an earlier one waited for changes nothing any more. */
@@ -108,6 +84,21 @@ export class Player {
   reconnect(): void {
     this.#drop();
     this.start();
+  }
+
+  /** The server says what there is to see, or nothing any more. A lesson that begins is joined at once. */
+  expect(expected: Expected | undefined): void {
+    const before = this.#expected;
+    this.#expected = expected;
+    if (this.#isStopped) return;
+    const hasBegun = expected?.isLive === true && before?.isLive !== true;
+    // What was not to come could not be late.
+    if (hasBegun || (before?.isSilent === true && expected?.isSilent !== true)) {
+      this.#progressAt = Math.max(this.#progressAt, performance.now());
+    }
+    if (this.#state === 'waiting' && (hasBegun || (expected === undefined && before !== undefined))) {
+      void this.#connect();
+    }
   }
 
   async #connect(): Promise<void> {
@@ -196,9 +187,14 @@ export class Player {
     if (LOST_CODES.has(error.code) || isGone(error)) this.#isNodeLost = true;
     if (error.status !== 409) return this.#onFailed(error);
     this.#waits += 1;
+    this.#wait(this.#expected?.isLive === true ? NOT_YET_MS : this.#waiting.next(error.retryAfterMs));
+  }
+
+  /** Until the server says that the lesson begins; it is asked again where it does not say so. */
+  #wait(ms: number): void {
     this.#drop();
     this.#enter('waiting');
-    this.#after(this.#waiting.next(error.retryAfterMs), () => void this.#connect());
+    if (this.#expected?.isLive !== false) this.#after(ms, () => void this.#connect());
   }
 
   #onFailed(error: unknown): void {
@@ -213,8 +209,10 @@ export class Player {
   }
 
   #retry(reason: Reason | undefined, retryAfterMs?: number): void {
+    if (this.#isStopped) return this.#drop();
+    // There is nothing to come back to.
+    if (this.#expected?.isLive === false) return this.#wait(0);
     this.#drop();
-    if (this.#isStopped) return;
     this.#enter('reconnecting', reason);
     this.#after(this.#retrying.next(retryAfterMs), () => void this.#connect());
   }
@@ -234,7 +232,8 @@ export class Player {
 
   /** There is no way to the server's media: there was one if this session has played. */
   #onCutOff(): void {
-    this.#isNodeLost = true;
+    // The node ends a session whose lesson is over.
+    if (this.#expected?.isLive !== false) this.#isNodeLost = true;
     this.#retry(this.#state === 'live' ? undefined : 'network');
   }
 
@@ -250,6 +249,7 @@ export class Player {
     if (stats.frames > (before?.frames ?? 0) || stats.audioPackets > (before?.audioPackets ?? 0)) {
       this.#progressAt = now;
       this.#hasDoubt = false;
+      this.#setStill('no');
       const hasPicture = stats.frames > 0;
       const hasSoundAlone = this.#isSoundOnly === true || stats.audioPackets > SOUND_ONLY_PACKETS;
       const isSoundOnly = !hasPicture && (!session.takesPicture || hasSoundAlone);
@@ -259,17 +259,24 @@ export class Player {
         this.#retrying.reset();
         this.#enter('live');
       }
+    } else if (this.#expected?.isLive === false || this.#expected?.isSilent === true) {
+      // The session waits for the teacher.
+      this.#progressAt = now;
+      this.#setStill('no');
     } else if (now - this.#progressAt > STALL_MS) {
       // Connected means that the server answers checks: it has nothing to send, or nothing that is played here.
       const isUnplayed = !session.takesPicture || (stats.frames === 0 && stats.pictures > 0);
       return session.pc.connectionState === 'connected'
         ? this.#retry(isUnplayed ? 'browser' : 'silent')
         : this.#onCutOff();
-    } else if (this.#state === 'live' && now - this.#progressAt > DOUBT_MS && !this.#hasDoubt) {
-      this.#hasDoubt = true;
-      void this.#doubt(session);
+    } else if (this.#state === 'live' && now - this.#progressAt > STILL_MS) {
+      if (this.#still === 'no') this.#setStill('silent');
+      if (now - this.#progressAt > DOUBT_MS && !this.#hasDoubt) {
+        this.#hasDoubt = true;
+        void this.#doubt(session);
+      }
     }
-    this.#after(STATS_MS / (stats.frames > 0 ? 2 : 4), () => void this.#watch(session));
+    this.#after(STATS_MS / (stats.frames > 0 ? 3 : 4), () => void this.#watch(session));
   }
 
   /** Nothing comes: the teacher may be silent, or the node gone. */
@@ -278,7 +285,9 @@ export class Player {
     if (session !== this.#session || isKnown === true || !this.#hasDoubt) return;
     if (isKnown === undefined && !(await this.#hasOtherAccess())) {
       // It is our own network: with its return the session goes on.
-      if (session === this.#session) this.#hasDoubt = false;
+      if (session !== this.#session || !this.#hasDoubt) return;
+      this.#hasDoubt = false;
+      this.#setStill('unreachable');
       return;
     }
     if (session === this.#session && this.#hasDoubt) this.#retry(undefined);
@@ -307,6 +316,12 @@ export class Player {
     this.listener.onStream(this.#shown, session.takesPicture);
   }
 
+  #setStill(still: Still): void {
+    if (still === this.#still) return;
+    this.#still = still;
+    this.listener.onStill(still);
+  }
+
   #enter(state: State, reason?: Reason): void {
     if (this.#isStopped) return;
     this.#state = state;
@@ -332,6 +347,7 @@ export class Player {
     this.#next = undefined;
     this.#hasDoubt = false;
     this.#stats = undefined;
+    this.#setStill('no');
   }
 }
 

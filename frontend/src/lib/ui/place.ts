@@ -1,0 +1,12 @@
+import type { SceneKind } from '../scene';
+
+/** Where the scene is: nowhere to be seen, in a corner of the last picture, or in all the room there is. */
+export type Place = 'nowhere' | 'corner' | 'everywhere';
+
+/** While these last, the picture may come back at any moment. */
+const PASSING: ReadonlySet<SceneKind> = new Set(['teacher-away', 'trouble', 'connecting', 'starting']);
+
+export function placeOf(kind: SceneKind, isPictureKept: boolean, isPictureless: boolean): Place {
+  if (kind === 'live') return isPictureless ? 'everywhere' : 'nowhere';
+  return isPictureKept && PASSING.has(kind) ? 'corner' : 'everywhere';
+}
