@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::classes::Classes;
 use crate::config::{LoadSource, Mode};
 use crate::keys::Keys;
+use crate::lessons::Lessons;
 use crate::metrics::Metrics;
 use crate::openings::Openings;
 use crate::registry::Registry;
@@ -29,6 +30,7 @@ pub(crate) struct App {
     /// Names this life of the coordinator: its tokens carry it, and nodes count the joins of each life.
     pub(crate) run: String,
     pub(crate) openings: Openings,
+    pub(crate) lessons: Lessons,
     pub(crate) metrics: Metrics,
     pub(crate) mode: Mode,
     pub(crate) allow_public_open: bool,

@@ -4,6 +4,8 @@ mod around;
 mod assign;
 mod caller;
 mod classes;
+#[expect(unused_qualifications, reason = "utoipa's macro writes paths out")]
+mod events;
 mod internal;
 mod join;
 mod keys;
@@ -12,6 +14,7 @@ mod problem;
 mod revocations;
 mod signing_keys;
 mod streams;
+mod teaching;
 #[expect(unused_qualifications, reason = "utoipa's macro writes paths out")]
 mod token;
 #[expect(unused_qualifications, reason = "utoipa's macro writes paths out")]
@@ -27,7 +30,7 @@ use axum::routing::{any, get, post};
 use axum::{Json, Router, middleware};
 use tower_http::cors::{Any, CorsLayer};
 use utoipa::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -48,17 +51,20 @@ pub(crate) type Shared = State<Arc<App>>;
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Lectern", description = "Classes, tokens and streams. Errors are RFC 9457 problems with a stable `code`."),
-    modifiers(&Operators)
+    modifiers(&Proofs)
 )]
 struct Api;
 
-/// What routes with `security(("operator" = []))` ask for.
-struct Operators;
+/// What routes with `security(("operator" = []))` and `(("teacher" = []))` ask for.
+struct Proofs;
 
-impl utoipa::Modify for Operators {
+impl utoipa::Modify for Proofs {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
         let secret = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        api.components.get_or_insert_default().add_security_scheme("operator", SecurityScheme::Http(secret));
+        let key = ApiKey::Header(ApiKeyValue::new(teaching::STREAM_KEY.as_str()));
+        let components = api.components.get_or_insert_default();
+        components.add_security_scheme("operator", SecurityScheme::Http(secret));
+        components.add_security_scheme("teacher", SecurityScheme::ApiKey(key));
     }
 }
 
@@ -77,6 +83,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(token::issue))
         .routes(routes!(streams::list))
         .routes(routes!(streams::show))
+        .routes(routes!(events::follow))
         .routes(routes!(probes::jwks))
         .split_for_parts();
     let for_other_origins = for_other_origins
@@ -89,6 +96,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(classes::set_pin))
         .routes(routes!(keys::list, keys::add))
         .routes(routes!(keys::revoke))
+        .routes(routes!(teaching::publish_info))
+        .routes(routes!(teaching::rotate))
         .routes(routes!(revocations::list, revocations::add))
         .routes(routes!(signing_keys::list))
         .routes(routes!(signing_keys::rotate))

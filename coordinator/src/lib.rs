@@ -14,6 +14,7 @@ mod guesses;
 mod hearing;
 mod http;
 mod keys;
+mod lessons;
 mod loads;
 mod metrics;
 mod openings;

@@ -26,6 +26,10 @@ pub(crate) struct Metrics {
     pub(crate) load_reports: IntCounter,
     /// Nodes of which nothing comes from there.
     pub(crate) loads_silent: IntGauge,
+    /// Pages that are told of lessons as they change.
+    pub(crate) pages: IntGauge,
+    /// Pages that were not, because there were too many.
+    pub(crate) pages_refused: IntCounter,
     /// Streams that are live.
     pub(crate) streams: IntGauge,
     /// Nodes that are heard.
@@ -71,6 +75,11 @@ impl Metrics {
             heartbeats_refused: counter(
                 "heartbeats_refused_total",
                 "Heartbeats that came late or twice, or from a node's former life",
+            )?,
+            pages: gauge("pages", "Pages that are told of lessons as they change")?,
+            pages_refused: counter(
+                "pages_refused_total",
+                "Pages that were not told of lessons as they change: too many were, in all or of one network",
             )?,
             viewers_refused: counter("viewers_refused_total", "Viewers that found every node full")?,
             load_reports: counter(

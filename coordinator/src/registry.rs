@@ -1,5 +1,6 @@
 //! What the nodes say of themselves, as a pure machine. It is rebuilt from heartbeats, never stored.
 mod classes;
+mod lessons;
 mod lives;
 mod loads;
 mod placement;
@@ -12,6 +13,8 @@ use control::api::{Heartbeat, StreamReport, StreamState};
 
 use self::classes::ClassIndex;
 pub use self::classes::Located;
+use self::lessons::Away;
+pub use self::lessons::{Lesson, Phase};
 use self::lives::Lives;
 pub use self::lives::Stale;
 pub use self::loads::{NodeReport, NotScrapable, SOURCE_SILENCE_MAX, SourceChanges};
@@ -86,6 +89,7 @@ pub struct Registry {
     /// How often there was something to write down.
     tellings: u64,
     classes: ClassIndex,
+    away: Away,
     lives: Lives,
     placement: Placement,
     /// When somebody looked for silent nodes last.
@@ -129,6 +133,7 @@ impl Registry {
         let before = before.filter(|node| node.unsaved.is_none()).and_then(|node| node.heartbeat);
         let is_same_life = before.as_ref().is_some_and(|before| before.boot == heartbeat.boot);
         if !is_same_life {
+            before.iter().for_each(|before| self.away.on_lost(now, before));
             let (node, started_at_ms) = (heartbeat.node.clone(), heartbeat.started_at_ms);
             changes.push(Change::Restarted { node, started_at_ms });
         }
@@ -143,6 +148,7 @@ impl Registry {
         let name = heartbeat.node.clone();
         let unsaved = (!changes.is_empty()).then(|| self.telling());
         self.classes.add(&heartbeat);
+        self.away.on_heartbeat(&heartbeat);
         let state = if heartbeat.is_draining { MemberState::Draining } else { MemberState::Ready };
         self.placement.on_heartbeat(now, &heartbeat, life, state);
         self.nodes.insert(name, Node { heard: now, heartbeat: Some(heartbeat), from, state, unsaved });
@@ -184,6 +190,7 @@ impl Registry {
             // This process stood still and could hear nobody.
             self.nodes.values_mut().for_each(|node| node.heard = now.min(node.heard + paused));
         }
+        self.away.on_timeout(now);
         let silence = |node: &Node| now.saturating_duration_since(node.heard);
         let heard = self.nodes.values().filter(|node| node.heartbeat.is_some()).count();
         let vanished = |node: &&Node| {
@@ -201,6 +208,7 @@ impl Registry {
             if let Some(heartbeat) = &node.heartbeat {
                 self.classes.remove(heartbeat);
                 self.placement.on_gone(name);
+                self.away.on_lost(now, heartbeat);
             }
             self.lost.insert(name.clone());
         }

@@ -25,6 +25,7 @@ use crate::config::{Config, ConfigError, LINK_FOLDER, Mode};
 use crate::credential::NodeIdentity;
 use crate::hearing::Hearing;
 use crate::keys::{self, Keys, Ring};
+use crate::lessons::Lessons;
 use crate::metrics::Metrics;
 use crate::openings::{self, Openings};
 use crate::pins::Pins;
@@ -32,7 +33,7 @@ use crate::registry::Registry;
 use crate::revocations::Revocations;
 use crate::shared::{Agreement, SharedError};
 use crate::store::{Store, StoreError};
-use crate::{ageing, bus, http, loads, operator, public_address, reaper, secret};
+use crate::{ageing, bus, http, lessons, loads, operator, public_address, reaper, secret};
 
 /// Letters of the secrets of nodes and operators, and of the one that PINs are hashed with: 240 bits.
 const SECRET_LEN: usize = 48;
@@ -188,6 +189,7 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         registry: Registry::default().into(),
         run: secret::random_text(RUN_LEN),
         openings: Openings::default(),
+        lessons: Lessons::default(),
         metrics: Metrics::new(prometheus)?,
         mode: config.mode,
         allow_public_open: config.allow_public_open,
@@ -295,6 +297,7 @@ impl Bound {
             never = bus::run(&self.app) => match never {},
             never = loads::run(&self.app) => match never {},
             never = ageing::run(&self.app) => match never {},
+            never = lessons::run(&self.app) => match never {},
         }
         openings::flush_last(&self.app).await;
         self.app.store.close().await;

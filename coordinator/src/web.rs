@@ -1,6 +1,5 @@
-//! The web application, embedded. Each file is compressed once and served from memory.
+//! The web application, embedded: its files, and those that were compressed when it was built.
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::sync::LazyLock;
 
 use axum::body::{Body, Bytes};
@@ -10,8 +9,6 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use rust_embed::RustEmbed;
 
 use crate::http::Failure;
@@ -25,6 +22,8 @@ const PERMISSIONS: &str = "camera=(), microphone=(), geolocation=(), display-cap
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 const MISSING: &str = "<!doctype html><title>Lectern</title><p>The web application was not built into this program. \
     Run <code>make frontend</code> and build again.";
+/// Encodings and the ends of their files' names, the smallest first.
+const ENCODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
 /// Characters of an ETag: 96 bits of the file's hash.
 const ETAG_LEN: usize = 24;
 
@@ -35,35 +34,38 @@ struct Files;
 /// A file as it is sent.
 struct Asset {
     plain: Bytes,
-    /// If it is smaller so.
-    gzip: Option<Bytes>,
+    /// The names of encodings and what it is in them, the smallest first.
+    encoded: Vec<(&'static str, Bytes)>,
     etag: HeaderValue,
 }
 
 static ASSETS: LazyLock<BTreeMap<String, Asset>> = LazyLock::new(|| {
-    let files = Files::iter().filter_map(|name| Some((name.to_string(), Files::get(&name)?)));
-    let mut assets: BTreeMap<String, Asset> =
-        files.map(|(name, file)| (name, Asset::new(Bytes::from(file.data.into_owned())))).collect();
+    let is_encoding = |name: &str| ENCODINGS.iter().any(|(_, suffix)| name.ends_with(suffix));
+    let names = Files::iter().filter(|name| !is_encoding(name));
+    let assets = names.filter_map(|name| Some((name.to_string(), Asset::new(file(&name)?, &name))));
+    let mut assets: BTreeMap<String, Asset> = assets.collect();
     assets
         .entry("index.html".to_owned())
-        .or_insert_with(|| Asset::new(Bytes::from_static(MISSING.as_bytes())));
+        .or_insert_with(|| Asset::new(Bytes::from_static(MISSING.as_bytes()), ""));
     assets
 });
 
 impl Asset {
-    fn new(plain: Bytes) -> Self {
-        let compressed = || {
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-            encoder.write_all(&plain)?;
-            encoder.finish()
-        };
-        let gzip = compressed().ok().filter(|gzip| gzip.len() < plain.len()).map(Bytes::from);
+    fn new(plain: Bytes, name: &str) -> Self {
+        let encoded = ENCODINGS.iter().filter_map(|(coding, suffix)| {
+            Some((*coding, file(&format!("{name}{suffix}")).filter(|encoded| encoded.len() < plain.len())?))
+        });
+        let encoded = encoded.collect();
         let hash: String = secret::hash_bytes(&plain).chars().take(ETAG_LEN).collect();
-        // Weak: the two encodings are the same to whoever asks, but not byte for byte (RFC 9110 section 8.8.3.3).
+        // Weak: the encodings are the same to whoever asks, but not byte for byte (RFC 9110 section 8.8.3.3).
         let etag =
             HeaderValue::try_from(format!("W/\"{hash}\"")).unwrap_or(HeaderValue::from_static("W/\"\""));
-        Self { plain, gzip, etag }
+        Self { plain, encoded, etag }
     }
+}
+
+fn file(name: &str) -> Option<Bytes> {
+    Files::get(name).map(|file| Bytes::from(file.data.into_owned()))
 }
 
 /// The pages of the application: it reads the rest of the path itself.
@@ -81,8 +83,8 @@ pub(crate) async fn serve(uri: Uri, request: HeaderMap) -> Response {
     };
     let mut response = if is_known(&request, &asset.etag) {
         StatusCode::NOT_MODIFIED.into_response()
-    } else if let Some(gzip) = asset.gzip.as_ref().filter(|_| takes_gzip(&request)) {
-        ([(CONTENT_ENCODING, "gzip")], Body::from(gzip.clone())).into_response()
+    } else if let Some((coding, bytes)) = asset.encoded.iter().find(|(coding, _)| takes(&request, coding)) {
+        ([(CONTENT_ENCODING, *coding)], Body::from(bytes.clone())).into_response()
     } else {
         Response::new(Body::from(asset.plain.clone()))
     };
@@ -108,13 +110,13 @@ fn is_known(request: &HeaderMap, etag: &HeaderValue) -> bool {
     known.flat_map(|value| value.split(',')).any(|tag| tag.trim() == "*" || opaque(tag) == own)
 }
 
-/// Whether gzip is accepted and not ruled out by a weight of zero (RFC 9110 section 12.5.3).
-fn takes_gzip(request: &HeaderMap) -> bool {
+/// Whether an encoding is accepted and not ruled out by a weight of zero (RFC 9110 section 12.5.3).
+fn takes(request: &HeaderMap, wanted: &str) -> bool {
     let accepted = request.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|coding| {
         let (coding, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
         let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
-        coding.trim().eq_ignore_ascii_case("gzip") && weight.is_none_or(|weight| weight > 0.0)
+        coding.trim().eq_ignore_ascii_case(wanted) && weight.is_none_or(|weight| weight > 0.0)
     })
 }
 

@@ -268,6 +268,7 @@ impl Connection {
             Event::Metadata(properties) => tracing::debug!(?properties, "metadata"),
             Event::PublishEnded => {
                 tracing::info!("the publisher ended its stream");
+                self.publication.take().map(Publication::end);
                 self.end_publication();
                 self.seat.wait();
             }

@@ -95,6 +95,12 @@ impl Publication {
         self.settle(now)
     }
 
+    /// Its app says that the lesson is over.
+    pub(crate) fn end(self) {
+        // Who has taken over goes on.
+        let _ = self.publisher.end();
+    }
+
     /// It is cut off: the teacher reads why.
     pub(crate) fn refuse(mut self, text: String) {
         let _ = self.publisher.clear_problems();

@@ -316,6 +316,8 @@ impl NodeParts {
             verifier: verifier.clone(),
             node: node.clone(),
             whep_port: whep.local_addr().port(),
+            rtmp_port: ingest.local_addr().map(|address| address.port()),
+            rtmps_port: ingest.tls_addr().map(|address| address.port()),
             link: link_port.map(|port| LinkAddress { host: config.link.announce, port }),
             metrics,
             started_at_ms: now_ms(),

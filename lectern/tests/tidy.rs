@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("control", &[]),
     ("coordinator", &["control", "process", "testkit"]),
     ("counts", &["hub", "media", "rtc", "rtmp", "rtp"]),
+    ("fmp4", &["media"]),
     ("hub", &["media"]),
     ("ingest", &["control", "hub", "media", "process", "rtmp"]),
     (
@@ -39,7 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("rtp", &["media"]),
     ("sim", &["agent", "control", "coordinator", "hub", "link", "media"]),
     ("testkit", &[]),
-    ("whep-node", &["control", "hub", "media", "process", "rtc", "rtp"]),
+    ("whep-node", &["control", "fmp4", "hub", "media", "process", "rtc", "rtp"]),
 ];
 /// Files that may be longer than the rest, and why.
 const LONG: &[(&str, &str)] = &[
@@ -51,7 +52,7 @@ const LONG: &[(&str, &str)] = &[
 const UNSAFE: &[&str] =
     &["crates/rtc/src/udp.rs", "load-tests/src/limit/socket.rs", "load-tests/src/watch/socket.rs"];
 /// The crates that are machines without a clock, which clippy enforces as well.
-const PROTOCOLS: &[&str] = &["media", "rtmp", "rtp"];
+const PROTOCOLS: &[&str] = &["fmp4", "media", "rtmp", "rtp"];
 /// Names of files and folders that hold anything.
 const VAGUE: &[&str] = &["common", "helper", "helpers", "manager", "mod", "util", "utils"];
 const LINES_MAX: usize = 400;

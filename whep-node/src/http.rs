@@ -4,13 +4,14 @@ mod events;
 mod ice_server;
 mod reply;
 mod session;
+mod snapshot;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION};
 use axum::http::{HeaderMap, Method};
 use axum::middleware::{self, Next};
@@ -88,6 +89,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/live/{stream}/whep", any(endpoint::serve))
         .route("/live/{stream}/whep/{session}", any(session::serve))
         .route("/live/{stream}/whep/{session}/sse", any(events::serve))
+        .route(snapshot::PATH, any(snapshot::serve))
         .fallback(async || Failure::not_found().into_response())
         .layer(DefaultBodyLimit::max(SDP_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), admit))
@@ -130,6 +132,10 @@ fn is_costly(request: &Request) -> bool {
             let headers = request.headers();
             let may_have_token = headers.contains_key(AUTHORIZATION) || request.uri().query().is_some();
             may_have_token && !is_preflight(headers)
+        }
+        // A look at the lesson asks for a token as an offer does.
+        Method::GET | Method::HEAD => {
+            request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str() == snapshot::PATH)
         }
         _ => false,
     }

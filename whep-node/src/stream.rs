@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hub::{Hub, Source, State, Subscription, Update};
+use hub::{Hub, Keyframe, Source, State, Subscription, Update};
 use media::{Frame, Tracks};
 use rtc::{EngineHandle, StreamId};
 use thiserror::Error;
@@ -121,6 +121,11 @@ impl Streams {
     /// Whether somebody publishes in a class.
     pub(crate) fn is_active(&self, name: &str) -> bool {
         self.hub.status(name).is_some_and(|status| status.state == State::Active)
+    }
+
+    /// The newest keyframe of a class, if its stream is here: for a still picture alone none comes from another node.
+    pub(crate) fn keyframe(&self, name: &str) -> Result<Option<Keyframe>, NotLive> {
+        if self.is_active(name) { Ok(self.hub.keyframe(name)) } else { Err(NotLive) }
     }
 
     fn open_here(&self, name: &str) -> Result<OpenStream, NotLive> {

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::caller::ByOperator;
 use super::{Failure, Shared, change};
+use crate::classes::NewKey;
 
 /// A valid key as the list shows it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,6 +23,12 @@ pub(super) struct MadeKey {
     class: String,
     id: String,
     stream_key: String,
+}
+
+impl MadeKey {
+    pub(super) fn new(class: String, key: NewKey) -> Self {
+        Self { class, id: key.id, stream_key: key.secret }
+    }
 }
 
 /// The valid stream keys of a class, oldest first.
@@ -49,7 +56,7 @@ pub(super) async fn add(
     Path(slug): Path<String>,
 ) -> Result<(StatusCode, Json<MadeKey>), Failure> {
     let (class, key) = change(app, async move |classes| classes.add_key(&slug).await).await?;
-    Ok((StatusCode::CREATED, Json(MadeKey { class: class.slug, id: key.id, stream_key: key.secret })))
+    Ok((StatusCode::CREATED, Json(MadeKey::new(class.slug, key))))
 }
 
 /// Revokes a stream key: whoever publishes with it is sent away within a second or two, and refused when he comes back. The key that

@@ -86,6 +86,11 @@ impl Failure {
             .retry_after(RETRY_NOT_LIVE)
     }
 
+    pub(crate) fn full_of_pages(retry_after: u32) -> Self {
+        let detail = "as many pages listen as may; look at the stream from time to time instead";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Busy", detail).code("busy").retry_after(retry_after)
+    }
+
     pub(crate) fn busy() -> Self {
         let detail = "more offers are being passed on than there may be at a time";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "Busy", detail).code("busy").retry_after(RETRY_BUSY)

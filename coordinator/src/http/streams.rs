@@ -16,6 +16,8 @@ pub(super) struct Stream {
     node: String,
     session: String,
     state: &'static str,
+    /// In `grace`: the app has said that the lesson is over.
+    is_ended: bool,
     viewers: u32,
     has_video: bool,
     has_audio: bool,
@@ -43,6 +45,7 @@ impl From<Located> for Stream {
                 StreamState::Active => "active",
                 StreamState::Grace => "grace",
             },
+            is_ended: report.is_ended,
             viewers: report.viewers,
             has_video: report.has_video,
             has_audio: report.has_audio,

@@ -88,6 +88,8 @@ impl Still {
             epoch: 1,
             key: String::new(),
             is_relayed: false,
+            since_ms: 0,
+            is_ended: false,
             state: StreamState::Active,
             viewers: 0,
             has_video: true,

@@ -14,6 +14,8 @@ fn report(state: StreamState) -> StreamReport {
         epoch: 1,
         key: String::new(),
         is_relayed: false,
+        since_ms: 0,
+        is_ended: false,
         state,
         viewers: 0,
         has_video: true,
@@ -337,4 +339,34 @@ fn where_many_nodes_have_a_stream_they_pass_it_on_to_each_other() {
         })
         .collect();
     assert!(detours.len() > 20, "only {} are asked by those that do not reach the origin", detours.len());
+}
+
+#[test]
+fn a_lesson_whose_node_is_gone_is_expected_back_for_a_minute() {
+    let (mut registry, now) = (Registry::default(), Instant::now());
+    let phase = |registry: &Registry| registry.lesson("room101").phase;
+    hear(&mut registry, now, heartbeat(1, vec![report(StreamState::Active)]));
+    assert_eq!(phase(&registry), Phase::Live);
+    wait(&mut registry, now, SILENCE_MAX);
+    let lost = now + SILENCE_MAX;
+    let lesson = registry.lesson("room101");
+    assert_eq!((lesson.phase, lesson.since), (Phase::Reconnecting, Some(lost)));
+    // At another node, and then nowhere, as that says itself.
+    let elsewhere = |streams| Heartbeat { node: "n2".to_owned(), ..heartbeat(1, streams) };
+    hear(&mut registry, lost, elsewhere(vec![StreamReport { epoch: 2, ..report(StreamState::Active) }]));
+    assert_eq!(phase(&registry), Phase::Live);
+    hear(&mut registry, lost, elsewhere(Vec::new()));
+    assert_eq!(phase(&registry), Phase::Offline);
+    // A node that begins a new life loses its publishers too; those who had ended are not expected.
+    hear(&mut registry, lost, elsewhere(vec![report(StreamState::Active)]));
+    let anew = Heartbeat { node: "n2".to_owned(), ..heartbeat(2, Vec::new()) };
+    hear(&mut registry, lost, anew);
+    assert_eq!(phase(&registry), Phase::Reconnecting);
+    wait(&mut registry, lost, Duration::from_secs(60));
+    assert_eq!(phase(&registry), Phase::Offline, "nobody came back");
+    let ended = StreamReport { is_ended: true, ..report(StreamState::Grace) };
+    hear(&mut registry, lost, Heartbeat { node: "n2".to_owned(), ..heartbeat(3, vec![ended]) });
+    assert_eq!(phase(&registry), Phase::Ended);
+    hear(&mut registry, lost, Heartbeat { node: "n2".to_owned(), ..heartbeat(4, Vec::new()) });
+    assert_eq!(phase(&registry), Phase::Offline);
 }

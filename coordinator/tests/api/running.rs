@@ -147,6 +147,8 @@ impl Running {
             epoch: 1,
             key: String::new(),
             is_relayed: false,
+            since_ms: 0,
+            is_ended: false,
             state,
             viewers: 3,
             has_video: true,

@@ -99,6 +99,8 @@ fn report(viewers: u32, status: Status) -> StreamReport {
             State::Active => StreamState::Active,
             State::Grace => StreamState::Grace,
         },
+        since_ms: u64::try_from(status.since.as_millis()).unwrap_or(u64::MAX),
+        is_ended: status.is_ended,
         has_video: tracks.video.is_some(),
         has_audio: tracks.audio,
         width: tracks.video.as_ref().map_or(0, |video| video.width),

@@ -37,6 +37,10 @@ pub struct Reporter<A> {
     pub node: String,
     /// The port of its WHEP server.
     pub whep_port: u16,
+    /// Those of RTMP and RTMPS.
+    pub rtmp_port: Option<u16>,
+    /// The second of them.
+    pub rtmps_port: Option<u16>,
     /// Where other nodes pull streams from it.
     pub link: Option<LinkAddress>,
     /// Where its metrics are.
@@ -158,6 +162,8 @@ impl<A: Audience> Reporter<A> {
             // The coordinator knows it from the credential.
             public_url: None,
             whep_port: self.whep_port,
+            rtmp_port: self.rtmp_port,
+            rtmps_port: self.rtmps_port,
             link: self.link,
             metrics: Some(self.metrics),
             revocations: beats.revocations,

@@ -187,6 +187,12 @@ pub struct StreamReport {
     pub is_relayed: bool,
     /// Where it is in its life.
     pub state: StreamState,
+    /// For how long, milliseconds.
+    #[serde(default)]
+    pub since_ms: u64,
+    /// In [`StreamState::Grace`]: its publisher said that the lesson is over.
+    #[serde(default)]
+    pub is_ended: bool,
     /// Viewers on this node.
     pub viewers: u32,
     /// Whether it has a picture.
@@ -263,6 +269,12 @@ pub struct Heartbeat {
     pub public_url: Option<String>,
     /// The port of its WHEP server.
     pub whep_port: u16,
+    /// Those of RTMP and RTMPS, where it has them.
+    #[serde(default)]
+    pub rtmp_port: Option<u16>,
+    #[serde(default)]
+    /// The second of them.
+    pub rtmps_port: Option<u16>,
     /// Where other nodes pull streams from it, if they can.
     pub link: Option<LinkAddress>,
     /// Where its `/metrics` listens, as it sees that itself.

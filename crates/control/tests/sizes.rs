@@ -12,6 +12,8 @@ fn stream() -> StreamReport {
         epoch: 17,
         key: "abcdefghjkmn".to_owned(),
         is_relayed: false,
+        since_ms: 0,
+        is_ended: false,
         state: StreamState::Active,
         viewers: 36,
         has_video: true,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use media::MediaTime;
 
+use crate::keyframe::{Keyframe, Made};
 use crate::place::StreamFrame;
 
 /// Bytes of coded video that one stream may keep: a 10 s GOP at 12 Mbit/s.
@@ -26,6 +27,8 @@ pub(crate) struct Gop {
     overgrown: bool,
     /// Where the last recovery point is, in a group that goes on after it was cut.
     recovery: Option<usize>,
+    /// What was made of the keyframe, once somebody has asked for it.
+    made: Option<Made>,
 }
 
 impl Gop {
@@ -71,6 +74,12 @@ impl Gop {
     /// damage, so video has to wait for the next keyframe.
     pub(crate) fn is_cut(&self) -> bool {
         self.overgrown
+    }
+
+    /// The keyframe, which stays when the group is cut.
+    pub(crate) fn keyframe(&mut self) -> Option<Keyframe> {
+        let first = self.frames.front()?;
+        Keyframe::new(first, Made::clone(self.made.get_or_insert_default()))
     }
 
     pub(crate) fn snapshot(&self) -> impl Iterator<Item = Arc<StreamFrame>> + '_ {

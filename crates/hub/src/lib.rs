@@ -8,6 +8,7 @@
 mod clock;
 mod epoch;
 mod gop;
+mod keyframe;
 mod place;
 mod publisher;
 mod queue;
@@ -18,6 +19,7 @@ mod stream;
 
 pub use clock::Clock;
 pub use epoch::{Epoch, Timeline};
+pub use keyframe::Keyframe;
 pub use place::{Place, StreamFrame};
 pub use publisher::{Publisher, Relay, Superseded};
 pub use queue::{Subscription, Update};

@@ -77,6 +77,11 @@ impl Publisher {
         Ok(())
     }
 
+    /// Says that the lesson is over, which its viewers are told when this is dropped; the stream waits all the same.
+    pub fn end(&self) -> Result<(), Superseded> {
+        self.with(Stream::end)
+    }
+
     /// Takes all problems back.
     pub fn clear_problems(&self) -> Result<(), Superseded> {
         self.with(|stream| stream.problems.clear())?;

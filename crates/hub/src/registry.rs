@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::epoch::Epoch;
+use crate::keyframe::Keyframe;
 use crate::publisher::{Feed, Publisher, Relay};
 use crate::queue::Subscription;
 use crate::stats::Stats;
@@ -213,6 +214,12 @@ impl Hub {
         let streams = self.lock();
         let subscription = lock(streams.get(name)?).subscribe();
         Some(subscription)
+    }
+
+    /// The newest keyframe of a stream, while its publisher sends a picture. Nothing is copied.
+    pub fn keyframe(&self, name: &str) -> Option<Keyframe> {
+        let stream = Arc::clone(self.lock().get(name)?);
+        lock(&stream).keyframe()
     }
 
     /// What one stream says of itself.

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::epoch::{Epoch, Shift, Timeline};
 use crate::gop::Gop;
+use crate::keyframe::Keyframe;
 use crate::place::{Place, Places, StreamFrame};
 use crate::queue::{Queue, Subscription, Update};
 use crate::stats::Stats;
@@ -42,6 +43,8 @@ pub struct Status {
     pub state: State,
     /// How long it has been in that state.
     pub since: Duration,
+    /// In [`State::Grace`]: its publisher said that the lesson is over.
+    pub is_ended: bool,
     /// The instant at which the media timeline is zero.
     pub origin: Instant,
     /// What the publisher sends.
@@ -70,6 +73,8 @@ pub(crate) struct Stream {
     pub(crate) epoch: u64,
     pub(crate) state: State,
     pub(crate) state_since: Instant,
+    /// Its publisher said that it is over.
+    is_ended: bool,
     /// The instant at which the media timeline is zero.
     pub(crate) origin: Instant,
     /// The latest time on the timeline so far; the next epoch continues after it.
@@ -105,6 +110,7 @@ impl Stream {
             epoch: 0,
             state: State::Starting,
             state_since: now,
+            is_ended: false,
             origin,
             latest: None,
             problems: Vec::new(),
@@ -165,6 +171,7 @@ impl Stream {
         self.key.clear();
         self.epoch = number;
         session.clone_into(&mut self.session);
+        self.is_ended = false;
         self.problems.clear();
         self.gop.clear();
         self.bytes = 0;
@@ -229,6 +236,11 @@ impl Stream {
         self.tell(&Update::Frame(item));
     }
 
+    /// Its publisher says that it is over, and is about to go.
+    pub(crate) fn end(&mut self) {
+        self.is_ended = true;
+    }
+
     pub(crate) fn pause(&mut self, now: Instant) {
         self.enter(State::Grace, now);
         self.tell(&Update::Paused);
@@ -276,12 +288,18 @@ impl Stream {
         Subscription { queue }
     }
 
+    /// The newest keyframe of this epoch, while there is a picture.
+    pub(crate) fn keyframe(&mut self) -> Option<Keyframe> {
+        self.tracks.video.as_ref().and_then(|_| self.gop.keyframe())
+    }
+
     pub(crate) fn status(&self, now: Instant) -> Status {
         Status {
             name: self.name.clone(),
             session: self.session.clone(),
             state: self.state,
             since: now.saturating_duration_since(self.state_since),
+            is_ended: self.is_ended,
             origin: self.origin,
             tracks: self.tracks.clone(),
             bytes: self.bytes,

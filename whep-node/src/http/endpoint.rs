@@ -62,7 +62,7 @@ pub(super) async fn serve(
 }
 
 /// Who may watch.
-struct Viewer {
+pub(super) struct Viewer {
     user_id: String,
     role: Role,
     /// The number of the token; sessions of one displace each other.
@@ -82,13 +82,13 @@ impl Viewer {
     }
 }
 
-/// One request to the endpoint.
-struct Call<'a> {
-    app: &'a App,
-    class: &'a str,
-    parameters: &'a Parameters,
-    client: Client,
-    headers: &'a HeaderMap,
+/// One request to the endpoint, or for a picture of the lesson that is behind it.
+pub(super) struct Call<'a> {
+    pub(super) app: &'a App,
+    pub(super) class: &'a str,
+    pub(super) parameters: &'a Parameters,
+    pub(super) client: Client,
+    pub(super) headers: &'a HeaderMap,
 }
 
 impl Call<'_> {
@@ -170,7 +170,7 @@ impl Call<'_> {
     }
 
     /// The token must be good, allow watching, and be for this class. In open mode whoever is near needs none.
-    async fn authorize(&self) -> Result<Viewer, Failure> {
+    pub(super) async fn authorize(&self) -> Result<Viewer, Failure> {
         let Some(token) = self.token() else { return self.admit().await };
         let claims = self.app.verifier.verify(token).await.map_err(|error| match error {
             TokenError::Expired => Failure::expired_token(),

@@ -146,6 +146,12 @@ impl Failure {
         Self::new(StatusCode::CONFLICT, "not_live", "Not live", detail).retry_after(RETRY_NOT_LIVE)
     }
 
+    /// Sound alone, or nothing yet that a decoder can begin with.
+    pub(super) fn no_picture() -> Self {
+        let detail = "the lesson has no picture at the moment";
+        Self::new(StatusCode::NOT_FOUND, "no_picture", "No picture", detail).retry_after(RETRY_NOT_LIVE)
+    }
+
     pub(super) fn bad_events() -> Self {
         let detail = format!("send a JSON list of events, of {}", EventKind::NAMES);
         Self::new(StatusCode::BAD_REQUEST, "events_unknown", "Events not known", &detail)
@@ -252,22 +258,29 @@ pub(super) fn restarted(etag: EntityTag, fragment: String) -> Response {
     response
 }
 
-/// Answers preflights, and players that ask what a resource takes.
+/// Answers players that ask what a resource takes, and preflights.
 pub(super) fn options(
     methods: &'static str,
     accept: &'static str,
     media_type: &'static str,
     links: &[HeaderValue],
 ) -> Response {
+    let mut response = preflight(methods);
+    let headers = response.headers_mut();
+    headers.insert(accept, HeaderValue::from_static(media_type));
+    link(headers, links);
+    response
+}
+
+/// Answers preflights.
+pub(super) fn preflight(methods: &'static str) -> Response {
     let mut response = empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
     headers.insert(ALLOW, HeaderValue::from_static(methods));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
-    let allowed = HeaderValue::from_static("Authorization, Content-Type, If-Match");
+    let allowed = HeaderValue::from_static("Authorization, Content-Type, If-Match, If-None-Match");
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    headers.insert(accept, HeaderValue::from_static(media_type));
-    link(headers, links);
     response
 }
 
@@ -325,6 +338,7 @@ mod tests {
             (Failure::bad_token(), 401, "token_invalid", "the token is not valid", None, invalid),
             (Failure::forbidden(), 403, "forbidden", "does not allow to watch this class", None, None),
             (Failure::no_class(), 404, "no_class", "no such class", None, None),
+            (Failure::no_picture(), 404, "no_picture", "has no picture", Some(2), None),
             (Failure::not_found(), 404, "not_found", "no such session or endpoint", None, None),
             (Failure::method_not_allowed("GET"), 405, "method_not_allowed", "Allow header", None, allow),
             (Failure::timeout(), 408, "request_timeout", "did not arrive in time", None, None),

@@ -9,6 +9,8 @@ mod failure;
 mod revocation;
 #[expect(clippy::unwrap_used, reason = "a room that cannot be set up fails its test")]
 mod room;
+#[expect(clippy::unwrap_used, reason = "what cannot be fetched fails its test")]
+mod snapshot;
 
 use std::time::Duration;
 

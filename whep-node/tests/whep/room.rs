@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use control::api::{Admission, MovingViewer, Places, PlacesRequest, SessionEvent};
 use control::{Claims, Client, Right, Role, TokenVerifier};
-use hub::{Hub, Limits, Publisher};
+use hub::{Hub, Limits, Publisher, Source};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use media::{Tracks, VideoConfig};
 use process::drain::Draining;
@@ -109,6 +109,14 @@ fn coordinator(
 impl Room {
     /// A node that nobody publishes to.
     pub(crate) async fn new(change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_source(None, change).await
+    }
+
+    /// The same, which may have streams of other nodes come here.
+    pub(crate) async fn with_source(
+        source: Option<Arc<dyn Source>>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let pair = Ed25519KeyPair::generate().unwrap();
         let (events_in, events) = unbounded_channel();
         let (admitting, asked) = (Arc::new(RwLock::new(())), Arc::new(AtomicUsize::new(0)));
@@ -136,7 +144,7 @@ impl Room {
         let draining = Draining::new(Duration::from_secs(30));
         let context = Context {
             hub: hub.clone(),
-            source: None,
+            source,
             control: client,
             verifier: verifier.clone(),
             node,

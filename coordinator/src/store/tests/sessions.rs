@@ -31,6 +31,8 @@ fn report(session: &str) -> StreamReport {
         epoch: 1,
         key: String::new(),
         is_relayed: false,
+        since_ms: 0,
+        is_ended: false,
         state: StreamState::Active,
         viewers: 3,
         has_video: true,

@@ -1,4 +1,5 @@
 //! The hub through its public door.
+mod keyframe;
 mod lesson;
 mod relay;
 mod streams;

@@ -31,8 +31,6 @@ const PASS_INTERVAL: Duration = Duration::from_millis(1);
 const BURST_BPS_MIN: u64 = 20_000_000;
 /// A burst is given this long before a keyframe request means that it was not understood.
 const BURST_GRACE: Duration = Duration::from_millis(1_500);
-/// A picture that stands still is given once more for a keyframe request, and again after this long: the answer may have been lost.
-const SAME_AGAIN: Duration = Duration::from_secs(20);
 /// A frame that is sent this long after it came is stamped as late: a player that is told of the delay holds the audio back.
 const LATE_MIN: Duration = Duration::from_millis(250);
 
@@ -61,8 +59,6 @@ pub(super) struct Video {
     /// How many times faster than its stream a burst may be.
     burst_multiple: u32,
     replay: Replay,
-    /// When the newest frame came of those that answered the last keyframe request, and when that was answered.
-    answered: Option<(Instant, Instant)>,
     resend: Resend,
     pub(super) pace: Pace,
     pub(super) source: Source,
@@ -105,7 +101,6 @@ impl Video {
             is_held: false,
             burst_multiple,
             replay: Replay::new(now),
-            answered: None,
             resend: Resend::new(now, super::start(rng)),
             source: Source::default(),
         }
@@ -250,7 +245,7 @@ impl Video {
             && let Some(newest) = ring.newest()
         {
             stats.skips += 1;
-            self.answered = None;
+            self.replay.forget();
             self.cursor = Cursor::Keyframe { from: newest.number + 1 };
             self.given_up = self.sequence.next();
         }
@@ -269,13 +264,11 @@ impl Video {
     /// something to send.
     pub(super) fn on_keyframe_request(&mut self, now: Instant, ring: &Ring) -> bool {
         let is_bursting = self.has_begun && self.has_more(ring) && now < self.began + BURST_GRACE;
+        let has_all_since = (self.has_begun && !self.has_more(ring)).then_some(self.began);
         let newest = ring.newest().map(|newest| newest.arrival);
-        // Where nothing new has come, the same once more would only look to the player as if the lesson went on.
-        let is_same = |(frame, at): (Instant, Instant)| Some(frame) == newest && now < at + SAME_AGAIN;
-        if is_bursting || self.answered.is_some_and(is_same) || !self.replay.on_request(now) {
+        if is_bursting || !self.replay.on_request(now, newest, has_all_since) {
             return false;
         }
-        self.answered = newest.map(|newest| (newest, now));
         self.pace.begin(now, 0);
         self.begin_again(now, ring)
     }
@@ -284,7 +277,7 @@ impl Video {
     /// send.
     pub(super) fn restart(&mut self, now: Instant, ring: &Ring) -> bool {
         self.has_begun = false;
-        self.answered = None;
+        self.replay.forget();
         self.pace.forget();
         self.begin_again(now, ring)
     }
