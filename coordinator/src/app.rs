@@ -41,6 +41,8 @@ pub(crate) struct App {
     /// Where the authority of their certificates is.
     pub(crate) link_folder: PathBuf,
     pub(crate) operator_secret: String,
+    /// Who knows it may look at every class, and do nothing else.
+    pub(crate) monitor_secret: String,
     /// After how many days another key signs; 0 for never.
     pub(crate) signing_key_days: u32,
     /// For asking nodes and Prometheus; each request has its own time limit.

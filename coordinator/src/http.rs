@@ -13,6 +13,7 @@ mod probes;
 mod problem;
 mod revocations;
 mod signing_keys;
+mod snapshot;
 mod streams;
 mod teaching;
 #[expect(unused_qualifications, reason = "utoipa's macro writes paths out")]
@@ -107,7 +108,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(probes::live))
         .split_for_parts();
     api.merge(others);
-    let (whep, others) = OpenApiRouter::new().routes(routes!(whep::offer)).split_for_parts();
+    let (whep, others) =
+        OpenApiRouter::new().routes(routes!(whep::offer)).routes(routes!(snapshot::find)).split_for_parts();
     api.merge(others);
     let whep = whep
         .route("/live/{class}/whep", get(whep::get).head(whep::head).options(whep::options))

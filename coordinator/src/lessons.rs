@@ -128,7 +128,7 @@ impl Told {
 
 /// The lesson of one class as it was told last, and when.
 pub(crate) type Latest = (Arc<Told>, Instant);
-/// The lessons of all classes that have one.
+/// Every class, and its lesson.
 pub(crate) type All = BTreeMap<String, Latest>;
 
 /// Who is told, and what was told last.
@@ -248,12 +248,12 @@ impl Lessons {
     }
 
     fn refresh_all(&self, app: &App, now: Instant) {
-        let streams = app.registry().streams();
+        let classes = app.classes.all();
         self.all.send_if_modified(|all| {
             let known = Arc::clone(all);
-            let mut is_changed = known.len() != streams.len();
-            let next = streams.iter().map(|located| {
-                let name = &located.report.class;
+            let mut is_changed = known.len() != classes.len();
+            let next = classes.iter().map(|class| {
+                let name = &class.slug;
                 let told = told(app, name);
                 let latest = match known.get(name) {
                     Some(latest) if !is_news(latest, &told, now) => latest.clone(),
@@ -273,18 +273,21 @@ impl Lessons {
     }
 }
 
-/// The changes from one state of all lessons to the next, those that are gone included.
-pub(crate) fn changes(before: &All, after: &All) -> Vec<Arc<Told>> {
-    let is_new = |(name, (told, _)): &(&String, &Latest)| {
-        before.get(*name).is_none_or(|(known, _)| !Arc::ptr_eq(known, told))
+/// The changes from one state of all lessons to the next, those that are gone included. Who is told of lessons alone hears nothing
+/// of classes that had and have none.
+pub(crate) fn changes(before: &All, after: &All, is_of_all: bool) -> Vec<Arc<Told>> {
+    let known = |name: &String| before.get(name).map(|(told, _)| told);
+    let is_new = |name: &String, told: &Arc<Told>| {
+        let known = known(name);
+        let is_silent = told.is_offline() && known.is_none_or(|known| known.is_offline());
+        known.is_none_or(|known| !Arc::ptr_eq(known, told)) && (is_of_all || !is_silent)
     };
-    let new = after.iter().filter(is_new).map(|(_, (told, _))| Arc::clone(told));
-    let gone = before.iter().filter(|(name, _)| !after.contains_key(*name));
-    let gone = gone.map(|(_, (told, _))| {
-        let told =
-            Told { state: OFFLINE, since_ms: None, viewers: 0, problems: Vec::new(), ..(**told).clone() };
-        Arc::new(told)
-    });
+    let new =
+        after.iter().filter(|(name, (told, _))| is_new(name, told)).map(|(_, (told, _))| Arc::clone(told));
+    let gone = before
+        .iter()
+        .filter(|(name, (told, _))| !after.contains_key(*name) && (is_of_all || !told.is_offline()));
+    let gone = gone.map(|(name, _)| Arc::new(Told::removed(name)));
     new.chain(gone).collect()
 }
 

@@ -248,6 +248,12 @@ impl Registry {
         self.nodes.keys().filter(|name| self.is_heard(now, name)).cloned().collect()
     }
 
+    /// A node that has been heard, and from where.
+    pub fn node(&self, name: &str) -> Option<(&Heartbeat, IpAddr)> {
+        let node = self.nodes.get(name)?;
+        Some((node.heartbeat.as_ref()?, node.from))
+    }
+
     /// Nodes that have been heard.
     pub fn nodes(&self) -> Vec<String> {
         let heard = self.nodes.iter().filter(|(_, node)| node.heartbeat.is_some());

@@ -198,6 +198,7 @@ pub(crate) async fn open(config: &Config, prometheus: &Prometheus) -> Result<(Ap
         node_secret: secrets.node,
         link_folder: folder.join(LINK_FOLDER),
         operator_secret: secrets.operator,
+        monitor_secret: secrets.monitor,
         signing_key_days: config.signing_key_days,
         // Who is asked is asked directly, and does not send us elsewhere.
         http: reqwest::Client::builder().no_proxy().redirect(Policy::none()).build()?,
@@ -221,6 +222,7 @@ struct Secrets {
     pin: String,
     node: String,
     operator: String,
+    monitor: String,
 }
 
 impl Secrets {
@@ -236,6 +238,7 @@ impl Secrets {
             pin: kept("pin-secret")?,
             node: set_or_kept(&config.node_secret, "node-secret")?,
             operator: set_or_kept(&config.operator_secret, "operator-secret")?,
+            monitor: kept("monitor-secret")?,
         })
     }
 }

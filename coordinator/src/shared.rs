@@ -16,7 +16,7 @@ use crate::secret;
 use crate::store::{SealedSecret, Store, StoreError, put_secret, remove_secret};
 
 /// The files that stay as they are.
-const LASTING: [&str; 3] = ["pin-secret", "node-secret", "operator-secret"];
+const LASTING: [&str; 4] = ["pin-secret", "node-secret", "operator-secret", "monitor-secret"];
 /// Those that operators or the time change: every coordinator then has the new ones.
 const CHANGING: [&str; 3] = [KEY_FILE, PIN_FILE, keys::FILE];
 /// Where the key is if nothing else is said.

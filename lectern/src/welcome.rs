@@ -134,6 +134,11 @@ fn text(addresses: &Addresses, secrets: &Secrets) -> String {
             let _ = writeln!(text, "  Teacher, in the RTMP app   key  {key}\n");
         }
     }
+    if is_shown {
+        // Behind the # it stays in the browser.
+        let teach_url = watch_url.replacen("/watch/", "/teach/", 1);
+        let _ = writeln!(text, "  or what to set, and what comes  {teach_url}#key={key}\n");
+    }
     let _ = writeln!(text, "  Students, in a browser          {watch_url}");
     if let Some(pin) = pin {
         let pin = match secrets {
@@ -225,6 +230,7 @@ mod tests {
         let shown = text(&addresses, &Secrets::Show);
         assert!(shown.contains("the-stream-key") && shown.contains("123456"), "{shown}");
         assert!(shown.contains("123456  (asked for from outside"), "{shown}");
+        assert!(shown.contains("http://127.0.0.1:1/teach/lesson#key=the-stream-key"), "{shown}");
         assert!(shown.contains("main-3") && shown.contains(" demo rtmp://127.0.0.1:1/live/the-stream-key"));
         let kept = text(&addresses, &Secrets::KeptIn("/var/lib/lectern".into()));
         assert!(!kept.contains("the-stream-key") && !kept.contains("123456"), "{kept}");

@@ -34,7 +34,7 @@ const RETRY_FULL: u32 = 30;
 pub(super) struct Parameters {
     /// `status`, which is the default.
     topics: Option<String>,
-    /// The class; every class that has a lesson if left out.
+    /// The class. If left out, every class that has a lesson, and for who has the secret of monitors every other class too.
     class: Option<String>,
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn follow(
         return Err(Failure::bad_request("topics must be status"));
     }
     let class = class.map(|class| caller.look(&app, &class)).transpose()?;
-    if class.is_none() && !caller.is_let_in(&app) {
+    if class.is_none() && !caller.may_monitor(&app) {
         return Err(Failure::not_operator());
     }
     let seat = app.lessons.seat(network(caller.address()));
@@ -62,7 +62,8 @@ pub(super) async fn follow(
         return Err(Failure::full_of_pages(RETRY_FULL));
     };
     let until = Instant::now() + LIFE + Duration::from_millis(rand::random_range(0..LIFE_MORE_MS));
-    let page = Page { app, until, is_over: false, _seat: seat };
+    let is_of_all = caller.is_monitor(&app);
+    let page = Page { app, until, is_over: false, is_of_all, _seat: seat };
     Ok(match class {
         Some(class) => {
             let told = page.app.lessons.follow(&page.app, &class.slug);
@@ -90,6 +91,8 @@ struct Page {
     app: Arc<App>,
     until: Instant,
     is_over: bool,
+    /// It is told of classes without a lesson too.
+    is_of_all: bool,
     _seat: Seat,
 }
 
@@ -148,14 +151,17 @@ fn of_all(page: Page) -> impl Stream<Item = Result<Event, Infallible>> {
                 return None;
             }
             let settled = page.app.lessons.settled();
-            if is_first && all.borrow().is_empty() && Instant::now() < settled {
+            let is_silent = all.borrow().values().all(|(told, _)| told.is_offline());
+            if is_first && is_silent && Instant::now() < settled {
                 let _ = tokio::time::timeout_at(settled.into(), all.changed()).await;
             }
             let known = Arc::clone(&all.borrow_and_update());
             if is_first {
                 waiting.events.push(Event::default().event(COMPLETE).data("{}"));
             }
-            waiting.events.extend(changes(&waiting.known, &known).iter().rev().map(|told| event(told)));
+            waiting
+                .events
+                .extend(changes(&waiting.known, &known, page.is_of_all).iter().rev().map(|told| event(told)));
             waiting.known = known;
         }
         let event = waiting.events.pop()?;

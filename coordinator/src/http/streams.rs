@@ -64,7 +64,7 @@ impl From<Located> for Stream {
 /// The streams of all nodes; for operators, and in open mode for whoever is not asked for a PIN: it names classes.
 #[utoipa::path(get, path = "/api/v1/streams", responses((status = 200, body = [Stream]), (status = 403)))]
 pub(super) async fn list(State(app): Shared, caller: Caller) -> Result<Json<Vec<Stream>>, Failure> {
-    if !caller.is_let_in(&app) {
+    if !caller.may_monitor(&app) {
         return Err(Failure::not_operator());
     }
     Ok(Json(app.registry().streams().into_iter().map(Stream::from).collect()))

@@ -110,30 +110,41 @@ pub(super) async fn allow_other_origins(mut response: Response) -> Response {
 }
 
 /// Who may watch what.
-struct Viewer {
-    class: Class,
+pub(super) struct Viewer {
+    pub(super) class: Class,
     /// By which it is placed.
     name: String,
     /// The node that it was sent to before.
     hint: Option<String>,
     /// Nothing, if it needs none.
     token: Option<String>,
+    role: Role,
 }
 
 impl Viewer {
     /// Whose token is good and for this class, or who is let in without one.
-    fn of(app: &App, caller: &Caller, parameters: &Parameters, class: &str) -> Result<Self, Failure> {
+    pub(super) fn of(
+        app: &App,
+        caller: &Caller,
+        parameters: &Parameters,
+        class: &str,
+    ) -> Result<Self, Failure> {
         if !app.tokens.take(caller.address(), Instant::now()) {
             return Err(Failure::too_many_requests());
         }
         let class = app.classes.class(class);
+        let guest = || format!("{}-{}", caller.address(), secret::random_text(GUEST_LEN));
+        if caller.is_monitor(app) {
+            let class = class.ok_or_else(Failure::no_class)?;
+            return Ok(Self { class, name: guest(), hint: None, token: None, role: Role::Monitor });
+        }
         let in_query = parameters.jwt.as_deref().filter(|jwt| !jwt.is_empty());
         let Some(token) = caller.bearer().or(in_query) else {
             if !caller.is_let_in_by_address(app) {
                 return Err(Failure::token_missing());
             }
-            let name = format!("{}-{}", caller.address(), secret::random_text(GUEST_LEN));
-            return Ok(Self { class: class.ok_or_else(Failure::no_class)?, name, hint: None, token: None });
+            let class = class.ok_or_else(Failure::no_class)?;
+            return Ok(Self { class, name: guest(), hint: None, token: None, role: Role::Student });
         };
         let claims = app.verify(token).map_err(|error| match error {
             TokenError::Expired => Failure::token_expired(),
@@ -142,7 +153,13 @@ impl Viewer {
         })?;
         let class = class.filter(|class| claims.cls == class.slug && claims.rights.contains(&Right::View));
         let class = class.ok_or_else(Failure::token_of_another_class)?;
-        Ok(Self { class, name: claims.sub, hint: claims.node, token: Some(token.to_owned()) })
+        Ok(Self {
+            class,
+            name: claims.sub,
+            hint: claims.node,
+            token: Some(token.to_owned()),
+            role: claims.role,
+        })
     }
 
     /// The node that it is sent to. Who waits for a lesson to begin takes no place meanwhile.
@@ -166,11 +183,11 @@ impl Viewer {
     }
 
     /// What it proves itself with to the node, when the coordinator asks for it.
-    fn token(&self, app: &App, node: &str) -> Result<String, Failure> {
+    pub(super) fn token(&self, app: &App, node: &str) -> Result<String, Failure> {
         match &self.token {
             Some(token) => Ok(token.clone()),
             // The node would judge by the coordinator's address, and not by the viewer's.
-            None => token::sign(app, Role::Student, &self.name, (&self.class.slug, node.to_owned())),
+            None => token::sign(app, self.role, &self.name, (&self.class.slug, node.to_owned())),
         }
     }
 }
@@ -181,7 +198,7 @@ async fn read(body: Body) -> Result<Bytes, Failure> {
 }
 
 /// An endpoint with what the player had in its query, and with a token in place of the one there, if there is one.
-fn url(endpoint: &str, query: Option<&str>, token: Option<&str>) -> Result<Url, Failure> {
+pub(super) fn url(endpoint: &str, query: Option<&str>, token: Option<&str>) -> Result<Url, Failure> {
     let mut url = Url::parse(endpoint).map_err(|_| Failure::no_node())?;
     let asked = Url::parse(&format!("http://player/?{}", query.unwrap_or_default()));
     let asked = asked.map_err(|_| Failure::bad_request("the query cannot be read"))?;

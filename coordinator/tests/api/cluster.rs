@@ -260,10 +260,17 @@ async fn the_database_alone_tells_no_secret() {
     let query = "SELECT name, sealed FROM secrets ORDER BY name";
     let sealed: Vec<(String, String)> = sqlx::query_as(query).fetch_all(&database).await.unwrap();
     let names: Vec<_> = sealed.iter().map(|(name, _)| name.as_str()).collect();
-    let (authority, secrets) = (["link/ca-key.pem", "link/ca.pem"], ["node-secret", "pin-secret"]);
     // That of operators was set.
-    let expected =
-        ["class-pin", authority[0], authority[1], secrets[0], secrets[1], "signing-keys.json", "stream-key"];
+    let expected = [
+        "class-pin",
+        "link/ca-key.pem",
+        "link/ca.pem",
+        "monitor-secret",
+        "node-secret",
+        "pin-secret",
+        "signing-keys.json",
+        "stream-key",
+    ];
     assert_eq!(names, expected);
     // Whoever has another key can do nothing with them.
     let folder = TempDir::new().unwrap();

@@ -338,6 +338,7 @@ async fn every_route_is_described_and_those_of_operators_refuse_everybody_else()
         "get /api/v1/streams",
         "get /api/v1/streams/{class}",
         "get /health",
+        "get /live/{class}/snapshot.mp4",
         "get /livez",
         "get /readyz",
         "post /api/token",

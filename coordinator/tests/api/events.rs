@@ -155,8 +155,9 @@ async fn who_may_not_watch_is_not_told() {
         refused(open("?class=other", Some(("authorization", &token))).await),
         StatusCode::UNAUTHORIZED
     );
-    let (name, _) = open("", Some(("authorization", &secret))).await.unwrap().next().await.unwrap();
-    assert_eq!(name, "complete", "an operator is told of all, and there is none");
+    let mut of_all = open("", Some(("authorization", &secret))).await.unwrap();
+    assert_eq!(of_all.status().await["state"], "offline", "an operator is told of every class");
+    assert_eq!(of_all.next().await.unwrap().0, "complete");
     running.stop().await;
 }
 

@@ -7,6 +7,7 @@ mod cluster;
 mod doors;
 mod events;
 mod loads;
+mod monitoring;
 mod nodes;
 mod operators;
 mod outage;

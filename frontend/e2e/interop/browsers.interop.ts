@@ -24,8 +24,6 @@ test("Chromium plays with Lectern's page", async ({ browser, server, teach }) =>
     try {
       const page = await context.newPage();
       const screen = await Screen.open(page, server.ready.watch_url);
-      // It begins without sound, as browsers want it of pages that nobody has touched.
-      await page.getByTestId('unmute').click();
       return { version: browser.version(), ...(await screen.watch(ALL)) };
     } finally {
       await context.close();

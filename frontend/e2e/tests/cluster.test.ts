@@ -72,7 +72,6 @@ clusterTest.extend<{ lesson: Lesson }>({ lesson: LESSONS.audioOnly })(
   'a student who listens to a lesson of sound alone is carried over too',
   async ({ cluster, student }) => {
     const { near, origin } = cluster;
-    await student.page.getByTestId('unmute').click();
     const before = await student.connections();
     const began = performance.now();
     await near.drain();

@@ -95,7 +95,11 @@ test('an app that sends nothing is told of at once, and whose fault it is soon a
   expect(await student.connections(), 'the same session').toBe(connections);
 });
 
-test('a server that is gone is told of, and what it says when it is back', async ({ server, student, teach }) => {
+test('a server that is gone is told of, and what it says when it is back', async ({
+  server,
+  student,
+  teach,
+}) => {
   const teacher = teach(LESSONS.baseline);
   await student.plays();
   const witness = await Witness.of(student.page);

@@ -31,10 +31,13 @@ export class LessonFeed {
   #abort: AbortController | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isFresh = false;
+  /** When the server said something last, if only that nothing has changed. */
+  heardAt: number | undefined;
 
   constructor(
     private readonly className: string,
-    private readonly token: () => Promise<string>,
+    /** The headers that say who asks. */
+    private readonly headers: () => Promise<Record<string, string>>,
     private readonly listener: FeedListener,
   ) {}
 
@@ -72,18 +75,20 @@ export class LessonFeed {
         continue;
       }
       this.#fresh(false);
-      if (error instanceof Refused && (error.status === 401 || error.status === 403)) this.listener.onRefused();
+      if (error instanceof Refused && (error.status === 401 || error.status === 403))
+        this.listener.onRefused();
       await this.#pause(this.#retrying.next(error instanceof Refused ? error.retryAfterMs : undefined));
     }
   }
 
   async #listen(signal: AbortSignal): Promise<void> {
-    const token = await this.token();
+    const headers = await this.headers();
     const silence = new AbortController();
     const stop = (): void => silence.abort();
     signal.addEventListener('abort', stop);
     let watchdog = setTimeout(stop, SILENCE_MAX_MS);
     const onSign = (): void => {
+      this.heardAt = Date.now();
       clearTimeout(watchdog);
       watchdog = setTimeout(stop, SILENCE_MAX_MS);
     };
@@ -96,7 +101,7 @@ export class LessonFeed {
     };
     const url = `/api/v1/events?class=${encodeURIComponent(this.className)}`;
     try {
-      await readEvents(url, token, silence.signal, onEvent, onSign);
+      await readEvents(url, headers, silence.signal, onEvent, onSign);
     } finally {
       clearTimeout(watchdog);
       signal.removeEventListener('abort', stop);
@@ -105,8 +110,9 @@ export class LessonFeed {
 
   /** Asks, where as many are told as can be; the next time it may be told. */
   async #ask(signal: AbortSignal): Promise<void> {
-    const headers = { authorization: `Bearer ${await this.token()}` };
+    const headers = await this.headers();
     const response = await request(`/api/v1/streams/${encodeURIComponent(this.className)}`, { headers });
+    this.heardAt = Date.now();
     let crowd = 1;
     if (response.ok) {
       const found = (await response.json()) as Omit<Lesson, 'state' | 'name' | 'since_ms'> & Found;
@@ -116,7 +122,8 @@ export class LessonFeed {
       this.listener.onLesson({ ...found, name: '', since_ms: null, state: stateOf(found) }, 0);
     } else if (response.status === 404) {
       this.#fresh(true);
-      const nothing = { has_video: false, has_audio: false, viewers: 0, problems: [], since_ms: null };
+      const size = { width: 0, height: 0, bitrate_bps: 0 };
+      const nothing = { ...size, has_video: false, has_audio: false, viewers: 0, problems: [], since_ms: null };
       this.listener.onLesson({ ...nothing, class: this.className, name: '', state: 'offline' }, 0);
     } else {
       this.#fresh(false);

@@ -11,6 +11,9 @@ const lesson = (state: LessonState, codes: string[] = []): Lesson => ({
   viewers: 3,
   has_video: true,
   has_audio: true,
+  width: 1280,
+  height: 720,
+  bitrate_bps: 1_500_000,
   problems: codes.map((code) => ({ code, text: code })),
 });
 
@@ -50,7 +53,9 @@ test('of the way to it the page knows', () => {
 test('what was said before is not said on when the server cannot be heard', () => {
   for (const state of ['ended', 'reconnecting', 'offline', 'starting'] as const) {
     expect(kind({ lesson: lesson(state), isFresh: false }), state).toBe('live');
-    expect(kind({ lesson: lesson(state), isFresh: false, state: 'reconnecting', reason: 'server' })).toBe('trouble');
+    expect(kind({ lesson: lesson(state), isFresh: false, state: 'reconnecting', reason: 'server' })).toBe(
+      'trouble',
+    );
   }
   expect(kind({ lesson: undefined, isFresh: false, state: 'waiting' })).toBe('waiting');
 });

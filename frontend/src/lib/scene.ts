@@ -56,8 +56,14 @@ export const isSilent = (lesson: Lesson): boolean =>
 /** What to say, and only what is true. Of the lesson the server knows, of the way to it this page does. */
 export function sceneOf(known: Known): Scene {
   const { state, reason, lesson, isFresh } = known;
-  const say = (kind: SceneKind, title: string, detail?: string, since?: number): Scene => ({ kind, title, detail, since });
-  if (state === 'denied') return say('denied', reason === undefined ? strings.states.denied : strings.reasons[reason]);
+  const say = (kind: SceneKind, title: string, detail?: string, since?: number): Scene => ({
+    kind,
+    title,
+    detail,
+    since,
+  });
+  if (state === 'denied')
+    return say('denied', reason === undefined ? strings.states.denied : strings.reasons[reason]);
   if (lesson === undefined || !isFresh) return ofWay(known);
   const since = lesson.since_ms === null ? undefined : lesson.since_ms + known.skewMs;
   switch (lesson.state) {
@@ -80,7 +86,12 @@ export function sceneOf(known: Known): Scene {
 
 /** What the way to the picture does. */
 function ofWay({ state, reason, still, pictureless, isFresh }: Known): Scene {
-  const say = (kind: SceneKind, title: string): Scene => ({ kind, title, detail: undefined, since: undefined });
+  const say = (kind: SceneKind, title: string): Scene => ({
+    kind,
+    title,
+    detail: undefined,
+    since: undefined,
+  });
   switch (state) {
     case 'live':
       if (still === 'unreachable') return say('trouble', strings.scenes.unreachable);

@@ -1,7 +1,7 @@
 import type { Lesson } from './api/events';
 import { readPin } from './api/pin';
 import { Refused } from './api/request';
-import { endpoint, nodeOf, ownUserId, requestToken, type Token } from './api/token';
+import { endpoint, headersOf, nodeOf, ownUserId, requestToken, type Token } from './api/token';
 import { LessonFeed } from './feed';
 import { isSilent, sceneOf } from './scene';
 import { Player } from './whep/player';
@@ -15,6 +15,14 @@ const TOKEN_SPARE_MS = 600_000;
 const PIN_WAIT_MS = 10_000;
 
 const CONTENT: Complaint = { isTokenRefused: false, isNodeLost: false };
+
+/** A teacher, who follows his own lesson. */
+export interface Teacher {
+  streamKey(): string;
+  onLesson(lesson: Lesson): void;
+  /** The server does not take the key. */
+  onRefused(): void;
+}
 
 /** Watching one class: the player, and what the page shows of it. */
 export class WatchController {
@@ -34,8 +42,12 @@ export class WatchController {
   title = $state('');
   /** There is a picture that was shown last. */
   isPictureKept = $state(false);
-  #end = $state<'ended' | 'away' | undefined>();
-  #skewMs = $state(0);
+  /** How a lesson that is no more came to its end. */
+  end = $state<'ended' | 'away' | undefined>();
+  /** What has to be added to the server's times. */
+  skewMs = $state(0);
+  /** When the server was heard last, once it cannot be heard any more. */
+  heardAt = $state<number | undefined>();
   pictureless = $derived(this.stats && picturelessOf(this.stats, this.takesPicture));
   scene = $derived(
     sceneOf({
@@ -45,8 +57,8 @@ export class WatchController {
       pictureless: this.pictureless,
       lesson: this.lesson,
       isFresh: this.isFresh,
-      end: this.#end,
-      skewMs: this.#skewMs,
+      end: this.end,
+      skewMs: this.skewMs,
     }),
   );
   viewers = $derived(this.isFresh && this.lesson?.state === 'live' ? this.lesson.viewers : undefined);
@@ -65,15 +77,20 @@ export class WatchController {
   #pinWait: ReturnType<typeof setInterval> | undefined;
   readonly #userId = ownUserId(() => localStorage);
 
-  constructor(readonly className: string) {
+  constructor(
+    readonly className: string,
+    private readonly teacher?: Teacher,
+  ) {
     this.title = className;
-    this.#feed = new LessonFeed(className, () => this.#access(CONTENT).then(({ token }) => token), {
+    this.#feed = new LessonFeed(className, () => this.#headers(), {
       onLesson: (lesson, skewMs) => this.#onLesson(lesson, skewMs),
       onFresh: (isFresh) => {
         this.isFresh = isFresh;
+        this.heardAt = this.#feed.heardAt;
         this.#expect();
       },
       onRefused: () => {
+        if (this.teacher !== undefined) return this.teacher.onRefused();
         this.#token = undefined;
         if (this.state === 'waiting') this.player.reconnect();
       },
@@ -82,7 +99,7 @@ export class WatchController {
       onState: (state, reason) => {
         this.state = state;
         this.reason = reason;
-        if (state === 'denied') this.#unfollow();
+        if (state === 'denied' && this.teacher === undefined) this.#unfollow();
       },
       onStill: (still) => {
         this.still = still;
@@ -109,6 +126,12 @@ export class WatchController {
   start(): void {
     addEventListener('online', this.#onOnline);
     this.player.start();
+  }
+
+  /** Follows the lesson of a teacher; the player is started by whoever shows the picture. */
+  follow(): void {
+    addEventListener('online', this.#onOnline);
+    this.#follow();
   }
 
   stop(): void {
@@ -142,12 +165,13 @@ export class WatchController {
   #onLesson(lesson: Lesson, skewMs: number): void {
     const before = this.lesson?.state;
     this.lesson = lesson;
-    this.#skewMs = skewMs;
+    this.skewMs = skewMs;
     if (lesson.name !== '') this.title = lesson.name;
-    if (lesson.state === 'ended') this.#end = 'ended';
-    else if (lesson.state === 'reconnecting') this.#end = 'away';
-    else if (lesson.state !== 'offline') this.#end = undefined;
+    if (lesson.state === 'ended') this.end = 'ended';
+    else if (lesson.state === 'reconnecting') this.end = 'away';
+    else if (lesson.state !== 'offline') this.end = undefined;
     this.#expect();
+    if (this.teacher !== undefined) return this.teacher.onLesson(lesson);
     if (lesson.state !== 'removed' || before === 'removed') return;
     // Whoever asks for a token now learns why there is none.
     this.#token = undefined;
@@ -177,6 +201,12 @@ export class WatchController {
     }
   }
 
+  async #headers(): Promise<Record<string, string>> {
+    if (this.teacher !== undefined) return headersOf({ streamKey: this.teacher.streamKey() });
+    const { token } = await this.#access(CONTENT);
+    return { Authorization: `Bearer ${token}` };
+  }
+
   async #access({ isTokenRefused, isNodeLost }: Complaint): Promise<Access> {
     const isOld = isTokenRefused || isNodeLost;
     if (this.#token === undefined || isOld || Date.now() > this.#token.until) {
@@ -193,8 +223,9 @@ export class WatchController {
 
   /** Where no other node is, the one that seemed lost is the best there is. */
   async #requestToken(place: { hint?: string | undefined; exclude?: string | undefined }): Promise<Token> {
+    const proof = { pin: this.#pin, streamKey: this.teacher?.streamKey() };
     const request = (at: typeof place): Promise<Token> =>
-      requestToken(this.className, this.#userId, this.#pin, at);
+      requestToken(this.className, this.#userId, proof, at);
     const isElsewhere = place.exclude !== undefined;
     try {
       return await request(place).catch((error: unknown) => {
@@ -212,7 +243,10 @@ export class WatchController {
     const { status, code } = error;
     if (code === 'no_class') return new AccessDenied('unknown_class');
     if (status === 401) return new AccessDenied(code === 'pin_wrong' ? 'pin_wrong' : 'pin_needed');
-    if (status === 403) return new AccessDenied('forbidden');
+    if (status === 403) {
+      this.teacher?.onRefused();
+      return new AccessDenied('forbidden');
+    }
     if (code !== 'pin_attempts') return undefined;
     this.#waitForPin(error.retryAfterMs ?? PIN_WAIT_MS);
     return new AccessDenied('pin_attempts');

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import { EventParser } from './events';
 
-const STREAM = ': hello\n\nevent: status\ndata: {"a":1}\n\nevent: complete\r\ndata: {}\r\n\r\ndata: one\ndata: two\n\nevent: none\n\n';
+const STREAM =
+  ': hello\n\nevent: status\ndata: {"a":1}\n\nevent: complete\r\ndata: {}\r\n\r\ndata: one\ndata: two\n\nevent: none\n\n';
 
 function parsed(pieces: string[]): string[] {
   const events: string[] = [];

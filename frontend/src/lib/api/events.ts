@@ -14,6 +14,9 @@ export interface Lesson {
   viewers: number;
   has_video: boolean;
   has_audio: boolean;
+  width: number;
+  height: number;
+  bitrate_bps: number;
   /** In sentences for the teacher. */
   problems: { code: string; text: string }[];
 }
@@ -25,17 +28,16 @@ export type OnEvent = (name: string, data: string) => void;
 const EVENT_MAX = 1 << 20;
 
 /**
- * Reads events until the server ends them, or fails. The token travels in a header, which `EventSource` cannot send.
+ * Reads events until the server ends them, or fails. Who asks says so in a header, which `EventSource` cannot send.
  * `onSign` is called for whatever comes, empty lines included.
  */
 export async function readEvents(
   url: string,
-  token: string | undefined,
+  headers: Record<string, string>,
   signal: AbortSignal,
   onEvent: OnEvent,
   onSign: () => void,
 ): Promise<void> {
-  const headers: Record<string, string> = token === undefined ? {} : { Authorization: `Bearer ${token}` };
   const response = await fetch(url, { headers, signal, cache: 'no-store' });
   if (!response.ok) throw await Refused.from(response);
   onSign();

@@ -14,4 +14,3 @@ export async function liveClasses(): Promise<string[] | undefined> {
   const streams = (await response.json()) as Stream[];
   return streams.filter((stream) => stream.state === 'active').map((stream) => stream.class);
 }
-

@@ -10,23 +10,37 @@ export interface Token {
   expires_in: number;
 }
 
+/** What lets somebody into a class where not everybody is. */
+export interface Proof {
+  pin?: string | undefined;
+  /** Of the teacher. */
+  streamKey?: string | undefined;
+}
+
+/** The headers that a proof travels in. */
+export function headersOf({ pin, streamKey }: Proof): Record<string, string> {
+  return {
+    ...(pin === undefined ? {} : { 'X-Class-Pin': pin }),
+    ...(streamKey === undefined ? {} : { 'X-Stream-Key': streamKey }),
+  };
+}
+
 /** Asks for a token for watching a class, also before its lesson begins. */
 export async function requestToken(
   className: string,
   userId: string,
-  pin: string | undefined,
+  proof: Proof,
   place: { hint?: string | undefined; exclude?: string | undefined } = {},
 ): Promise<Token> {
   const query = new URLSearchParams({
-    user_type: 'student',
+    user_type: proof.streamKey === undefined ? 'student' : 'teacher',
     user_id: userId,
     class_id: className,
     wait: '1',
   });
   if (place.hint !== undefined) query.set('hint', place.hint);
   if (place.exclude !== undefined) query.set('exclude', place.exclude);
-  const headers: Record<string, string> = pin === undefined ? {} : { 'X-Class-Pin': pin };
-  const response = await request(`/api/token?${query}`, { method: 'POST', headers });
+  const response = await request(`/api/token?${query}`, { method: 'POST', headers: headersOf(proof) });
   if (!response.ok) throw await Refused.from(response);
   const openUrl = /<([^>]+)>; rel="alternate"/.exec(response.headers.get('Link') ?? '')?.[1];
   const token = (await response.json()) as Token;

@@ -6,7 +6,7 @@ export type Place = 'nowhere' | 'corner' | 'everywhere';
 /** While these last, the picture may come back at any moment. */
 const PASSING: ReadonlySet<SceneKind> = new Set(['teacher-away', 'trouble', 'connecting', 'starting']);
 
-export function placeOf(kind: SceneKind, isPictureKept: boolean, isPictureless: boolean): Place {
-  if (kind === 'live') return isPictureless ? 'everywhere' : 'nowhere';
+export function placeOf(kind: SceneKind, isPictureKept: boolean, hasPicture: boolean): Place {
+  if (kind === 'live') return hasPicture ? 'nowhere' : 'everywhere';
   return isPictureKept && PASSING.has(kind) ? 'corner' : 'everywhere';
 }

@@ -3,7 +3,15 @@ import { Backoff } from './backoff';
 import { isGone, reasonOf, type Reason } from './reason';
 import { WhepSession } from './session';
 import { readStats, type Stats } from './stats';
-import { AccessDenied, type Access, type Complaint, type Expected, type Listener, type State, type Still } from './types';
+import {
+  AccessDenied,
+  type Access,
+  type Complaint,
+  type Expected,
+  type Listener,
+  type State,
+  type Still,
+} from './types';
 
 /** `disconnected` may heal by itself within this time; then ICE is restarted. */
 const DISCONNECTED_MS = 4000;
