@@ -67,7 +67,7 @@ test('the home page of a server that names no classes has the form alone', async
   const student = await Student.open(browser, server, `http://${server.ready.http}/`);
   onTestFinished(() => student.dispose());
   const { page } = student;
-  await until('the answer', () => student.answered('/api/v1/streams'));
+  await until('the answer', () => student.answered('/api/v1/events'));
   await page.getByLabel('Name of the class').fill(server.ready.class);
   expect(await page.getByText(/live now|No lesson is live|The server/i).count()).toBe(0);
   await page.getByRole('button', { name: 'Open' }).click();

@@ -128,19 +128,19 @@ test('the home page lists what is live, and says so only if it knows', async ({ 
   const { page } = student;
   await page.getByText('No lesson is live at the moment.').waitFor();
 
-  await page.route('**/api/v1/streams', (route) => refuse(route, 500, 'internal'));
+  await page.route('**/api/v1/events', (route) => refuse(route, 500, 'internal'));
   await page.reload();
   await page.getByText('The server cannot list the lessons at the moment.').waitFor();
-  await page.unroute('**/api/v1/streams');
-  await page.route('**/api/v1/streams', (route) => route.abort());
+  await page.unroute('**/api/v1/events');
+  await page.route('**/api/v1/events', (route) => route.abort());
   await page.reload();
   await page.getByText('The server does not answer.').waitFor();
   expect(await page.getByText('No lesson is live').count()).toBe(0);
-  await page.unroute('**/api/v1/streams');
+  await page.unroute('**/api/v1/events');
 
+  await page.getByText('No lesson is live at the moment.').waitFor();
   teach(LESSONS.baseline);
-  await server.untilLive();
-  await page.reload();
+  // Without being loaded again.
   await page.getByRole('link', { name: server.ready.class }).click();
   await student.plays();
 });
