@@ -57,6 +57,16 @@ pub(crate) struct Told {
     since_ms: Option<i64>,
     /// How many watch, at all nodes.
     viewers: u32,
+    /// Players that say how it goes, every ten seconds; the next four are of those.
+    reporting: u32,
+    /// Whose picture moves on a visible page.
+    seeing: u32,
+    /// Whose sound comes and is not muted.
+    hearing: u32,
+    /// Whose picture stood for half a second of ten, or who lost one packet in twenty.
+    struggling: u32,
+    /// How far they are behind the server, on average, milliseconds.
+    delay_ms: Option<u64>,
     has_video: bool,
     has_audio: bool,
     width: u32,
@@ -93,6 +103,11 @@ impl Told {
             },
             since_ms: age_ms.map(|age_ms| now_ms().saturating_sub(age_ms)),
             viewers: lesson.viewers,
+            reporting: lesson.playback.reporting,
+            seeing: lesson.playback.seeing,
+            hearing: lesson.playback.hearing,
+            struggling: lesson.playback.struggling,
+            delay_ms: lesson.playback.delay_ms(),
             has_video: lesson.has_video,
             has_audio: lesson.has_audio,
             width: lesson.width,
@@ -309,7 +324,10 @@ fn refresh(app: &App, class: &str, sender: &watch::Sender<Latest>, now: Instant)
 }
 
 fn is_news((known, at): &Latest, told: &Told, now: Instant) -> bool {
-    let figures = |told: &Told| (told.viewers, told.bitrate_bps / BITRATE_STEP_BPS);
+    let figures = |told: &Told| {
+        let players = (told.reporting, told.seeing, told.hearing, told.struggling);
+        (told.viewers, players, told.delay_ms, told.bitrate_bps / BITRATE_STEP_BPS)
+    };
     let is_counted = figures(known) != figures(told) && now.saturating_duration_since(*at) >= VIEWERS_PAUSE;
     is_counted || !known.is_same(told)
 }

@@ -70,7 +70,7 @@ fn file(name: &str) -> Option<Bytes> {
 
 /// The pages of the application: it reads the rest of the path itself.
 fn is_page(path: &str) -> bool {
-    path.is_empty() || path == "watch" || path.starts_with("watch/")
+    path.is_empty() || ["watch", "teach", "monitor"].contains(&path.split('/').next().unwrap_or(path))
 }
 
 /// Serves a page or a file of the application.

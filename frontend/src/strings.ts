@@ -50,6 +50,7 @@ export const strings = {
   otherClass: 'Open another class',
   openHelp: 'It is in the link that you have from your teacher.',
   statsRows: {
+    delay: 'Behind the server',
     picture: 'Picture',
     bitrate: 'Bit rate',
     codec: 'Codec',

@@ -268,7 +268,9 @@ impl Connection {
             Event::Metadata(properties) => tracing::debug!(?properties, "metadata"),
             Event::PublishEnded => {
                 tracing::info!("the publisher ended its stream");
-                self.publication.take().map(Publication::end);
+                if let Some(publication) = self.publication.take() {
+                    publication.end();
+                }
                 self.end_publication();
                 self.seat.wait();
             }

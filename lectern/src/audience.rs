@@ -1,5 +1,8 @@
 //! What a node carries and can carry.
+use std::collections::HashMap;
+
 use agent::{Audience, Sent};
+use control::api::Playback;
 
 /// What an interface is taken to send that does not say.
 const SPEED_USUAL_MBPS: u64 = 10_000;
@@ -10,6 +13,10 @@ pub(crate) struct Viewers(pub(crate) whep_node::Audience);
 impl Audience for Viewers {
     fn viewers(&self, class: &str) -> u32 {
         self.0.viewers(class)
+    }
+
+    fn playbacks(&self) -> HashMap<String, Playback> {
+        self.0.playbacks()
     }
 
     fn joins_by(&self, coordinator: &str) -> u64 {

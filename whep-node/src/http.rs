@@ -2,6 +2,7 @@
 mod endpoint;
 mod events;
 mod ice_server;
+mod playback;
 mod reply;
 mod session;
 mod snapshot;
@@ -89,6 +90,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/live/{stream}/whep", any(endpoint::serve))
         .route("/live/{stream}/whep/{session}", any(session::serve))
         .route("/live/{stream}/whep/{session}/sse", any(events::serve))
+        .route(playback::PATH, any(playback::serve))
         .route(snapshot::PATH, any(snapshot::serve))
         .fallback(async || Failure::not_found().into_response())
         .layer(DefaultBodyLimit::max(SDP_BYTES_MAX))
@@ -125,7 +127,10 @@ async fn admit(
 
 /// Whether a request makes us verify, parse or tell a shard something.
 fn is_costly(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     match *request.method() {
+        // Each player of a school says every ten seconds how it goes.
+        Method::POST if path == Some(playback::PATH) => false,
         Method::POST | Method::PATCH | Method::DELETE => true,
         Method::OPTIONS => {
             // With a token, which is verified; it may be in any query.
@@ -134,9 +139,7 @@ fn is_costly(request: &Request) -> bool {
             may_have_token && !is_preflight(headers)
         }
         // A look at the lesson asks for a token as an offer does.
-        Method::GET | Method::HEAD => {
-            request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str() == snapshot::PATH)
-        }
+        Method::GET | Method::HEAD => path == Some(snapshot::PATH),
         _ => false,
     }
 }

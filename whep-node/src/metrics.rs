@@ -25,6 +25,47 @@ pub(crate) struct Metrics {
     pub(crate) sessions_displaced: IntCounter,
     /// Sessions whose tokens were revoked.
     pub(crate) sessions_revoked: IntCounter,
+    pub(crate) player: PlayerMetrics,
+}
+
+/// What players say.
+#[derive(Clone, Debug)]
+pub(crate) struct PlayerMetrics {
+    /// From the page's request to the first picture.
+    pub(crate) first_picture_seconds: Histogram,
+    /// From the server to the eye.
+    pub(crate) delay_seconds: Histogram,
+    pub(crate) freezes: IntCounter,
+    /// Packets.
+    pub(crate) lost: IntCounter,
+}
+
+impl PlayerMetrics {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let histogram = |name: &str, help: &str| -> prometheus::Result<Histogram> {
+            let buckets = vec![0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0];
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok(histogram)
+        };
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        Ok(Self {
+            first_picture_seconds: histogram(
+                "lectern_player_first_picture_seconds",
+                "From a page's request to its first picture, as players say",
+            )?,
+            delay_seconds: histogram(
+                "lectern_player_delay_seconds",
+                "From the server to the eye, as players say every ten seconds",
+            )?,
+            freezes: counter("lectern_player_freezes_total", "Times that a picture stood, as players say")?,
+            lost: counter("lectern_player_packets_lost_total", "Packets that never came, as players say")?,
+        })
+    }
 }
 
 impl Metrics {
@@ -51,6 +92,7 @@ impl Metrics {
         registry.register(Box::new(joins_refused.clone()))?;
         registry.register(Box::new(EngineCollector::new(engine)?))?;
         Ok(Self {
+            player: PlayerMetrics::new(registry)?,
             requests,
             join_seconds,
             events_lost: counter(

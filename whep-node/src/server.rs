@@ -1,9 +1,11 @@
 //! The WHEP port and the media port of a node.
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use control::api::Playback;
 use control::{Client, TokenVerifier};
 use hub::{Hub, Source};
 use process::accept;
@@ -106,6 +108,11 @@ impl Audience {
     /// How many watch a class on this node.
     pub fn viewers(&self, class: &str) -> u32 {
         u32::try_from(self.0.count(class)).unwrap_or(u32::MAX)
+    }
+
+    /// What players say of what is seen and heard, by class.
+    pub fn playbacks(&self) -> HashMap<String, Playback> {
+        self.0.playbacks(Instant::now())
     }
 
     /// How many have joined that this life of a coordinator sent.

@@ -1,5 +1,6 @@
 //! The WHEP sessions of this node: one row for each, found by its URL, its viewer or its token.
 mod events;
+mod playback;
 mod revocation;
 #[cfg(test)]
 mod tests;
@@ -7,7 +8,7 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rtc::ViewerId;
@@ -15,6 +16,7 @@ use rtc::sdp::Credentials;
 
 use self::events::Subscription;
 pub(crate) use self::events::{EventKind, Leaving, Origin, SentEvent};
+pub(crate) use self::playback::PlaybackReport;
 
 /// Random characters of a session's URL: 32 of 62 are 190 bits, which nobody guesses.
 const ID_LEN: usize = 32;
@@ -89,6 +91,8 @@ pub(crate) struct Session {
     origin: Origin,
     /// What it has asked to be told.
     events: Option<Box<Subscription>>,
+    /// What its player said last, and when.
+    playback: Option<Box<(Instant, PlaybackReport)>>,
     /// Its URL is gone and it counts no more; the engine has still to let go of the viewer.
     is_ending: bool,
     /// That is because its token is void.
@@ -311,6 +315,7 @@ impl Table {
             remote,
             origin,
             events: None,
+            playback: None,
             is_ending: false,
             is_revoked: false,
         };

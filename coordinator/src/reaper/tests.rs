@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use control::api::{Heartbeat, PublishRequest, SessionEvent, StreamReport, StreamState};
+use control::api::{Heartbeat, Playback, PublishRequest, SessionEvent, StreamReport, StreamState};
 use prometheus::Registry as Prometheus;
 use tempfile::TempDir;
 use testkit::Postgres;
@@ -90,6 +90,7 @@ impl Still {
             is_relayed: false,
             since_ms: 0,
             is_ended: false,
+            playback: Playback::default(),
             state: StreamState::Active,
             viewers: 0,
             has_video: true,

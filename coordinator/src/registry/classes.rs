@@ -1,7 +1,7 @@
 //! Which nodes have the stream of a class, and from whom it comes.
 use std::collections::{BTreeMap, BTreeSet};
 
-use control::api::{Heartbeat, LinkAddress, Source, StreamReport, StreamState, Superseded};
+use control::api::{Heartbeat, LinkAddress, Playback, Source, StreamReport, StreamState, Superseded};
 
 use super::{Node, Registry};
 use crate::assign::{FIRST_LEVEL_EDGES, MemberState, score};
@@ -47,11 +47,13 @@ struct Directory<'a> {
     /// The greatest epoch of what nodes have from elsewhere.
     relayed: u64,
     viewers: u32,
+    playback: Playback,
 }
 
 impl<'a> Directory<'a> {
     fn add(&mut self, node: &'a Heartbeat, report: &'a StreamReport) {
         self.viewers = self.viewers.saturating_add(report.viewers);
+        self.playback.add(&report.playback);
         if report.is_relayed {
             self.relayed = self.relayed.max(report.epoch.min(EPOCH_MAX));
         } else if self.newest.is_none_or(|(_, newest)| age(newest) <= age(report)) {
@@ -61,7 +63,7 @@ impl<'a> Directory<'a> {
 
     fn located(self) -> Option<Located> {
         let (node, report) = self.newest?;
-        let report = StreamReport { viewers: self.viewers, ..report.clone() };
+        let report = StreamReport { viewers: self.viewers, playback: self.playback, ..report.clone() };
         Some(Located { report, node: node.node.clone() })
     }
 }

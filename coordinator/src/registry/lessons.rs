@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use control::api::{Heartbeat, StreamProblem, StreamReport, StreamState};
+use control::api::{Heartbeat, Playback, StreamProblem, StreamReport, StreamState};
 
 use super::Registry;
 
@@ -35,6 +35,8 @@ pub struct Lesson {
     pub since: Option<Instant>,
     /// Who watches, at all nodes.
     pub viewers: u32,
+    /// What their players say.
+    pub playback: Playback,
     /// Whether it has a picture.
     pub has_video: bool,
     /// Whether it has sound.
@@ -56,6 +58,7 @@ impl Lesson {
             phase,
             since,
             viewers: 0,
+            playback: Playback::default(),
             has_video: false,
             has_audio: false,
             width: 0,
@@ -118,6 +121,7 @@ impl Registry {
             phase,
             since,
             viewers: report.viewers,
+            playback: report.playback,
             has_video: report.has_video,
             has_audio: report.has_audio,
             width: report.width,

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use control::api::{LinkAddress, NodeLoad};
+use control::api::{LinkAddress, NodeLoad, Playback};
 
 use super::*;
 use crate::assign::FIRST_LEVEL_EDGES;
@@ -16,6 +16,7 @@ fn report(state: StreamState) -> StreamReport {
         is_relayed: false,
         since_ms: 0,
         is_ended: false,
+        playback: Playback::default(),
         state,
         viewers: 0,
         has_video: true,

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use control::api::{Heartbeat, NodeLoad, PublishRequest, StreamReport, StreamState};
+use control::api::{Heartbeat, NodeLoad, Playback, PublishRequest, StreamReport, StreamState};
 use control::{Client, ClientError};
 use coordinator::{Config, Mode, NodeIdentity, bind};
 use process::serve::Front;
@@ -149,6 +149,7 @@ impl Running {
             is_relayed: false,
             since_ms: 0,
             is_ended: false,
+            playback: Playback::default(),
             state,
             viewers: 3,
             has_video: true,

@@ -1,7 +1,7 @@
 //! When a node reports to one coordinator, and what it makes of the answers. A machine without a clock or a socket.
 use std::time::{Duration, Instant};
 
-use control::api::{HeartbeatAnswer, StreamProblem, StreamReport, StreamState, Superseded};
+use control::api::{HeartbeatAnswer, Playback, StreamProblem, StreamReport, StreamState, Superseded};
 use hub::{Hub, State, Status};
 use media::Tracks;
 
@@ -79,16 +79,17 @@ pub fn obey(hub: &Hub, answer: &HeartbeatAnswer) -> Vec<String> {
 }
 
 /// What a node reports of its streams.
-pub fn reports(hub: &Hub, viewers: impl Fn(&str) -> u32) -> Vec<StreamReport> {
-    hub.statuses().into_iter().map(|status| report(viewers(&status.name), status)).collect()
+pub fn reports(hub: &Hub, audience: impl Fn(&str) -> (u32, Playback)) -> Vec<StreamReport> {
+    hub.statuses().into_iter().map(|status| report(audience(&status.name), status)).collect()
 }
 
-fn report(viewers: u32, status: Status) -> StreamReport {
+fn report((viewers, playback): (u32, Playback), status: Status) -> StreamReport {
     let problems = status.problems.into_iter();
     // Until the publisher's own are known, they are those of the one before.
     let tracks = if status.state == State::Starting { Tracks::default() } else { status.tracks };
     StreamReport {
         viewers,
+        playback,
         class: status.name,
         session: status.session,
         epoch: status.epoch,

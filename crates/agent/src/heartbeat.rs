@@ -143,7 +143,10 @@ impl<A: Audience> Reporter<A> {
     }
 
     fn heartbeat(&self, beats: &mut Beats, life: &Life) -> Heartbeat {
-        let streams = reports(&self.hub, |class| self.audience.viewers(class));
+        let playbacks = self.audience.playbacks();
+        let streams = reports(&self.hub, |class| {
+            (self.audience.viewers(class), playbacks.get(class).copied().unwrap_or_default())
+        });
         let joins_seen = self.audience.joins_by(&beats.coordinator);
         let rates = streams.iter().map(|stream| (stream.viewers, stream.bitrate_bps));
         let load = beats.meter.measure(self.audience.sent(), joins_seen, rates);

@@ -1,7 +1,8 @@
 //! What a node carries, for coordinators and for whoever scrapes its metrics: one set of figures for both.
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use control::api::{NodeLoad, StreamReport};
+use control::api::{NodeLoad, Playback, StreamReport};
 use process::clock::cpu_time;
 use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
 
@@ -14,6 +15,8 @@ const PACKET_OVERHEAD: u64 = 20 + 8 + 12 + 10;
 pub trait Audience: Send + Sync + 'static {
     /// How many watch a class.
     fn viewers(&self, class: &str) -> u32;
+    /// What players say of what is seen and heard, by class.
+    fn playbacks(&self) -> HashMap<String, Playback>;
     /// How many have joined with tokens of this life of a coordinator.
     fn joins_by(&self, coordinator: &str) -> u64;
     /// What was sent since the node began.

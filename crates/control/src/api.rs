@@ -1,5 +1,9 @@
 //! What nodes and the coordinator say to each other.
+mod playback;
+
 use std::net::{IpAddr, SocketAddr};
+
+pub use self::playback::Playback;
 
 use serde::{Deserialize, Serialize};
 
@@ -195,6 +199,9 @@ pub struct StreamReport {
     pub is_ended: bool,
     /// Viewers on this node.
     pub viewers: u32,
+    /// What their players say.
+    #[serde(default)]
+    pub playback: Playback,
     /// Whether it has a picture.
     pub has_video: bool,
     /// Whether it has sound.
@@ -272,8 +279,8 @@ pub struct Heartbeat {
     /// Those of RTMP and RTMPS, where it has them.
     #[serde(default)]
     pub rtmp_port: Option<u16>,
-    #[serde(default)]
     /// The second of them.
+    #[serde(default)]
     pub rtmps_port: Option<u16>,
     /// Where other nodes pull streams from it, if they can.
     pub link: Option<LinkAddress>,

@@ -1,7 +1,7 @@
 //! The sizes that `docs/scale.md` reckons with: whoever changes a message changes that page.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 use control::api::{
-    Heartbeat, HeartbeatAnswer, LinkAddress, NodeLoad, SessionEvent, StreamReport, StreamState,
+    Heartbeat, HeartbeatAnswer, LinkAddress, NodeLoad, Playback, SessionEvent, StreamReport, StreamState,
 };
 use serde::Serialize;
 
@@ -12,8 +12,16 @@ fn stream() -> StreamReport {
         epoch: 17,
         key: "abcdefghjkmn".to_owned(),
         is_relayed: false,
-        since_ms: 0,
+        since_ms: 1_234_567,
         is_ended: false,
+        playback: Playback {
+            reporting: 36,
+            seeing: 34,
+            hearing: 30,
+            struggling: 1,
+            delays: 36,
+            delay_ms_sum: 4_500,
+        },
         state: StreamState::Active,
         viewers: 36,
         has_video: true,
@@ -47,6 +55,8 @@ fn heartbeat(streams: usize) -> Heartbeat {
         },
         public_url: None,
         whep_port: 8889,
+        rtmp_port: Some(1935),
+        rtmps_port: None,
         link: Some(LinkAddress { host: None, port: 8190 }),
         metrics: Some("127.0.0.1:9090".parse().unwrap()),
         revocations: 12_345_678_901_234_567_890,

@@ -18,7 +18,7 @@ const NO_SLOT = new Refused(503, 'busy', undefined);
 /** What the page that is told does. */
 export interface FeedListener {
   /** With what has to be added to the server's times. */
-  onLesson(lesson: Lesson, skewMs: number): void;
+  onLesson(lesson: Lesson, skewMs: number | undefined): void;
   /** Whether what was said last is what the server says now. */
   onFresh(isFresh: boolean): void;
   /** The server does not take the token. */
@@ -119,12 +119,19 @@ export class LessonFeed {
       crowd = Math.max(1, found.viewers / ASKING_AT_ONCE);
       if (signal.aborted) return;
       this.#fresh(true);
-      this.listener.onLesson({ ...found, name: '', since_ms: null, state: stateOf(found) }, 0);
+      this.listener.onLesson({ ...found, name: '', since_ms: null, state: stateOf(found) }, undefined);
     } else if (response.status === 404) {
       this.#fresh(true);
       const size = { width: 0, height: 0, bitrate_bps: 0 };
-      const nothing = { ...size, has_video: false, has_audio: false, viewers: 0, problems: [], since_ms: null };
-      this.listener.onLesson({ ...nothing, class: this.className, name: '', state: 'offline' }, 0);
+      const nothing = {
+        ...size,
+        has_video: false,
+        has_audio: false,
+        viewers: 0,
+        problems: [],
+        since_ms: null,
+      };
+      this.listener.onLesson({ ...nothing, class: this.className, name: '', state: 'offline' }, undefined);
     } else {
       this.#fresh(false);
     }

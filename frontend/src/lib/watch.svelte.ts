@@ -1,3 +1,4 @@
+import { REPORT_MS, reportOf } from './beacon';
 import type { Lesson } from './api/events';
 import { readPin } from './api/pin';
 import { Refused } from './api/request';
@@ -23,6 +24,12 @@ export interface Teacher {
   /** The server does not take the key. */
   onRefused(): void;
 }
+
+/** A delay that is not between these is a clock that is wrong. */
+const DELAY_MAX_MS = 60_000;
+
+/** So many readings are five seconds. */
+const DELAYS = 15;
 
 /** Watching one class: the player, and what the page shows of it. */
 export class WatchController {
@@ -68,7 +75,18 @@ export class WatchController {
   /** Seconds until another PIN may be tried. */
   pinWaitS = $state(0);
   readonly player: Player;
+  /** How far behind the server is what is shown, if that is known. */
+  delayMs = $state<number | undefined>();
+  /** Whether the element plays, and with sound; the page says it. */
+  isPaused = (): boolean => false;
+  isMuted = (): boolean => false;
   readonly #feed: LessonFeed;
+  #delays: number[] = [];
+  #hasSkew = false;
+  #startedAt = 0;
+  #firstPictureMs: number | undefined;
+  #reporting: ReturnType<typeof setInterval> | undefined;
+  #reported: Stats | undefined;
   #isFollowing = false;
   #asking: Promise<Token> | undefined;
   /** With the node that it leads to, where that is known. */
@@ -115,7 +133,10 @@ export class WatchController {
       },
       onStats: (stats) => {
         this.stats = stats;
-        if (stats.frames > 0) this.isPictureKept = true;
+        this.#noteDelay(stats);
+        if (stats.frames === 0) return;
+        this.isPictureKept = true;
+        this.#firstPictureMs ??= performance.now() - this.#startedAt;
       },
     });
   }
@@ -125,6 +146,9 @@ export class WatchController {
 
   start(): void {
     addEventListener('online', this.#onOnline);
+    this.#startedAt = performance.now();
+    this.#firstPictureMs = undefined;
+    this.#reporting = setInterval(() => this.#report(), REPORT_MS);
     this.player.start();
   }
 
@@ -138,6 +162,7 @@ export class WatchController {
     clearInterval(this.#pinWait);
     this.pinWaitS = 0;
     removeEventListener('online', this.#onOnline);
+    clearInterval(this.#reporting);
     this.player.stop();
     this.#unfollow();
     this.state = 'starting';
@@ -162,10 +187,12 @@ export class WatchController {
     this.player.reconnect();
   }
 
-  #onLesson(lesson: Lesson, skewMs: number): void {
+  #onLesson(lesson: Lesson, skewMs: number | undefined): void {
     const before = this.lesson?.state;
     this.lesson = lesson;
-    this.skewMs = skewMs;
+    // Whatever comes late seems to say that this clock is ahead.
+    if (skewMs !== undefined) this.skewMs = this.#hasSkew ? Math.min(this.skewMs, skewMs) : skewMs;
+    this.#hasSkew ||= skewMs !== undefined;
     if (lesson.name !== '') this.title = lesson.name;
     if (lesson.state === 'ended') this.end = 'ended';
     else if (lesson.state === 'reconnecting') this.end = 'away';
@@ -176,6 +203,36 @@ export class WatchController {
     // Whoever asks for a token now learns why there is none.
     this.#token = undefined;
     this.player.reconnect();
+  }
+
+  /** By the server's clock; the middle of the last seconds, for players guess. */
+  #noteDelay({ shownFromMs }: Stats): void {
+    if (shownFromMs === undefined || !this.isFresh) {
+      this.delayMs = undefined;
+      return;
+    }
+    this.#delays = [...this.#delays.slice(1 - DELAYS), Date.now() - this.skewMs - shownFromMs];
+    const middle = [...this.#delays].sort((a, b) => a - b)[this.#delays.length >> 1] ?? 0;
+    this.delayMs = middle >= 0 && middle <= DELAY_MAX_MS ? middle : undefined;
+  }
+
+  /** Says to the node what is seen and heard here, for the teacher. */
+  #report(): void {
+    const { stats } = this;
+    if (this.state !== 'live' || stats === undefined) return;
+    // Another session counts from the beginning.
+    const before =
+      this.#reported !== undefined && this.#reported.packets <= stats.packets ? this.#reported : undefined;
+    this.player.report(
+      reportOf(before, stats, {
+        isVisible: document.visibilityState === 'visible' || document.pictureInPictureElement != null,
+        isPaused: this.isPaused(),
+        isMuted: this.isMuted(),
+        delayMs: this.delayMs,
+        firstPictureMs: this.#reported === undefined ? this.#firstPictureMs : undefined,
+      }),
+    );
+    this.#reported = stats;
   }
 
   #expect(): void {

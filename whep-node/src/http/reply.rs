@@ -152,6 +152,10 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, "no_picture", "No picture", detail).retry_after(RETRY_NOT_LIVE)
     }
 
+    pub(super) fn bad_report() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "report_invalid", "Report not usable", "send the report as JSON")
+    }
+
     pub(super) fn bad_events() -> Self {
         let detail = format!("send a JSON list of events, of {}", EventKind::NAMES);
         Self::new(StatusCode::BAD_REQUEST, "events_unknown", "Events not known", &detail)

@@ -5,6 +5,8 @@
 #[expect(clippy::unwrap_used, reason = "events that cannot be read fail their test")]
 mod events;
 mod failure;
+#[expect(clippy::unwrap_used, reason = "a report that cannot be sent fails its test")]
+mod playback;
 #[expect(clippy::unwrap_used, reason = "what cannot be revoked fails its test")]
 mod revocation;
 #[expect(clippy::unwrap_used, reason = "a room that cannot be set up fails its test")]

@@ -53,6 +53,7 @@ pub(crate) struct Room {
     /// Who holds it to write keeps the coordinator from answering about viewers without a token, and how many it was asked about.
     pub(crate) admitting: Arc<RwLock<()>>,
     pub(crate) asked: Arc<AtomicUsize>,
+    pub(crate) audience: whep_node::Audience,
     /// What operators let begin.
     pub(crate) draining: Draining,
     /// What coordinators revoke it is told.
@@ -134,7 +135,7 @@ impl Room {
         change(&mut config);
         let registry = Registry::new();
         let bound = whep_node::bind(config, &registry).unwrap();
-        let base = format!("http://{}", bound.local_addr());
+        let (base, audience) = (format!("http://{}", bound.local_addr()), bound.audience());
         let hub = Hub::new(Limits::default());
         let drain = CancellationToken::new();
         let client = Client::new(&coordinator_base, "secret").unwrap();
@@ -163,6 +164,7 @@ impl Room {
             base,
             admitting,
             asked,
+            audience,
             draining,
             verifier,
             registry,

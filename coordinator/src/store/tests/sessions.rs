@@ -1,5 +1,5 @@
 //! Who published, and who watched.
-use control::api::{PublishRequest, SessionEvent, StreamReport, StreamState};
+use control::api::{Playback, PublishRequest, SessionEvent, StreamReport, StreamState};
 
 use super::*;
 
@@ -33,6 +33,7 @@ fn report(session: &str) -> StreamReport {
         is_relayed: false,
         since_ms: 0,
         is_ended: false,
+        playback: Playback::default(),
         state: StreamState::Active,
         viewers: 3,
         has_video: true,

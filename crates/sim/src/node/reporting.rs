@@ -2,7 +2,7 @@
 use std::time::Instant;
 
 use agent::{obey, reports};
-use control::api::{Heartbeat, HeartbeatAnswer, LinkAddress, NodeLoad, StreamReport};
+use control::api::{Heartbeat, HeartbeatAnswer, LinkAddress, NodeLoad, Playback, StreamReport};
 use futures_util::FutureExt;
 
 use super::{CALL_TIMEOUT, CAPACITY_BPS, Node, Reporting};
@@ -64,11 +64,11 @@ impl Node {
 
     fn heartbeat(&mut self, coordinator: usize) -> Heartbeat {
         self.seq += 1;
-        let viewers = |class: &str| {
+        let audience = |class: &str| {
             let count = self.sessions.values().filter(|session| class_name(session.class) == class).count();
-            u32::try_from(count).unwrap_or(u32::MAX)
+            (u32::try_from(count).unwrap_or(u32::MAX), Playback::default())
         };
-        let streams = reports(&self.hub, viewers);
+        let streams = reports(&self.hub, audience);
         let count = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);
         let run = self.reporting.get(coordinator).map_or("", |reporting| &*reporting.coordinator);
         let load = NodeLoad {

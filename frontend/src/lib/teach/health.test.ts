@@ -39,5 +39,8 @@ test('another lesson begins without a past', () => {
   const sightings = new Sightings();
   sightings.look(lesson(['a']), 1);
   expect(sightings.look(lesson([], 'offline'), 2).since).toBe(0);
-  expect(sightings.look(lesson(['a']), 3)).toEqual({ since: 3, problems: [{ code: 'a', text: 'a!', since: 3 }] });
+  expect(sightings.look(lesson(['a']), 3)).toEqual({
+    since: 3,
+    problems: [{ code: 'a', text: 'a!', since: 3 }],
+  });
 });

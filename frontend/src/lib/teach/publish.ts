@@ -14,7 +14,10 @@ const path = (className: string): string => `/api/v1/classes/${encodeURIComponen
 
 /** Where the teacher of a class sends the lesson. */
 export async function publishInfo(className: string, key: string): Promise<PublishInfo> {
-  const response = await request(`${path(className)}/publish-info`, { headers: header(key), cache: 'no-store' });
+  const response = await request(`${path(className)}/publish-info`, {
+    headers: header(key),
+    cache: 'no-store',
+  });
   if (!response.ok) throw await Refused.from(response);
   return (await response.json()) as PublishInfo;
 }
@@ -45,7 +48,8 @@ export function isOwnDevice(host: string): boolean {
   return host === 'localhost' || host.endsWith('.localhost') || host.startsWith('127.') || host === '[::1]';
 }
 
-const PRIVATE_IPV4 = /^(10\.|127\.|169\.254\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.)/;
+const PRIVATE_IPV4 =
+  /^(10\.|127\.|169\.254\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.)/;
 const PRIVATE_IPV6 = /^\[(::1|f[cd][0-9a-f]{2}:.*|fe[89ab][0-9a-f]:.*)\]$/i;
 const PRIVATE_NAME = /(^localhost|\.(localhost|local|lan|internal|home\.arpa))$/i;
 

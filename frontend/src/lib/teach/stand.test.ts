@@ -40,7 +40,9 @@ test('each state of a lesson in words', () => {
   expect(stand({ lesson: lesson('offline') }).kind).toBe('off');
   expect(stand({ lesson: lesson('offline'), end: 'ended' }).kind).toBe('ended');
   expect(stand({ lesson: lesson('offline'), end: 'away' }).kind).toBe('gone');
-  expect(stand({ lesson: lesson('removed'), isFresh: false }).kind, 'the server says no more').toBe('removed');
+  expect(stand({ lesson: lesson('removed'), isFresh: false }).kind, 'the server says no more').toBe(
+    'removed',
+  );
 });
 
 test('what was heard before is not said on when the server cannot be heard', () => {

@@ -67,6 +67,7 @@ export class TeachController {
   );
   /** There is a picture or sound, as far as was heard. */
   readonly isOn = $derived.by(() => this.watch.lesson?.state === 'live');
+  readonly isSilent = $derived(this.#silentSince !== undefined);
   /** Who watches besides this page, which is counted as well while it shows the picture. */
   readonly students = $derived.by(() => {
     const { viewers, state } = this.watch;

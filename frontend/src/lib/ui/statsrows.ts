@@ -4,9 +4,10 @@ import type { Stats } from '../whep/stats';
 export type Row = readonly [name: string, value: string];
 
 /** The statistics as the page shows them. */
-export function statsRows(stats: Stats): readonly Row[] {
+export function statsRows(stats: Stats, delayMs: number | undefined): readonly Row[] {
   const names = strings.statsRows;
   return [
+    ...(delayMs === undefined ? [] : [[names.delay, `${delayMs.toFixed(0)} ms`] as const]),
     [names.picture, `${stats.width}×${stats.height} @ ${stats.fps.toFixed(0)}`],
     [names.bitrate, `${stats.bitrateKbps.toFixed(0)} kbit/s`],
     [names.codec, stats.codec],

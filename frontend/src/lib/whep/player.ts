@@ -17,6 +17,8 @@ import {
 const DISCONNECTED_MS = 4000;
 /** How often statistics are read. */
 const STATS_MS = 1000;
+/** What varies is told of the last so long. */
+const RECENT_MS = 5000;
 /** No new picture or sound for this long is told. */
 const STILL_MS = 1200;
 /** For this long it means that the session is dead, whatever it says of itself. */
@@ -46,6 +48,8 @@ export class Player {
   #waiting = new Backoff(2000, 2000);
   #retrying = new Backoff(500, 15_000);
   #stats: Stats | undefined;
+  /** Those of the last seconds. */
+  #recent: Stats[] = [];
   #progressAt = 0;
   #isStopped = false;
   #wasLive = false;
@@ -73,6 +77,11 @@ export class Player {
 
   get peerConnection(): RTCPeerConnection | undefined {
     return this.#session?.pc;
+  }
+
+  /** Says to the node how it goes. */
+  report(body: unknown): void {
+    this.#session?.report(body);
   }
 
   start(): void {
@@ -167,6 +176,7 @@ export class Player {
     if (!isThere || from !== this.#session) return next.close();
     this.#session = next;
     this.#stats = undefined;
+    this.#recent = [];
     this.#progressAt = performance.now();
     this.#listen(next);
     this.#give(next, isSoundOnly, true);
@@ -250,8 +260,11 @@ export class Player {
     const report = await session.pc.getStats();
     if (session !== this.#session) return;
     const before = this.#stats;
-    const stats = readStats(report as unknown as Map<string, Record<string, unknown>>, before);
+    const older = this.#recent[0];
+    const stats = readStats(report as unknown as Map<string, Record<string, unknown>>, before, older);
     this.#stats = stats;
+    this.#recent.push(stats);
+    while ((this.#recent[1]?.atMs ?? stats.atMs) < stats.atMs - RECENT_MS) this.#recent.shift();
     this.listener.onStats(stats);
     const now = performance.now();
     if (stats.frames > (before?.frames ?? 0) || stats.audioPackets > (before?.audioPackets ?? 0)) {
@@ -355,6 +368,7 @@ export class Player {
     this.#next = undefined;
     this.#hasDoubt = false;
     this.#stats = undefined;
+    this.#recent = [];
     this.#setStill('no');
   }
 }

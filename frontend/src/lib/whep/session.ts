@@ -94,6 +94,14 @@ export class WhepSession {
     );
   }
 
+  /** Says how it goes. Whether that arrives makes no difference. */
+  report(body: unknown): void {
+    if (this.#resource === undefined) return;
+    const headers = { 'Content-Type': 'application/json' };
+    const options = { method: 'POST', headers, body: JSON.stringify(body) };
+    fetch(`${this.#resource}/playback`, options).catch(() => undefined);
+  }
+
   /** Waits for the first decoded picture, or for sound where there is no picture to come or none is wanted. */
   async firstFrame(withinMs: number, isSoundEnough: boolean): Promise<boolean> {
     const until = performance.now() + withinMs;

@@ -11,14 +11,27 @@ export interface Stats {
   bitrateKbps: number;
   rttMs: number;
   lost: number;
+  /** Of the last seconds, as is what is concealed. */
   jitterBufferMs: number;
   freezes: number;
+  frozenMs: number;
   concealedPercent: number;
+  packets: number;
+  /** When what is shown now was at the server, by its clock: milliseconds since 1970. */
+  shownFromMs: number | undefined;
   codec: string;
   cipher: string;
   bytes: number;
   atMs: number;
+  /** What the rates of the last seconds are reckoned from: seconds in the buffer and what left it; samples and those made up. */
+  bufferedS: number;
+  emitted: number;
+  samples: number;
+  concealed: number;
 }
+
+/** From 1900, where NTP begins, to 1970. */
+const NTP_TO_UNIX_MS = 2_208_988_800_000;
 
 const at = (report: Record<string, unknown>, key: string): number => {
   const value = report[key];
@@ -38,8 +51,12 @@ export function picturelessOf(stats: Stats, takesPicture: boolean): Pictureless 
   return stats.videoBytes > 0 ? 'notShown' : 'soundOnly';
 }
 
-/** Reads a report; rates are those since the one before. */
-export function readStats(report: Iterable<[string, Record<string, unknown>]>, before?: Stats): Stats {
+/** Reads a report; rates are those since the one before, and of what varies since an older one. */
+export function readStats(
+  report: Iterable<[string, Record<string, unknown>]>,
+  before?: Stats,
+  older?: Stats,
+): Stats {
   const all = new Map(report);
   const inbound = [...all.values()].filter((entry) => entry['type'] === 'inbound-rtp');
   const video = inbound.find((entry) => entry['kind'] === 'video') ?? {};
@@ -52,6 +69,12 @@ export function readStats(report: Iterable<[string, Record<string, unknown>]>, b
   const atMs = at(transport, 'timestamp');
   const elapsedMs = before === undefined ? 0 : atMs - before.atMs;
   const samples = at(audio, 'totalSamplesReceived');
+  const concealed = at(audio, 'concealedSamples');
+  const bufferedS = at(media, 'jitterBufferDelay');
+  const emitted = at(media, 'jitterBufferEmittedCount');
+  // Pictures are shown when their sound is; the clock of the sound is the steadier one.
+  const playout = at(audio, 'estimatedPlayoutTimestamp') || at(video, 'estimatedPlayoutTimestamp');
+  const newSamples = samples - (older?.samples ?? 0);
   return {
     frames: at(video, 'framesDecoded'),
     videoBytes: at(video, 'bytesReceived'),
@@ -64,9 +87,16 @@ export function readStats(report: Iterable<[string, Record<string, unknown>]>, b
     rttMs: at(pair, 'currentRoundTripTime') * 1000,
     lost: inbound.reduce((sum, entry) => sum + at(entry, 'packetsLost'), 0),
     jitterBufferMs:
-      (at(media, 'jitterBufferDelay') / Math.max(1, at(media, 'jitterBufferEmittedCount'))) * 1000,
+      ((bufferedS - (older?.bufferedS ?? 0)) / Math.max(1, emitted - (older?.emitted ?? 0))) * 1000,
     freezes: at(video, 'freezeCount'),
-    concealedPercent: samples > 0 ? (at(audio, 'concealedSamples') / samples) * 100 : 0,
+    frozenMs: at(video, 'totalFreezesDuration') * 1000,
+    concealedPercent: newSamples > 0 ? ((concealed - (older?.concealed ?? 0)) / newSamples) * 100 : 0,
+    packets: inbound.reduce((sum, entry) => sum + at(entry, 'packetsReceived'), 0),
+    shownFromMs: playout > NTP_TO_UNIX_MS ? playout - NTP_TO_UNIX_MS : undefined,
+    bufferedS,
+    emitted,
+    samples,
+    concealed,
     codec: String(codec['mimeType'] ?? ''),
     cipher: String(transport['srtpCipher'] ?? ''),
     bytes,
