@@ -16,6 +16,7 @@ export const strings = {
   neverHeard: 'The server does not answer. Trying again…',
   crowded: 'Too many pages of this server are open in this browser. Close one of them.',
   search: 'Search for a class',
+  searchShort: 'Search',
   show: 'Show',
   filters: {
     all: 'All',
