@@ -151,13 +151,25 @@ export class Server {
     return answer.json();
   }
 
-  /** Asks as an operator. */
-  async operate(method: 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown): Promise<void> {
+  /** The secret for looking at every class. */
+  get monitorSecret(): string {
+    return readFileSync(join(this.dataDirectory, 'monitor-secret'), 'utf8').trim();
+  }
+
+  /** Makes a class, and returns where its teacher publishes. */
+  async addClass(slug: string, name: string): Promise<string> {
+    const made = await this.operate('POST', '/api/v1/classes', { slug, name });
+    return `${this.ready.rtmp_url}/${slug}?k=${(made as { stream_key: string }).stream_key}`;
+  }
+
+  /** Asks as an operator, and returns the answer. */
+  async operate(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown): Promise<unknown> {
     const secret = readFileSync(join(this.dataDirectory, 'operator-secret'), 'utf8').trim();
     const headers = { Authorization: `Bearer ${secret}`, 'Content-Type': 'application/json' };
     const options = body === undefined ? {} : { body: JSON.stringify(body) };
     const answer = await fetch(`http://${this.ready.http}${path}`, { method, headers, ...options });
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
+    return answer.status === 204 ? undefined : answer.json();
   }
 
   /** Kills the process without warning and starts it again on the same data directory and the same ports. */

@@ -64,9 +64,11 @@ async function scanned(code: Locator): Promise<string | undefined> {
     const context = canvas.getContext('2d');
     context?.drawImage(image, 0, 0);
     const pixels = context?.getImageData(0, 0, canvas.width, canvas.height).data ?? [];
-    return { data: [...pixels], width: canvas.width, height: canvas.height };
+    // Millions of numbers in a list would take half a minute to come over.
+    const data = Array.from(pixels, (level) => String.fromCharCode(level)).join('');
+    return { data: btoa(data), width: canvas.width, height: canvas.height };
   }, picture);
-  return jsQR(Uint8ClampedArray.from(data), width, height)?.data;
+  return jsQR(Uint8ClampedArray.from(Buffer.from(data, 'base64')), width, height)?.data;
 }
 
 /** The address that the code sets an app up with. */
@@ -233,7 +235,7 @@ test('a server that is gone is told of, and nothing old is said to be so', async
   await server.process.kill();
   await stand(teacher, 'unheard');
   const heard = /\d\d:\d\d:\d\d/.exec(await teacher.locator('main').innerText())?.[0] ?? '';
-  await says(teacher, 'stand', `${strings.stands.unheard}. ${strings.details.unheard(heard)}`);
+  expect(await shown(teacher, 'stand')).toContain(strings.details.unheard(heard));
   expect(await teacher.locator('[data-health]').getAttribute('data-health')).toBe('unknown');
   await teacher.getByText(strings.arrivedThen(heard)).waitFor();
   expect(await teacher.getByTestId('watching').count()).toBe(0);
