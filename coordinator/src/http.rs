@@ -27,7 +27,7 @@ use std::time::Duration;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::Method;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use axum::routing::{any, get, post};
+use axum::routing::{any, get, options, post};
 use axum::{Json, Router, middleware};
 use tower_http::cors::{Any, CorsLayer};
 use utoipa::OpenApi;
@@ -113,6 +113,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     api.merge(others);
     let whep = whep
         .route("/live/{class}/whep", get(whep::get).head(whep::head).options(whep::options))
+        .route("/live/{class}/snapshot.mp4", options(snapshot::preflight))
         .method_not_allowed_fallback(async || Failure::method_not_allowed())
         .layer(middleware::map_response(whep::allow_other_origins));
     let internal = Router::new()

@@ -19,11 +19,13 @@ pub(crate) const PAGES_MAX: usize = 4_096;
 pub(crate) const PAGES_OF_NETWORK_MAX: usize = 1_024;
 /// How many watch is told at most this often: in a large class it changes all the time.
 const VIEWERS_PAUSE: Duration = Duration::from_secs(5);
+/// When a state began is reckoned from each report anew; a difference below this is none.
+const SINCE_STEP_MS: u64 = 2_000;
 /// A change of the bit rate below this is none.
 const BITRATE_STEP_BPS: u64 = 50_000;
 /// A coordinator that has just begun knows what there is when every node has reported: until then it does not say that there is
 /// nothing.
-const SETTLE: Duration = Duration::from_millis(2_500);
+const SETTLE: Duration = Duration::from_millis(4_000);
 
 /// How often is looked at all of them, if something may have changed.
 const ALL_PAUSE: Duration = Duration::from_millis(500);
@@ -134,7 +136,9 @@ impl Told {
     /// Whether it says the same, but for how many watch and what it takes. When a state began is reckoned anew with each report.
     fn is_same(&self, other: &Self) -> bool {
         let picture = |told: &Self| (told.has_video, told.has_audio, told.width, told.height);
+        let since = self.since_ms.unwrap_or(0).abs_diff(other.since_ms.unwrap_or(0));
         self.state == other.state
+            && since < SINCE_STEP_MS
             && picture(self) == picture(other)
             && self.problems == other.problems
             && self.name == other.name

@@ -175,11 +175,14 @@ pub(crate) async fn hear(
     (now, now_ms): (Instant, i64),
 ) -> Result<(), Unheard> {
     let node = heartbeat.node.clone();
+    let classes: Vec<_> = heartbeat.streams.iter().map(|stream| stream.class.clone()).collect();
     let (changes, telling) = {
         let mut registry = app.registry();
         let changes = registry.on_heartbeat(now, from, heartbeat)?;
         (changes, registry.unsaved(&node))
     };
+    // Pages do not wait for the database.
+    app.lessons.tell(app, classes.iter().map(String::as_str));
     let written = async {
         openings::flush_or_leave(app).await?;
         apply(app, &changes, now, now_ms).await

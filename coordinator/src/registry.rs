@@ -130,10 +130,14 @@ impl Registry {
         if let Some(before) = before.as_ref().and_then(|node| node.heartbeat.as_ref()) {
             self.classes.remove(before);
         }
+        if let Some(former) = before.as_ref().and_then(|node| node.heartbeat.as_ref())
+            && former.boot != heartbeat.boot
+        {
+            self.away.on_lost(now, former);
+        }
         let before = before.filter(|node| node.unsaved.is_none()).and_then(|node| node.heartbeat);
         let is_same_life = before.as_ref().is_some_and(|before| before.boot == heartbeat.boot);
         if !is_same_life {
-            before.iter().for_each(|before| self.away.on_lost(now, before));
             let (node, started_at_ms) = (heartbeat.node.clone(), heartbeat.started_at_ms);
             changes.push(Change::Restarted { node, started_at_ms });
         }

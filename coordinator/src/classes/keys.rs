@@ -35,11 +35,14 @@ impl Classes {
     /// Revokes a key and returns one in its place.
     pub(crate) async fn replace_key(&self, name: &str, id: &str) -> Result<NewKey, ChangeError> {
         let _change = self.begin_change().await?;
-        let (class, replaced) = self.revoke(name, id).await?;
-        match replaced {
-            Some(key) => Ok(key),
-            None => self.make_key(&class).await,
+        if self.store.is_file_key(id).await? {
+            return self.revoke(name, id).await?.1.ok_or(ChangeError::NoKey);
         }
+        // In this order: a database that fails in between leaves a key that opens the class.
+        let class = self.class(name).ok_or(ChangeError::NoClass)?;
+        let made = self.make_key(&class).await?;
+        self.revoke(name, id).await?;
+        Ok(made)
     }
 
     /// Returns the key that people are shown from now on, if it was that.

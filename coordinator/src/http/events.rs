@@ -56,6 +56,10 @@ pub(super) async fn follow(
     if class.is_none() && !caller.may_monitor(&app) {
         return Err(Failure::not_operator());
     }
+    // Who asks for a class has been counted.
+    if class.is_none() && !app.looks.take(caller.address(), Instant::now()) {
+        return Err(Failure::too_many_requests());
+    }
     let seat = app.lessons.seat(network(caller.address()));
     let Some(seat) = seat else {
         app.metrics.pages_refused.inc();
@@ -151,9 +155,9 @@ fn of_all(page: Page) -> impl Stream<Item = Result<Event, Infallible>> {
                 return None;
             }
             let settled = page.app.lessons.settled();
-            let is_silent = all.borrow().values().all(|(told, _)| told.is_offline());
-            if is_first && is_silent && Instant::now() < settled {
-                let _ = tokio::time::timeout_at(settled.into(), all.changed()).await;
+            if is_first && Instant::now() < settled {
+                // Of what is not known yet nobody says that it is not there.
+                tokio::time::sleep_until(settled.into()).await;
             }
             let known = Arc::clone(&all.borrow_and_update());
             if is_first {

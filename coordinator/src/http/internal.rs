@@ -124,7 +124,6 @@ pub(super) async fn heartbeat(
     let has_key = |stream: &&StreamReport| !stream.is_relayed && !stream.key.is_empty();
     let keys = heartbeat.streams.iter().filter(has_key).map(|stream| stream.key.clone()).collect();
     let known_version = heartbeat.revocations;
-    let classes: Vec<_> = heartbeat.streams.iter().map(|stream| stream.class.clone()).collect();
     match reaper::hear(&app, caller.address(), heartbeat, (Instant::now(), now_ms())).await {
         Err(Unheard::Stale(stale)) => {
             app.metrics.heartbeats_refused.inc();
@@ -135,7 +134,6 @@ pub(super) async fn heartbeat(
         Err(Unheard::Store(error)) => app.on_database_error(&error),
         Ok(()) => {}
     }
-    app.lessons.tell(&app, classes.iter().map(String::as_str));
     let superseded = app.registry().superseded(&node.name);
     let (revocations_version, revocations) = app.revocations.news(known_version);
     Ok(Json(HeartbeatAnswer {

@@ -1,12 +1,24 @@
 //! A picture of a lesson for whoever knows the coordinator alone: it says which node has one.
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::http::header::LOCATION;
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE, LOCATION,
+};
 use axum::response::{IntoResponse, Response};
 
 use super::caller::Caller;
 use super::whep::{Parameters, Viewer, url};
 use super::{Failure, Shared, token};
+
+/// Preflights of pages of other origins.
+pub(super) async fn preflight() -> impl IntoResponse {
+    let headers = [
+        (ACCESS_CONTROL_ALLOW_METHODS, "GET, OPTIONS"),
+        (ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, If-None-Match"),
+        (ACCESS_CONTROL_MAX_AGE, "86400"),
+    ];
+    (StatusCode::NO_CONTENT, headers)
+}
 
 /// Sends whoever may watch to the node that the lesson's app speaks to, which has its newest keyframe.
 #[utoipa::path(get, path = "/live/{class}/snapshot.mp4", params(("class" = String, Path), Parameters), responses(

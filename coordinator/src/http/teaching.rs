@@ -13,17 +13,14 @@ use utoipa::ToSchema;
 
 use super::caller::Caller;
 use super::keys::MadeKey;
-use super::{Failure, Shared, change, token};
+use super::{Failure, Shared, change};
 use crate::app::App;
-use crate::registry::Wish;
 use crate::store::Class;
 
 /// The header that a stream key travels in.
 pub(super) const STREAM_KEY: HeaderName = HeaderName::from_static("x-stream-key");
 /// The port of RTMP that apps take if none is named.
 const RTMP_PORT: u16 = 1935;
-/// What places a publisher: classes are spread over nodes by their names.
-const PUBLISHER: &str = "publisher";
 
 /// A teacher of the class that the path names. The argument before all that reads the request.
 #[derive(Debug)]
@@ -57,10 +54,12 @@ impl Caller {
     /// The class whose stream key it has, and the key's id; nothing if it brings none. Wrong ones are as rare as looks are.
     pub(super) fn taught(&self, app: &App) -> Option<Result<(Class, String), Failure>> {
         let key = self.text(&STREAM_KEY)?;
-        if !app.looks.take(self.address(), Instant::now()) {
+        // A right one is no guess, and its teacher is not shut out by those who make them.
+        let known = app.classes.class_of_key(key);
+        if known.is_none() && !app.looks.take(self.address(), Instant::now()) {
             return Some(Err(Failure::too_many_requests()));
         }
-        Some(app.classes.class_of_key(key).ok_or_else(Failure::wrong_key))
+        Some(known.ok_or_else(Failure::wrong_key))
     }
 
     /// The class of this name, if it comes with one of its stream keys.
@@ -93,11 +92,9 @@ pub(super) async fn publish_info(
 ) -> Result<Json<PublishInfo>, Failure> {
     let host =
         caller.host().ok_or_else(|| Failure::bad_request("the Host header is missing or not a host"))?;
-    let wish = Wish { class: &class.slug, viewer: PUBLISHER, hint: None, excluded: &[], region: None };
     let servers = {
-        let mut registry = app.registry();
-        let (node, from) =
-            registry.place(Instant::now(), &wish).map_err(|error| token::failure(&app, error))?;
+        let registry = app.registry();
+        let (node, from) = registry.publishing_node(&class.slug).ok_or_else(Failure::no_node)?;
         servers(node, from, &host)
     };
     Ok(Json(PublishInfo { class: class.slug, name: class.name, servers }))
@@ -116,7 +113,7 @@ pub(super) async fn rotate(
     Ok((StatusCode::CREATED, Json(MadeKey::new(class.slug, key))))
 }
 
-/// The addresses of a node for apps, as [`token::place`] finds them for players.
+/// The addresses of a node for apps, as `token::place` finds them for players.
 fn servers(node: &Heartbeat, from: IpAddr, host: &str) -> Vec<String> {
     let public = node.public_url.as_deref().and_then(|url| url.split_once("://"));
     let public = public.and_then(|(_, rest)| super::caller::host_of(rest.split('/').next()?));

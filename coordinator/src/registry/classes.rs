@@ -1,5 +1,6 @@
 //! Which nodes have the stream of a class, and from whom it comes.
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use control::api::{Heartbeat, LinkAddress, Playback, Source, StreamReport, StreamState, Superseded};
 
@@ -91,6 +92,14 @@ impl Registry {
     /// How many streams [`Self::streams`] has.
     pub fn count_streams(&self) -> usize {
         self.classes.0.keys().filter(|class| self.directory(class).newest.is_some()).count()
+    }
+
+    /// A node that takes apps, for a new one of this class: classes are spread over nodes by their names.
+    pub fn publishing_node(&self, class: &str) -> Option<(&Heartbeat, IpAddr)> {
+        let ready = self.nodes.values().filter(|node| node.state == MemberState::Ready);
+        let nodes = ready.filter_map(|node| Some((node.heartbeat()?, node.from)));
+        let taking = nodes.filter(|(node, _)| node.rtmp_port.or(node.rtmps_port).is_some());
+        taking.max_by_key(|(node, _)| score::hash(&[class, "publisher", &node.node]))
     }
 
     /// Where `asking`, which has viewers of a class, gets its stream from, unless it could not get it from there just now: then from

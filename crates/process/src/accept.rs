@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
@@ -17,6 +17,8 @@ use crate::connections::{Connections, Refused, Seat};
 const BACKLOG: i32 = 4096;
 /// After an error: descriptors become free within a moment, because connections that wait are closed.
 const PAUSE: Duration = Duration::from_millis(20);
+/// What is sent to a peer and not acknowledged for this long ends its connection.
+const GONE_TIMEOUT: Duration = Duration::from_secs(25);
 /// Errors come in crowds, and one line says it.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -159,6 +161,8 @@ impl Acceptor {
                     if let Some(seat) = self.admit(peer) {
                         // An answer is one write, which must not wait for the acknowledgement of the one before.
                         let _ = stream.set_nodelay(true);
+                        // A peer that is gone without a word takes nothing, and is not waited for as long as TCP would.
+                        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(GONE_TIMEOUT));
                         return Accepted { stream, peer, seat };
                     }
                 }

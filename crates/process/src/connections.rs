@@ -90,8 +90,9 @@ pub struct Seat {
 
 impl Default for Limits {
     fn default() -> Self {
-        // A browser keeps up to six, and a school of a thousand is one network; idle ones make room for others.
-        Self { connections_max: 8192, per_network_max: 2048 }
+        // A page listens to its coordinator and to its node, and a school of a thousand is one network; idle ones make room for
+        // others.
+        Self { connections_max: 16_384, per_network_max: 4_096 }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{ConnectInfo, Request};
-use axum::http::header::CONNECTION;
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -221,7 +221,10 @@ impl Connection {
             let (router, seat, timeouts) = (router.clone(), Arc::clone(&seat), timeouts.clone());
             async move {
                 let answer = answer(router, request, timeouts.as_ref()).await;
-                seat.wait();
+                // Who is told of things as they happen is served for as long as it listens.
+                if !is_told_events(&answer) {
+                    seat.wait();
+                }
                 Ok::<_, Infallible>(answer)
             }
         });
@@ -242,6 +245,10 @@ impl Connection {
             tracing::debug!(?peer, %error, "HTTP connection ended");
         }
     }
+}
+
+fn is_told_events(answer: &Response) -> bool {
+    answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 async fn answer(

@@ -91,6 +91,8 @@ struct Source {
     packets: u32,
     bytes: u32,
     lost: u32,
+    /// The last packet that the viewer says it has, in the order of their numbers.
+    arrived: Option<u16>,
 }
 
 impl Viewer {
@@ -234,6 +236,7 @@ impl Viewer {
         let lost = if block.lost >= 1 << 23 { 0 } else { block.lost };
         self.stats.lost = self.stats.lost - u64::from(source.lost) + u64::from(lost);
         source.lost = lost;
+        source.arrived = Some(low16(block.highest_sequence.into()));
         // RFC 3550, section 6.4.1: since that report was sent, less the time it spent at the viewer.
         let sent = self.sent_reports.iter().flatten().find(|(ntp, _)| *ntp == block.last_report);
         if let Some((_, at)) = sent {

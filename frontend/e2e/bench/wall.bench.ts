@@ -6,7 +6,7 @@ import type { Browser, Page } from 'playwright-core';
 import { Child } from '../harness/child';
 import { test } from '../harness/lesson';
 import { Monitor } from '../harness/monitor';
-import { report } from '../harness/results';
+import { report, RESULTS } from '../harness/results';
 import { loadBinary, Server } from '../harness/server';
 import { until } from '../harness/until';
 import { onTestFinished } from 'vitest';
@@ -64,7 +64,7 @@ test('a wall of classes that are all live', { timeout: 300_000 }, async ({ brows
     'GPU process, % of a core': { figure: of('GPU') },
     'network and others, % of a core': { figure: of('utility') },
   };
-  await monitor.page.screenshot({ path: 'test-results/wall-bench.png' });
+  await monitor.page.screenshot({ path: join(RESULTS, 'wall-bench.png') });
   report(`wall-${CLASSES}-${SIZE}`, rows, { counted, shares });
 });
 

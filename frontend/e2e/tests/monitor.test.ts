@@ -1,8 +1,10 @@
+import { join } from 'node:path';
 import { expect, onTestFinished } from 'vitest';
 import type { Browser } from 'playwright-core';
 import { test } from '../harness/lesson';
 import { Monitor } from '../harness/monitor';
 import { LESSONS, publish } from '../harness/publisher';
+import { RESULTS } from '../harness/results';
 import { Server, type StreamStatus } from '../harness/server';
 import { until } from '../harness/until';
 import { strings } from '../../src/lib/monitor/strings';
@@ -100,6 +102,7 @@ test('the wall shows every class, and what becomes of its lesson', async ({ brow
     await dialog.locator('.media > video').evaluate((video: HTMLVideoElement) => video.muted),
     'nobody is startled',
   ).toBe(true);
+  await page.screenshot({ path: join(RESULTS, 'monitor-live.png') });
   await page.keyboard.press('ArrowRight');
   await page.locator('dialog[data-class=art]').waitFor();
   await page.keyboard.press('ArrowLeft');

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
@@ -45,5 +45,6 @@ pub(super) async fn serve(
     player.lost.inc_by(report.lost.into());
     report.delay_ms().into_iter().for_each(|ms| player.delay_seconds.observe(milliseconds(ms)));
     report.first_picture_ms.into_iter().for_each(|ms| player.first_picture_seconds.observe(milliseconds(ms)));
-    StatusCode::NO_CONTENT.into_response()
+    // The next one is ten seconds away, when the connection would have been closed.
+    (StatusCode::NO_CONTENT, [(CONNECTION, "close")]).into_response()
 }

@@ -12,7 +12,7 @@ const FORGET: Duration = Duration::from_secs(15);
 const SAME_AGAIN: Duration = Duration::from_secs(20);
 /// Nothing new for this long is a lesson that stands still. Browsers ask after three seconds of it, whatever they have.
 const STILL: Duration = Duration::from_secs(1);
-/// Who has been sent everything, and for this long, asks because of that: a first keyframe that did not arrive was asked for before.
+/// Who has everything, and has watched for this long, asks because of that: a first keyframe that did not arrive was asked for before.
 const WATCHED: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -37,8 +37,8 @@ impl Replay {
         self.answered = None;
     }
 
-    /// Returns whether a request is to be answered, by a stream whose newest frame came then, of a viewer that has been sent
-    /// everything and set out then.
+    /// Returns whether a request is to be answered, by a stream whose newest frame came then, of a viewer that has
+    /// everything, as it says itself, and set out then.
     pub(super) fn on_request(
         &mut self,
         now: Instant,

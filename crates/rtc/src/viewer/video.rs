@@ -264,7 +264,10 @@ impl Video {
     /// something to send.
     pub(super) fn on_keyframe_request(&mut self, now: Instant, ring: &Ring) -> bool {
         let is_bursting = self.has_begun && self.has_more(ring) && now < self.began + BURST_GRACE;
-        let has_all_since = (self.has_begun && !self.has_more(ring)).then_some(self.began);
+        // What was lost last is missed by nobody until more comes.
+        let has_arrived = self.source.arrived == Some(low16(self.sequence.next().wrapping_sub(1)));
+        let has_all = self.has_begun && has_arrived && !self.has_more(ring);
+        let has_all_since = has_all.then_some(self.began);
         let newest = ring.newest().map(|newest| newest.arrival);
         if is_bursting || !self.replay.on_request(now, newest, has_all_since) {
             return false;

@@ -37,7 +37,9 @@ const wanted = (count: number): Snapshots => {
 /** The most requests within any second. */
 const densest = (): number =>
   Math.max(
-    ...asked.map(({ atMs }) => asked.filter((other) => other.atMs >= atMs && other.atMs < atMs + 1000).length),
+    ...asked.map(
+      ({ atMs }) => asked.filter((other) => other.atMs >= atMs && other.atMs < atMs + 1000).length,
+    ),
   );
 
 test('64 lessons are asked every 8 s, a few at a time and never many in a second', async () => {
