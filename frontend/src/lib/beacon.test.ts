@@ -13,7 +13,14 @@ const around: Around = {
 
 test('a report says what happened since the one before', () => {
   const before = stats({ frames: 300, audioPackets: 500, freezes: 1, frozenMs: 200, packets: 900, lost: 3 });
-  const now = stats({ frames: 600, audioPackets: 1000, freezes: 3, frozenMs: 900.4, packets: 1800, lost: 10 });
+  const now = stats({
+    frames: 600,
+    audioPackets: 1000,
+    freezes: 3,
+    frozenMs: 900.4,
+    packets: 1800,
+    lost: 10,
+  });
   expect(reportOf(before, now, around)).toEqual({
     is_seen: true,
     is_heard: true,

@@ -7,6 +7,9 @@ import { takeSlot } from './whep/slots';
 /** How often a server is asked that does not tell, for it tells as many as it can. */
 const ASK_AGAIN_MS = 10_000;
 
+/** The server says something every ten seconds; a connection that is silent for longer leads nowhere. */
+const SILENCE_MAX_MS = 25_000;
+
 /** What is known of the lessons: the server may name them to nobody, refuse to, or not answer. */
 export type Listing = 'asking' | 'known' | 'hidden' | 'refused' | 'unreachable';
 
@@ -47,7 +50,7 @@ export class LiveLessons {
         return;
       }
       const isBusy = error instanceof Refused && error.status === 503 && error.code === 'busy';
-      if (isBusy) await this.#ask().catch(() => undefined);
+      if (isBusy) await this.#ask().catch(() => (this.listing = 'unreachable'));
       else if (error !== undefined) this.listing = error instanceof Refused ? 'refused' : 'unreachable';
       const isAsked = giveBack === undefined || isBusy;
       await new Promise((resolve) => setTimeout(resolve, isAsked ? ASK_AGAIN_MS : this.#retrying.next()));
@@ -69,7 +72,18 @@ export class LiveLessons {
       const live = [...this.#known.values()].filter(({ state }) => state === 'live');
       this.lessons = live.sort((a, b) => a.name.localeCompare(b.name));
     };
-    await readEvents('/api/v1/events', {}, signal, onEvent, () => undefined);
+    const silence = new AbortController();
+    const stop = (): void => silence.abort();
+    signal.addEventListener('abort', stop);
+    let watchdog = setTimeout(stop, SILENCE_MAX_MS);
+    const onSign = (): void => {
+      clearTimeout(watchdog);
+      watchdog = setTimeout(stop, SILENCE_MAX_MS);
+    };
+    await readEvents('/api/v1/events', {}, silence.signal, onEvent, onSign).finally(() => {
+      clearTimeout(watchdog);
+      signal.removeEventListener('abort', stop);
+    });
   }
 
   async #ask(): Promise<void> {

@@ -26,6 +26,7 @@ const known = (over: Partial<Known>): Known => ({
   isFresh: true,
   end: undefined,
   skewMs: 0,
+  playsOn: false,
   ...over,
 });
 
@@ -66,4 +67,9 @@ test('times of the server are told by the clock of the page', () => {
 
 test('a lesson without a picture says so', () => {
   expect(sceneOf(known({ pictureless: 'soundOnly' })).title).toBe(strings.pictureless.soundOnly);
+});
+
+test('what plays is not said to be away', () => {
+  for (const state of ['reconnecting', 'offline', 'ended'] as const)
+    expect(kind({ lesson: lesson(state), playsOn: true }), state).toBe('live');
 });

@@ -47,6 +47,8 @@ export interface Known {
   end: 'ended' | 'away' | undefined;
   /** What the server's clock is behind this one. */
   skewMs: number;
+  /** Pictures or sound come, although the server has been saying something else for a while. */
+  playsOn: boolean;
 }
 
 /** The teacher's app is there and sends nothing. */
@@ -64,7 +66,7 @@ export function sceneOf(known: Known): Scene {
   });
   if (state === 'denied')
     return say('denied', reason === undefined ? strings.states.denied : strings.reasons[reason]);
-  if (lesson === undefined || !isFresh) return ofWay(known);
+  if (lesson === undefined || !isFresh || known.playsOn) return ofWay(known);
   const since = lesson.since_ms === null ? undefined : lesson.since_ms + known.skewMs;
   switch (lesson.state) {
     case 'ended':
@@ -73,8 +75,10 @@ export function sceneOf(known: Known): Scene {
       return say('teacher-away', strings.scenes.away, strings.scenes.awayDetail, since);
     case 'starting':
       return say('starting', strings.scenes.starting);
-    case 'offline':
     case 'removed':
+      // Whether there is a class of this name is asked now.
+      return say('connecting', strings.states.connecting);
+    case 'offline':
       if (known.end === 'ended') return say('ended', strings.scenes.ended, strings.scenes.endedDetail);
       if (known.end === 'away') return say('ended', strings.scenes.gone, strings.scenes.goneDetail);
       return say('waiting', strings.states.waiting);

@@ -7,7 +7,7 @@ import { LessonFeed } from './feed';
 import { isSilent, sceneOf } from './scene';
 import { Player } from './whep/player';
 import type { Reason } from './whep/reason';
-import { picturelessOf, type Stats } from './whep/stats';
+import { picturelessOf, type Pictureless, type Stats } from './whep/stats';
 import { AccessDenied, type Access, type Complaint, type State, type Still } from './whep/types';
 
 /** A token is renewed when this much of its life is left. */
@@ -30,6 +30,12 @@ const DELAY_MAX_MS = 60_000;
 
 /** So many readings are five seconds. */
 const DELAYS = 15;
+/** Clocks are set, and run apart: of so many events the one that came fastest tells the difference. */
+const SKEWS = 12;
+/** What comes for so long although the server says that nothing does is there all the same. */
+const PLAYS_ON_MS = 2000;
+/** Without anything new for this long it has stopped. */
+const STOPPED_MS = 1200;
 
 /** Watching one class: the player, and what the page shows of it. */
 export class WatchController {
@@ -55,7 +61,8 @@ export class WatchController {
   skewMs = $state(0);
   /** When the server was heard last, once it cannot be heard any more. */
   heardAt = $state<number | undefined>();
-  pictureless = $derived(this.stats && picturelessOf(this.stats, this.takesPicture));
+  #playsOn = $state(false);
+  pictureless = $derived(this.#pictureless());
   scene = $derived(
     sceneOf({
       state: this.state,
@@ -66,6 +73,7 @@ export class WatchController {
       isFresh: this.isFresh,
       end: this.end,
       skewMs: this.skewMs,
+      playsOn: this.#playsOn,
     }),
   );
   viewers = $derived(this.isFresh && this.lesson?.state === 'live' ? this.lesson.viewers : undefined);
@@ -82,7 +90,11 @@ export class WatchController {
   isMuted = (): boolean => false;
   readonly #feed: LessonFeed;
   #delays: number[] = [];
-  #hasSkew = false;
+  #skews: number[] = [];
+  /** When the server began to say of the lesson what it says, and since when pictures or sound have come without a stop. */
+  #otherwiseAt = 0;
+  #comesSince = 0;
+  #cameAt = 0;
   #startedAt = 0;
   #firstPictureMs: number | undefined;
   #reporting: ReturnType<typeof setInterval> | undefined;
@@ -104,6 +116,8 @@ export class WatchController {
       onLesson: (lesson, skewMs) => this.#onLesson(lesson, skewMs),
       onFresh: (isFresh) => {
         this.isFresh = isFresh;
+        // Meanwhile he may have come back.
+        if (!isFresh && this.end === 'away') this.end = undefined;
         this.heardAt = this.#feed.heardAt;
         this.#expect();
       },
@@ -111,6 +125,9 @@ export class WatchController {
         if (this.teacher !== undefined) return this.teacher.onRefused();
         this.#token = undefined;
         if (this.state === 'waiting') this.player.reconnect();
+      },
+      onDenied: () => {
+        this.#isFollowing = false;
       },
     });
     this.player = new Player((complaint) => this.#access(complaint), {
@@ -132,6 +149,7 @@ export class WatchController {
         if (this.#token !== undefined) this.#token = { ...this.#token, webrtc_url: url, node: undefined };
       },
       onStats: (stats) => {
+        this.#noteProgress(stats);
         this.stats = stats;
         this.#noteDelay(stats);
         if (stats.frames === 0) return;
@@ -191,8 +209,11 @@ export class WatchController {
     const before = this.lesson?.state;
     this.lesson = lesson;
     // Whatever comes late seems to say that this clock is ahead.
-    if (skewMs !== undefined) this.skewMs = this.#hasSkew ? Math.min(this.skewMs, skewMs) : skewMs;
-    this.#hasSkew ||= skewMs !== undefined;
+    if (skewMs !== undefined) {
+      this.#skews = [...this.#skews.slice(1 - SKEWS), skewMs];
+      this.skewMs = Math.min(...this.#skews);
+    }
+    if (before !== lesson.state) this.#otherwiseAt = performance.now();
     if (lesson.name !== '') this.title = lesson.name;
     if (lesson.state === 'ended') this.end = 'ended';
     else if (lesson.state === 'reconnecting') this.end = 'away';
@@ -205,9 +226,19 @@ export class WatchController {
     this.player.reconnect();
   }
 
+  /** A server that does not hear a node says that its teacher is away; what plays here is true. */
+  #noteProgress({ frames, audioPackets }: Stats): void {
+    const now = performance.now();
+    const isMore = frames > (this.stats?.frames ?? 0) || audioPackets > (this.stats?.audioPackets ?? 0);
+    if (now - this.#cameAt > STOPPED_MS) this.#comesSince = now;
+    if (isMore) this.#cameAt = now;
+    const hasStopped = now - this.#cameAt > STOPPED_MS;
+    this.#playsOn = !hasStopped && now - Math.max(this.#otherwiseAt, this.#comesSince) > PLAYS_ON_MS;
+  }
+
   /** By the server's clock; the middle of the last seconds, for players guess. */
   #noteDelay({ shownFromMs }: Stats): void {
-    if (shownFromMs === undefined || !this.isFresh) {
+    if (shownFromMs === undefined || !this.isFresh || this.#skews.length === 0) {
       this.delayMs = undefined;
       return;
     }
@@ -222,7 +253,12 @@ export class WatchController {
     if (this.state !== 'live' || stats === undefined) return;
     // Another session counts from the beginning.
     const before =
-      this.#reported !== undefined && this.#reported.packets <= stats.packets ? this.#reported : undefined;
+      this.#reported !== undefined &&
+      this.#reported.packets <= stats.packets &&
+      this.#reported.frames <= stats.frames &&
+      this.#reported.audioPackets <= stats.audioPackets
+        ? this.#reported
+        : undefined;
     this.player.report(
       reportOf(before, stats, {
         isVisible: document.visibilityState === 'visible' || document.pictureInPictureElement != null,
@@ -233,6 +269,14 @@ export class WatchController {
       }),
     );
     this.#reported = stats;
+  }
+
+  /** The server knows whether the lesson has a picture; this page, whether one comes. */
+  #pictureless(): Pictureless | undefined {
+    const seen = this.stats && picturelessOf(this.stats, this.takesPicture);
+    if (!this.isFresh || this.lesson?.state !== 'live') return seen;
+    if (!this.lesson.has_video && this.lesson.has_audio && this.state === 'live') return 'soundOnly';
+    return this.lesson.has_video && seen === 'soundOnly' ? 'notShown' : seen;
   }
 
   #expect(): void {

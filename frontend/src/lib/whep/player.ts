@@ -2,7 +2,7 @@ import { Refused } from '../api/request';
 import { Backoff } from './backoff';
 import { isGone, reasonOf, type Reason } from './reason';
 import { WhepSession } from './session';
-import { readStats, type Stats } from './stats';
+import { readStats, SOUND_ALONE_PACKETS, type Stats } from './stats';
 import {
   AccessDenied,
   type Access,
@@ -29,14 +29,15 @@ const DOUBT_MS = 2000;
 const CONNECT_MS = 10_000;
 /** Until the server is asked again to say where to go on. */
 const LISTEN_MS = 10_000;
-/** Until a node is asked again that does not know yet of a lesson that has begun. */
+/** Until a node is asked again that does not know yet of a lesson that has begun, and how often. */
 const NOT_YET_MS = 300;
+const NOT_YET_MAX = 5;
+/** Within this time pages come back to a server that is there again. */
+const AGAIN_MS = 500;
 /** After so many answers that there is no lesson the server is asked anew where it would be. */
 const WAITS_MAX = 6;
 /** What a server says that has no place: another may. */
 const LOST_CODES: ReadonlySet<string | undefined> = new Set(['node_draining', 'node_full']);
-/** So many packets of sound without a picture, a second of them, are a lesson without one. */
-const SOUND_ONLY_PACKETS = 50;
 
 /** Watches a class for as long as the page lives: through waits, drops and restarts of the server. */
 export class Player {
@@ -51,6 +52,9 @@ export class Player {
   /** Those of the last seconds. */
   #recent: Stats[] = [];
   #progressAt = 0;
+  /** When something new came last. */
+  #grewAt = 0;
+  #doubtedAt = 0;
   #isStopped = false;
   #wasLive = false;
   /** What the page was given last. */
@@ -115,6 +119,13 @@ export class Player {
     }
     if (this.#state === 'waiting' && (hasBegun || (expected === undefined && before !== undefined))) {
       void this.#connect();
+    }
+    const isAway = this.#reason === undefined || this.#reason === 'server' || this.#reason === 'network';
+    if (this.#state === 'reconnecting' && isAway && before === undefined && expected?.isLive === true) {
+      // The server can be heard again; not all of its pages come at the same moment.
+      this.#retrying.reset();
+      this.#drop();
+      this.#after(Math.random() * AGAIN_MS, () => void this.#connect());
     }
   }
 
@@ -205,7 +216,8 @@ export class Player {
     if (LOST_CODES.has(error.code) || isGone(error)) this.#isNodeLost = true;
     if (error.status !== 409) return this.#onFailed(error);
     this.#waits += 1;
-    this.#wait(this.#expected?.isLive === true ? NOT_YET_MS : this.#waiting.next(error.retryAfterMs));
+    const isSoon = this.#expected?.isLive === true && this.#waits <= NOT_YET_MAX;
+    this.#wait(isSoon ? NOT_YET_MS : this.#waiting.next(error.retryAfterMs));
   }
 
   /** Until the server says that the lesson begins; it is asked again where it does not say so. */
@@ -269,10 +281,11 @@ export class Player {
     const now = performance.now();
     if (stats.frames > (before?.frames ?? 0) || stats.audioPackets > (before?.audioPackets ?? 0)) {
       this.#progressAt = now;
+      this.#grewAt = now;
       this.#hasDoubt = false;
       this.#setStill('no');
       const hasPicture = stats.frames > 0;
-      const hasSoundAlone = this.#isSoundOnly === true || stats.audioPackets > SOUND_ONLY_PACKETS;
+      const hasSoundAlone = this.#isSoundOnly === true || stats.audioPackets > SOUND_ALONE_PACKETS;
       const isSoundOnly = !hasPicture && (!session.takesPicture || hasSoundAlone);
       this.#give(session, isSoundOnly);
       if (hasPicture || isSoundOnly) {
@@ -281,18 +294,20 @@ export class Player {
         this.#enter('live');
       }
     } else if (this.#expected?.isLive === false || this.#expected?.isSilent === true) {
-      // The session waits for the teacher.
+      // The session waits for the teacher, and nothing is live.
       this.#progressAt = now;
       this.#setStill('no');
+      if (this.#state === 'live' && now - this.#grewAt > STILL_MS) this.#enter('connecting');
     } else if (now - this.#progressAt > STALL_MS) {
       // Connected means that the server answers checks: it has nothing to send, or nothing that is played here.
-      const isUnplayed = !session.takesPicture || (stats.frames === 0 && stats.pictures > 0);
+      const isUnplayed =
+        (!session.takesPicture && stats.audioPackets === 0) || (stats.frames === 0 && stats.pictures > 0);
       return session.pc.connectionState === 'connected'
         ? this.#retry(isUnplayed ? 'browser' : 'silent')
         : this.#onCutOff();
     } else if (this.#state === 'live' && now - this.#progressAt > STILL_MS) {
       if (this.#still === 'no') this.#setStill('silent');
-      if (now - this.#progressAt > DOUBT_MS && !this.#hasDoubt) {
+      if (now - Math.max(this.#progressAt, this.#doubtedAt) > DOUBT_MS && !this.#hasDoubt) {
         this.#hasDoubt = true;
         void this.#doubt(session);
       }
@@ -308,6 +323,7 @@ export class Player {
       // It is our own network: with its return the session goes on.
       if (session !== this.#session || !this.#hasDoubt) return;
       this.#hasDoubt = false;
+      this.#doubtedAt = performance.now();
       this.#setStill('unreachable');
       return;
     }
@@ -318,7 +334,8 @@ export class Player {
   #hasOtherAccess(): Promise<boolean> {
     return this.access({ isTokenRefused: false, isNodeLost: true }).then(
       () => true,
-      () => false,
+      // Who refuses is there, and says why when it is asked for good.
+      (error: unknown) => error instanceof Refused || error instanceof AccessDenied,
     );
   }
 

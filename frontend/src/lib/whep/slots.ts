@@ -8,6 +8,8 @@ const ANSWER_MS = 150;
 
 interface Message {
   asks?: string;
+  /** Of several that ask at once those with the smaller number come first. */
+  number?: number;
   holds?: string;
 }
 
@@ -15,11 +17,14 @@ interface Message {
 export async function takeSlot(host: string): Promise<(() => void) | undefined> {
   if (typeof BroadcastChannel === 'undefined') return undefined;
   const channel = new BroadcastChannel('lectern.events');
+  const number = Math.random();
   let taken = 0;
   channel.onmessage = ({ data }: MessageEvent<Message>) => {
     if (data.holds === host) taken += 1;
+    if (data.asks === host && (data.number ?? 0) > number)
+      channel.postMessage({ holds: host } satisfies Message);
   };
-  channel.postMessage({ asks: host } satisfies Message);
+  channel.postMessage({ asks: host, number } satisfies Message);
   await new Promise((resolve) => setTimeout(resolve, ANSWER_MS));
   if (taken >= SLOTS) {
     channel.close();

@@ -41,8 +41,8 @@ const at = (report: Record<string, unknown>, key: string): number => {
 /** Why there is sound and no picture. */
 export type Pictureless = 'soundOnly' | 'notShown' | 'noH264';
 
-/** Two seconds of sound without a picture; before that one may be on its way. */
-const SOUND_ALONE_PACKETS = 100;
+/** A second of sound without a picture; before that one may be on its way. */
+export const SOUND_ALONE_PACKETS = 50;
 
 /** Whether there is sound alone, and why: nothing of a picture came, none was shown of what came, or this browser takes none. */
 export function picturelessOf(stats: Stats, takesPicture: boolean): Pictureless | undefined {
