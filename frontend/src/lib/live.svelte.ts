@@ -24,7 +24,7 @@ export class LiveLessons {
   lessons = $state.raw<LiveLesson[]>([]);
   #retrying = new Backoff(500, 8_000);
   #abort = new AbortController();
-  readonly #known = new Map<string, Lesson>();
+  #known: Record<string, Lesson> = {};
 
   start(): void {
     this.#abort = new AbortController();
@@ -58,18 +58,18 @@ export class LiveLessons {
   }
 
   async #listen(signal: AbortSignal): Promise<void> {
-    this.#known.clear();
+    this.#known = {};
     let isComplete = false;
     const onEvent = (name: string, data: string): void => {
       if (name === 'complete') isComplete = true;
       if (name === 'status') {
         const lesson = JSON.parse(data) as Lesson;
-        this.#known.set(lesson.class, lesson);
+        this.#known[lesson.class] = lesson;
       }
       if (!isComplete) return;
       this.#retrying.reset();
       this.listing = 'known';
-      const live = [...this.#known.values()].filter(({ state }) => state === 'live');
+      const live = Object.values(this.#known).filter(({ state }) => state === 'live');
       this.lessons = live.sort((a, b) => a.name.localeCompare(b.name));
     };
     const silence = new AbortController();

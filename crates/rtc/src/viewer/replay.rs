@@ -13,7 +13,7 @@ const SAME_AGAIN: Duration = Duration::from_secs(20);
 /// Nothing new for this long is a lesson that stands still. Browsers ask after three seconds of it, whatever they have.
 const STILL: Duration = Duration::from_secs(1);
 /// Who has everything, and has watched for this long, asks because of that: a first keyframe that did not arrive was asked for before.
-const WATCHED: Duration = Duration::from_secs(5);
+const WATCHED: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Replay {
