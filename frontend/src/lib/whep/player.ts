@@ -302,7 +302,7 @@ export class Player {
       // Connected means that the server answers checks: it has nothing to send, or nothing that is played here.
       const isUnplayed =
         (!session.takesPicture && stats.audioPackets === 0) || (stats.frames === 0 && stats.pictures > 0);
-      return session.pc.connectionState === 'connected'
+      return session.pc.connectionState === 'connected' && this.#still !== 'unreachable'
         ? this.#retry(isUnplayed ? 'browser' : 'silent')
         : this.#onCutOff();
     } else if (this.#state === 'live' && now - this.#progressAt > STILL_MS) {
